@@ -1,0 +1,132 @@
+import { promisify } from 'node:util';
+import { gzip } from 'node:zlib';
+import {
+  Code,
+  ConnectError,
+  type ConnectRouter,
+  type ConnectRouterOptions,
+  createConnectRouter,
+  type Interceptor,
+} from '@connectrpc/connect';
+import type { Compression, UniversalHandler } from '@connectrpc/connect/protocol';
+import {
+  compressionGzip,
+  universalRequestFromNodeRequest,
+  universalResponseToNodeResponse,
+} from '@connectrpc/connect-node';
+import { type NodeRequest, type NodeResponse, sendError } from './answers.ts';
+import type { OnError } from './options.ts';
+
+export interface RpcOptions {
+  routes: (router: ConnectRouter) => void;
+  interceptors: readonly Interceptor[];
+  /** The largest message read, in bytes, after decompression. */
+  maxMessageBytes: number;
+  shutdownSignal: AbortSignal;
+  onError: OnError;
+}
+
+export interface RpcTable {
+  /** The handler of a path such as `/baton.v1.TaskService/GetTask`. */
+  get(path: string): UniversalHandler | undefined;
+  /** Whether a path lies under one of the services, so that an unknown method is not taken for a page. */
+  hasServiceOf(path: string): boolean;
+  /** Carries out one request. Never throws and never rejects. */
+  handle(handler: UniversalHandler, request: NodeRequest, response: NodeResponse): void;
+}
+
+// The fastest level: most answers go over loopback or a local network, where CPU is dearer than bytes.
+const gzipFast = promisify(gzip);
+const compression: Compression = {
+  ...compressionGzip,
+  compress: (bytes) => gzipFast(bytes, { level: 1 }) as Promise<Uint8Array<ArrayBuffer>>,
+};
+
+/**
+ * The RPCs of a router as handlers of node's requests, over HTTP/1 and HTTP/2: gRPC, gRPC-Web, Connect and JSON.
+ * It does what `connectNodeAdapter` does, and reports errors rather than printing them; also, a request that
+ * cannot be converted is refused there by an exception outside any promise, which would end the process.
+ */
+export function createRpcTable(options: RpcOptions): RpcTable {
+  const routerOptions: ConnectRouterOptions = {
+    interceptors: [reportUnexpected(options.onError), ...options.interceptors],
+    readMaxBytes: options.maxMessageBytes,
+    acceptCompression: [compression],
+    compressMinBytes: 1024,
+    shutdownSignal: options.shutdownSignal,
+    // Connect ignores unknown JSON fields by default; here a typo in a hand-written request is an error that names it.
+    jsonOptions: { ignoreUnknownFields: false },
+  };
+  const router = createConnectRouter(routerOptions);
+  options.routes(router);
+  const handlers = new Map(router.handlers.map((handler) => [handler.requestPath, handler]));
+  const services = new Set(router.handlers.map((handler) => handler.service.typeName));
+
+  return {
+    get: (path) => handlers.get(path),
+    hasServiceOf: (path) => services.has(path.slice(1, path.indexOf('/', 1))),
+    handle(handler, request, response) {
+      const fail = (error: unknown) => {
+        // Aborted is what becomes of a peer that went away; there is nobody to answer and nothing to report.
+        if (ConnectError.from(error).code !== Code.Aborted) {
+          options.onError(error, nameOf(handler));
+        }
+        if (response.headersSent) {
+          response.destroy();
+        } else {
+          sendError(response, 500, 'internal', 'internal error');
+        }
+      };
+      try {
+        const universal = universalRequestFromNodeRequest(request, response, undefined, undefined);
+        handler(universal)
+          .then((answer) => {
+            if (answer.status === 415) {
+              // Connect says nothing more; the usual cause is a curl without its header.
+              sendError(response, 415, 'invalid_argument', 'send this RPC with Content-Type: application/json');
+              return;
+            }
+            return universalResponseToNodeResponse(answer, response);
+          })
+          .catch(fail);
+      } catch (error) {
+        fail(error);
+      }
+    },
+  };
+}
+
+/**
+ * Connect answers an error that is no ConnectError with "internal error" and forgets it. This is where such an error,
+ * a defect, is seen.
+ */
+function reportUnexpected(onError: OnError): Interceptor {
+  return (next) => async (request) => {
+    const report = (error: unknown) => {
+      // What a handler throws because its own caller went away is no defect.
+      if (!(error instanceof ConnectError) && !request.signal.aborted) {
+        onError(error, `${request.service.typeName}/${request.method.name}`);
+      }
+    };
+    try {
+      const response = await next(request);
+      return response.stream ? { ...response, message: observed(response.message, report) } : response;
+    } catch (error) {
+      report(error);
+      throw error;
+    }
+  };
+}
+
+async function* observed<T>(messages: AsyncIterable<T>, onError: (error: unknown) => void): AsyncIterable<T> {
+  try {
+    yield* messages;
+  } catch (error) {
+    onError(error);
+    throw error;
+  }
+}
+
+function nameOf(handler: UniversalHandler): string {
+  return `${handler.service.typeName}/${handler.method.name}`;
+}

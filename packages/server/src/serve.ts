@@ -1,0 +1,196 @@
+import http from 'node:http';
+import http2 from 'node:http2';
+import type { AddressInfo, Socket } from 'node:net';
+import { health } from '@baton/contract/grpc';
+import { Code, ConnectError } from '@connectrpc/connect';
+import {
+  isRpcContent,
+  type NodeRequest,
+  type NodeResponse,
+  notFound,
+  send,
+  sendError,
+  unimplemented,
+} from './answers.ts';
+import { BindError, PortTakenError } from './errors.ts';
+import { fetchListener } from './fetch-listener.ts';
+import { createGate } from './gate.ts';
+import { createHealth, registerHealth } from './health.ts';
+import { Http2Sessions } from './http2-sessions.ts';
+import type { OnError, RunningServer, ServeOptions, ServerContext, ServerTiming } from './options.ts';
+import { reflectionServices, registerReflection } from './reflection.ts';
+import { createRpcTable } from './rpc.ts';
+import { sniffProtocol } from './sniff.ts';
+
+const defaultTiming: ServerTiming = {
+  silenceTimeoutMs: 10_000,
+  headersTimeoutMs: 10_000,
+  requestTimeoutMs: 120_000,
+  keepAliveTimeoutMs: 75_000,
+  pingIntervalMs: 20_000,
+  pingTimeoutMs: 10_000,
+};
+const defaultMaxMessageBytes = 4 * 1024 * 1024 + 64 * 1024;
+const defaultGraceMs = 10_000;
+
+/**
+ * Serves gRPC (h2c), gRPC-Web, Connect and JSON, health, reflection and a fetch handler on one plaintext port.
+ *
+ * Node's HTTP/2 server does not speak HTTP/1 in plaintext. So an `http.Server` owns the listener (a `net.Server` in
+ * front would lose its header time-outs), and its own connection listener is put behind a look at the first bytes.
+ *
+ * Throws `PortTakenError`, `BindError`, `InvalidOriginError`.
+ */
+export async function serve(options: ServeOptions): Promise<RunningServer> {
+  const host = options.host ?? '127.0.0.1';
+  const timing = { ...defaultTiming, ...options.timing };
+  const onError: OnError = options.onError ?? ((error, where) => console.error(`${where}:`, error));
+  const closing = new AbortController();
+  const cut = new AbortController();
+
+  const gate = createGate({
+    host,
+    allowedHosts: options.allowedHosts ?? [],
+    corsOrigins: options.corsOrigins ?? 'none',
+  });
+  const context: ServerContext = { closing: closing.signal };
+  const rpcs = createRpcTable({
+    routes(router) {
+      const served = [...options.services, health.Health, ...reflectionServices];
+      const names = options.services.map((service) => service.typeName);
+      options.routes(router, context);
+      registerHealth(router, options.health ?? createHealth(names), names, closing.signal);
+      registerReflection(router, served);
+    },
+    interceptors: options.interceptors ?? [],
+    maxMessageBytes: options.maxMessageBytes ?? defaultMaxMessageBytes,
+    shutdownSignal: cut.signal,
+    onError,
+  });
+  const answerOther = options.fetch === undefined ? notFound : fetchListener(options.fetch, context, onError);
+
+  const handle = (request: NodeRequest, response: NodeResponse): void => {
+    const { method = 'GET', url = '/', headers } = request;
+    const overHttp2 = request instanceof http2.Http2ServerRequest;
+    const verdict = gate({ method, authority: overHttp2 ? request.authority || headers.host : headers.host, headers });
+    for (const [name, value] of verdict.headers) {
+      response.setHeader(name, value);
+    }
+    if (verdict.kind === 'preflight') {
+      send(response, 204);
+      return;
+    }
+    if (verdict.kind === 'refuse') {
+      sendError(response, verdict.status, verdict.code, verdict.message);
+      return;
+    }
+    const query = url.indexOf('?');
+    const path = query < 0 ? url : url.slice(0, query);
+    const rpc = rpcs.get(path);
+    if (overHttp2 && (rpc === undefined || !isStreamingRequest(rpc.method.methodKind))) {
+      sessions.expectBody(request, response as http2.Http2ServerResponse);
+    }
+    if (rpc !== undefined) {
+      rpcs.handle(rpc, request, response);
+    } else if (rpcs.hasServiceOf(path) || isRpcContent(headers['content-type'])) {
+      unimplemented(path, headers['content-type'], response);
+    } else {
+      answerOther(request, response);
+    }
+  };
+
+  const h2 = http2.createServer(
+    {
+      // Node's windows are 64 KiB: a message of some MB would take dozens of round trips.
+      settings: { maxConcurrentStreams: 1024, initialWindowSize: 1024 * 1024 },
+      // In MB for each session. Node's 10 refuses streams as soon as a few large messages are on their way.
+      maxSessionMemory: 256,
+    },
+    handle,
+  );
+  h2.on('session', (session) => session.setLocalWindowSize(8 * 1024 * 1024));
+  const sessions = new Http2Sessions(h2, timing);
+
+  const server = http.createServer(
+    {
+      headersTimeout: timing.headersTimeoutMs,
+      requestTimeout: timing.requestTimeoutMs,
+      keepAliveTimeout: timing.keepAliveTimeoutMs,
+      connectionsCheckingInterval: Math.min(5_000, timing.headersTimeoutMs / 2),
+      noDelay: true,
+    },
+    handle,
+  );
+  const sockets = new Set<Socket>();
+  const serveHttp1 = server.listeners('connection') as ((socket: Socket) => void)[];
+  server.removeAllListeners('connection');
+  server.on('connection', (socket: Socket) => {
+    sockets.add(socket);
+    socket.on('close', () => sockets.delete(socket));
+    sniffProtocol(socket, {
+      silenceTimeoutMs: timing.silenceTimeoutMs,
+      onHttp1: (ready) => serveHttp1.forEach((listener) => void listener.call(server, ready)),
+      onHttp2: (ready) => void h2.emit('connection', ready),
+    });
+  });
+
+  const { port } = await listen(server, host, options.port);
+
+  let closed: Promise<void> | undefined;
+  let cutTimer: NodeJS.Timeout | undefined;
+  let cutAt = Number.POSITIVE_INFINITY;
+  const cutNow = () => {
+    cut.abort(new ConnectError('the server is closing', Code.Unavailable));
+    sessions.destroy();
+    for (const socket of sockets) {
+      socket.destroy();
+    }
+  };
+  return {
+    host,
+    port,
+    url: `http://${host.includes(':') ? `[${host}]` : host}:${port}`,
+    close({ graceMs = defaultGraceMs } = {}) {
+      const at = performance.now() + graceMs;
+      if (at < cutAt) {
+        cutAt = at;
+        clearTimeout(cutTimer);
+        cutTimer = setTimeout(cutNow, graceMs);
+      }
+      closed ??= new Promise<void>((resolve) => {
+        closing.abort();
+        // A connection whose call has just ended is idle only then, and its peer would keep it open.
+        const idle = setInterval(() => server.closeIdleConnections(), 20);
+        server.close(() => {
+          clearInterval(idle);
+          clearTimeout(cutTimer);
+          cutAt = Number.NEGATIVE_INFINITY;
+          sessions.destroy();
+          resolve();
+        });
+        server.closeIdleConnections();
+        sessions.close();
+      });
+      return closed;
+    },
+  };
+}
+
+function listen(server: http.Server, host: string, port: number): Promise<AddressInfo> {
+  return new Promise((resolve, reject) => {
+    server.once('error', (error: NodeJS.ErrnoException) => {
+      reject(
+        error.code === 'EADDRINUSE'
+          ? new PortTakenError(host, port, { cause: error })
+          : new BindError(host, port, error.code ?? 'UNKNOWN', { cause: error }),
+      );
+    });
+    server.listen({ host, port, backlog: 1024 }, () => {
+      resolve(server.address() as AddressInfo);
+    });
+  });
+}
+
+function isStreamingRequest(kind: 'unary' | 'server_streaming' | 'client_streaming' | 'bidi_streaming'): boolean {
+  return kind === 'client_streaming' || kind === 'bidi_streaming';
+}
