@@ -1,0 +1,59 @@
+import { mkdtempSync, readFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { createLogger } from './logger.ts';
+
+function open(level?: 'debug' | 'info') {
+  const logDir = join(mkdtempSync(join(tmpdir(), 'baton-log-')), 'made', 'here');
+  const people: string[] = [];
+  const log = createLogger({ name: 'worker a/1', level, logDir, people: { write: (text) => people.push(text) } });
+  const lines = async () => {
+    await log.flush();
+    const text = readFileSync(join(logDir, 'worker_a_1.jsonl'), 'utf8');
+    return text
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line));
+  };
+  return { log, people, lines };
+}
+
+test('a line is JSON in the file, with a constant message and its fields, and one line for people', async () => {
+  const { log, people, lines } = open();
+  log.child({ worker_id: 'w1' }).info('lease lost', { task_id: '42', lease_epoch: 3 });
+  expect(await lines()).toMatchObject([
+    { level: 'info', name: 'worker a/1', msg: 'lease lost', worker_id: 'w1', task_id: '42', lease_epoch: 3 },
+  ]);
+  expect(people).toHaveLength(1);
+  expect(people[0]).toMatch(
+    /^\d\d:\d\d:\d\d\.\d{3} info {2}worker a\/1: lease lost worker_id=w1 task_id=42 lease_epoch=3\n$/,
+  );
+});
+
+test('lines below the level are not written', async () => {
+  const { log, people, lines } = open('info');
+  log.debug('too small');
+  log.warn('seen');
+  expect((await lines()).map((line) => line.msg)).toEqual(['seen']);
+  expect(people).toHaveLength(1);
+});
+
+test('an error keeps its type, code, cause and stack in the file, and is short for people', async () => {
+  const { log, people, lines } = open();
+  const error = Object.assign(new TypeError('no such thing', { cause: new Error('deeper') }), { code: 'ENOENT' });
+  log.error('step failed', { error });
+  const [line] = await lines();
+  expect(line.error).toMatchObject({ type: 'TypeError', message: 'no such thing', code: 'ENOENT' });
+  expect(line.error.cause.message).toBe('deeper');
+  expect(line.error.stack).toContain('logger.test.ts');
+  expect(people[0]).toContain('error="TypeError: no such thing"');
+  expect(people[0]).not.toContain('logger.test.ts');
+});
+
+test('control characters in data neither forge lines nor reach a terminal', async () => {
+  const { log, people, lines } = open();
+  log.info('task named', { kind: 'a\r\n12:00 error forged \u001b[31mred\u009b' });
+  expect(await lines()).toHaveLength(1);
+  expect(people[0]!.slice(0, -1)).not.toMatch(/[\u0000-\u001f\u007f-\u009f]/);
+});

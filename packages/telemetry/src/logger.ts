@@ -1,0 +1,102 @@
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { type DestinationStream, destination, multistream, type Logger as Pino, pino, stdTimeFunctions } from 'pino';
+import { formatForPeople } from './format-for-people.ts';
+
+/** What is said about a line besides its message: task_id, attempt, lease_epoch, run_id, worker_id, queue, error, … */
+export type LogFields = Readonly<Record<string, unknown>>;
+
+export type LogLevel = 'debug' | 'info' | 'warn' | 'error';
+
+/**
+ * A log of constant messages with fields: the message never carries data, so that lines can be counted and searched by it.
+ * A field named `error` is written as `{ type, message, code, stack }`.
+ */
+export interface Logger {
+  debug(message: string, fields?: LogFields): void;
+  info(message: string, fields?: LogFields): void;
+  warn(message: string, fields?: LogFields): void;
+  error(message: string, fields?: LogFields): void;
+  /** A logger that adds these fields to each of its lines. */
+  child(fields: LogFields): Logger;
+  /** Resolves when what was logged until now is in the file. */
+  flush(): Promise<void>;
+}
+
+export interface LoggerOptions {
+  /** Names the component, and the file: `<logDir>/<name>.jsonl`. Characters that no file name should have become `_`. */
+  readonly name: string;
+  /** The least level that is written. Default `info`. */
+  readonly level?: LogLevel;
+  /** Directory of the JSON lines; made when it is missing. Without it no file is written. */
+  readonly logDir?: string;
+  /** Where lines for people go. Default stderr; `null` for nowhere. */
+  readonly people?: { write(text: string): unknown } | null;
+}
+
+/** Opens a log. Throws the system's error (EACCES, ENOTDIR, …) when the directory cannot be made or written. */
+export function createLogger(options: LoggerOptions): Logger {
+  const level = options.level ?? 'info';
+  const streams: { level: LogLevel; stream: DestinationStream }[] = [];
+  let file: ReturnType<typeof destination> | undefined;
+  if (options.logDir !== undefined) {
+    mkdirSync(options.logDir, { recursive: true });
+    const dest = join(options.logDir, `${options.name.replaceAll(/[^A-Za-z0-9._-]/g, '_')}.jsonl`);
+    // Synchronous: a process that is killed has written all that it logged, and a line costs a few microseconds.
+    file = destination({ dest, sync: true, append: true });
+    streams.push({ level, stream: file });
+  }
+  const people = options.people === undefined ? process.stderr : options.people;
+  if (people !== null) {
+    streams.push({ level, stream: { write: (line) => void people.write(formatForPeople(line)) } });
+  }
+  const base = pino(
+    {
+      level,
+      base: { name: options.name, pid: process.pid },
+      timestamp: stdTimeFunctions.isoTime,
+      formatters: { level: (label) => ({ level: label }) },
+      serializers: { error: describeError },
+    },
+    multistream(streams),
+  );
+  return wrap(base, async () => {
+    await new Promise<void>((resolve, reject) => {
+      if (file === undefined) {
+        resolve();
+      } else {
+        file.flush((error) => (error == null ? resolve() : reject(error)));
+      }
+    });
+  });
+}
+
+/** A logger that writes nothing: for tests, and for those who embed a worker and want it quiet. */
+export const silentLogger: Logger = {
+  debug() {},
+  info() {},
+  warn() {},
+  error() {},
+  child: () => silentLogger,
+  flush: async () => {},
+};
+
+function wrap(inner: Pino, flush: () => Promise<void>): Logger {
+  return {
+    debug: (message, fields) => inner.debug(fields ?? {}, message),
+    info: (message, fields) => inner.info(fields ?? {}, message),
+    warn: (message, fields) => inner.warn(fields ?? {}, message),
+    error: (message, fields) => inner.error(fields ?? {}, message),
+    child: (fields) => wrap(inner.child(fields), flush),
+    flush,
+  };
+}
+
+function describeError(error: unknown): unknown {
+  if (!(error instanceof Error)) {
+    return error;
+  }
+  const code = 'code' in error ? error.code : undefined;
+  const cause = error.cause === undefined ? undefined : describeError(error.cause);
+  return { type: error.name, message: error.message, code, stack: error.stack, cause };
+}
