@@ -1,1 +1,2 @@
-export {};
+export { createLoadMeter, type Load, type LoadMeter } from './load.ts';
+export { type Machine, readMachine } from './machine.ts';
