@@ -12,7 +12,7 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSyn
 import { tmpdir } from 'node:os';
 import { delimiter, dirname, join, relative, sep } from 'node:path';
 
-export interface StaleFile {
+interface StaleFile {
   /** Relative to the generated folder. */
   file: string;
   reason: 'missing' | 'differs' | 'no proto for it';
@@ -48,7 +48,7 @@ function filesUnder(directory: string): Map<string, Buffer> {
 const listing = (directory: string) => readdirSync(directory, { recursive: true, withFileTypes: true });
 
 /** Compares what the protos give with what lies in the folder. */
-export function compareGenerated(fresh: Map<string, Buffer>, present: Map<string, Buffer>): StaleFile[] {
+function compareGenerated(fresh: Map<string, Buffer>, present: Map<string, Buffer>): StaleFile[] {
   const stale: StaleFile[] = [];
   for (const [file, content] of fresh) {
     const old = present.get(file);
