@@ -1,0 +1,53 @@
+export { type AddressCheck, checkAddress, isMethodName } from './address.ts';
+export {
+  type InputReference,
+  type ResolvedInput,
+  resolveInput,
+  type UnresolvedReference,
+  type ValuePath,
+} from './input-template.ts';
+export {
+  CanonicalJsonError,
+  canonicalJson,
+  type JsonObject,
+  type JsonValue,
+  MAX_JSON_DEPTH,
+  MAX_JSON_VALUES,
+  ownValue,
+  setOwnValue,
+} from './json.ts';
+export { MAX_TEXT_LENGTH, MAX_TEXT_PROBLEMS, type ParsedText, parseJsonText, textProblem } from './json-text.ts';
+export {
+  CONTAINER_EXECUTOR_METHOD,
+  DEFAULT_NODE_QUEUE,
+  DEFAULT_NODE_TASK_CLASS,
+  DEFAULT_NODE_TIMEOUT_MS,
+  MAX_DEFINITION_EDGES,
+  MAX_DEFINITION_NODES,
+  MAX_NAME_LENGTH,
+  MAX_NODE_TAGS,
+  MAX_TIMEOUT_SECONDS,
+  type NodeDefinition,
+  type NodeExecutor,
+  type WorkflowDefinition,
+} from './model.ts';
+export { type ParsedDefinition, parseDefinition, parseDefinitionJson } from './parse-definition.ts';
+export {
+  InvalidDefinitionError,
+  type NodeState,
+  type PlannedGraph,
+  planRetry,
+  planRun,
+  type RunPlan,
+  type RunState,
+  topologicalWaves,
+} from './plan-run.ts';
+export {
+  at as placeBelow,
+  type Place as FilePlace,
+  type Problem,
+  type ProblemCode,
+  quote as quoteText,
+  ROOT as FILE_ROOT,
+} from './problem.ts';
+export { fromStoredForm, StoredFormError, toStoredForm } from './stored-form.ts';

@@ -1,0 +1,148 @@
+import { describeValue, isRecord, type JsonObject, type JsonValue, ownValue, setOwnValue } from './json.ts';
+import { at, type Place, type Problems, quote } from './problem.ts';
+
+/** A way into a value: strings go into objects, whole numbers into lists. Empty: the value itself. */
+export type ValuePath = readonly (string | number)[];
+
+/** What stands for a value that is known only when the node starts. */
+export type InputReference =
+  /** `{ "$from": "node", "path": ["a", 0] }`: the output of an upstream node, or a part of it. */
+  | { readonly source: 'output'; readonly node: string; readonly path: ValuePath }
+  /** `{ "$input": ["key"] }`: the run's input, or a part of it. */
+  | { readonly source: 'input'; readonly path: ValuePath };
+
+/** A reference to a node's output, with its place in the file. */
+export interface FoundReference {
+  readonly node: string;
+  readonly place: Place;
+}
+
+const FORMS = 'write { "$from": "node" }, { "$from": "node", "path": ["key", 0] } or { "$input": ["key"] }';
+
+type Reading = InputReference | { readonly malformed: string; readonly key?: string } | undefined;
+
+/** An object as a reference; undefined when it is plain data, which it is without `$from` and `$input`. */
+function readReference(record: Readonly<Record<string, unknown>>): Reading {
+  const fromOutput = Object.hasOwn(record, '$from');
+  const fromInput = Object.hasOwn(record, '$input');
+  if (!fromOutput && !fromInput) return undefined;
+  if (fromOutput && fromInput) return { malformed: 'a reference has either "$from" or "$input", not both' };
+  const allowed = fromOutput ? ['$from', 'path'] : ['$input'];
+  const extra = Object.keys(record).find((key) => !allowed.includes(key));
+  if (extra !== undefined) return { malformed: `a reference has no field ${quote(extra)}`, key: extra };
+  const pathKey = fromOutput ? 'path' : '$input';
+  const path = ownValue(record, pathKey) ?? (fromOutput && !Object.hasOwn(record, 'path') ? [] : undefined);
+  const isStep = (step: unknown): boolean =>
+    typeof step === 'string' || (Number.isSafeInteger(step) && (step as number) >= 0);
+  if (!Array.isArray(path) || !path.every(isStep)) {
+    return { malformed: `${quote(pathKey)} must be a list of keys and whole numbers`, key: pathKey };
+  }
+  if (fromInput) return { source: 'input', path: path as ValuePath };
+  const node = ownValue(record, '$from');
+  if (typeof node !== 'string') return { malformed: '"$from" must be the id of a node', key: '$from' };
+  return { source: 'output', node, path: path as ValuePath };
+}
+
+/**
+ * Goes through a node's input: reports what is not JSON and references that are malformed, and returns those to nodes
+ * in the order in which they stand. The caller has bounded the depth.
+ */
+export function checkTemplate(problems: Problems, place: Place, template: unknown): FoundReference[] {
+  const found: FoundReference[] = [];
+  const stack: { value: unknown; place: Place }[] = [{ value: template, place }];
+  for (let top = stack.pop(); top; top = stack.pop()) {
+    const { value, place: here } = top;
+    if (Array.isArray(value)) {
+      for (let index = value.length - 1; index >= 0; index--) {
+        stack.push({ value: value[index], place: at(here, index) });
+      }
+    } else if (isRecord(value)) {
+      const reference = readReference(value);
+      if (reference && 'malformed' in reference) {
+        const wrong = reference.key === undefined ? here : at(here, reference.key);
+        problems.add(wrong, 'MALFORMED_REFERENCE', reference.malformed, FORMS);
+      } else if (reference) {
+        if (reference.source === 'output') found.push({ node: reference.node, place: at(here, '$from') });
+      } else {
+        for (const key of Object.keys(value).reverse()) {
+          stack.push({ value: ownValue(value, key), place: at(here, key) });
+        }
+      }
+    } else if (!isScalar(value)) {
+      problems.add(here, 'NOT_JSON', `${describeValue(value)} is not JSON`);
+    }
+  }
+  return found;
+}
+
+function isScalar(value: unknown): boolean {
+  if (typeof value === 'number') return Number.isFinite(value);
+  return value === null || typeof value === 'string' || typeof value === 'boolean';
+}
+
+/** A reference that leads nowhere. */
+export interface UnresolvedReference {
+  readonly reference: InputReference;
+  /** For a person: which reference, and where its path ends. */
+  readonly message: string;
+}
+
+/** A node's input with every reference replaced, or every reference that leads nowhere. */
+export type ResolvedInput =
+  | { readonly ok: true; readonly value: JsonValue }
+  | { readonly ok: false; readonly unresolved: readonly UnresolvedReference[] };
+
+/**
+ * Fills in a node's input as it starts. Pure; parts of the outputs are shared, not copied.
+ *
+ * @param template a `NodeDefinition.input`, as `parseDefinition` or `fromStoredForm` gave it (its depth is bounded)
+ * @param runInput what the run was started with
+ * @param outputs the outputs of the nodes that have succeeded
+ */
+export function resolveInput(
+  template: JsonValue,
+  runInput: JsonValue,
+  outputs: ReadonlyMap<string, JsonValue>,
+): ResolvedInput {
+  const unresolved: UnresolvedReference[] = [];
+
+  const follow = (reference: InputReference): JsonValue => {
+    const origin = reference.source === 'input' ? 'the run input' : `the output of ${quote(reference.node)}`;
+    let value = reference.source === 'input' ? runInput : outputs.get(reference.node);
+    if (value === undefined) {
+      unresolved.push({ reference, message: `${origin} is not there` });
+      return null;
+    }
+    for (const [index, step] of reference.path.entries()) {
+      value = child(value, step);
+      if (value === undefined) {
+        const path = JSON.stringify(reference.path.slice(0, index + 1));
+        unresolved.push({ reference, message: `${origin} has nothing at ${path}` });
+        return null;
+      }
+    }
+    return value;
+  };
+
+  const fill = (value: JsonValue): JsonValue => {
+    if (isList(value)) return value.map(fill);
+    if (!isRecord(value)) return value;
+    const reference = readReference(value);
+    if (reference && !('malformed' in reference)) return follow(reference);
+    const filled: Record<string, JsonValue> = {};
+    for (const key of Object.keys(value)) setOwnValue(filled, key, fill(ownValue(value as JsonObject, key)!));
+    return filled;
+  };
+
+  const value = fill(template);
+  return unresolved.length === 0 ? { ok: true, value } : { ok: false, unresolved };
+}
+
+function child(value: JsonValue, step: string | number): JsonValue | undefined {
+  if (isList(value)) return typeof step === 'number' ? value[step] : undefined;
+  return typeof step === 'string' && isRecord(value) ? ownValue(value as JsonObject, step) : undefined;
+}
+
+function isList(value: JsonValue): value is readonly JsonValue[] {
+  return Array.isArray(value);
+}

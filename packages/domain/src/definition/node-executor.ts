@@ -1,0 +1,73 @@
+import { isMethodName } from './address.ts';
+import { Fields, readAddress } from './fields.ts';
+import type { NodeExecutor } from './model.ts';
+import { type Problems, quote } from './problem.ts';
+
+const GRPC_FIELDS = ['service', 'address', 'method'] as const;
+
+/** Reads what carries a node out: `task` or `grpc`, exactly one. Undefined when it is wrong, which is reported. */
+export function readExecutor(
+  problems: Problems,
+  fields: Fields,
+  services: ReadonlyMap<string, string | undefined>,
+): NodeExecutor | undefined {
+  const kind = fields.name('task');
+  const call = fields.has('grpc') ? readCall(problems, fields, services) : undefined;
+  if (fields.has('task') && fields.has('grpc')) {
+    const message = 'a node has either "task" or "grpc", this one has both';
+    problems.add(fields.place, 'TWO_EXECUTORS', message, 'remove one of them');
+    return undefined;
+  }
+  if (!fields.has('task') && !fields.has('grpc')) {
+    const hint = 'add "task": "kind", or "grpc": { "service": "name", "method": "Service/Method" }';
+    problems.add(fields.place, 'NO_EXECUTOR', 'a node has either "task" or "grpc", this one has neither', hint);
+    return undefined;
+  }
+  return kind === undefined ? call : { type: 'function', kind };
+}
+
+function readCall(
+  problems: Problems,
+  node: Fields,
+  services: ReadonlyMap<string, string | undefined>,
+): NodeExecutor | undefined {
+  const record = node.record('grpc');
+  if (!record) return undefined;
+  const fields = new Fields(problems, node.at('grpc'), record);
+  const address = readTarget(problems, fields, services);
+  const method = fields.requiredName('method');
+  fields.refuseUnknown(GRPC_FIELDS);
+  if (method !== undefined && !isMethodName(method)) {
+    const message = `${quote(method)} names no method`;
+    const hint = 'write "Service/Method" or "package.Service/Method", without a slash in front';
+    problems.add(fields.at('method'), 'MALFORMED_METHOD', message, hint);
+    return undefined;
+  }
+  return address === undefined || method === undefined ? undefined : { type: 'grpc', address, method };
+}
+
+function readTarget(
+  problems: Problems,
+  fields: Fields,
+  services: ReadonlyMap<string, string | undefined>,
+): string | undefined {
+  const service = fields.text('service');
+  const address = fields.has('address')
+    ? readAddress(problems, fields.at('address'), fields.raw('address'), '"address"')
+    : undefined;
+  if (fields.has('service') && fields.has('address')) {
+    const message = 'a call has either "service" or "address", this one has both';
+    problems.add(fields.place, 'TWO_ADDRESSES', message, 'remove one of them');
+    return undefined;
+  }
+  if (!fields.has('service') && !fields.has('address')) {
+    const hint = 'add "service" (a name in "services") or "address" ("host:port")';
+    problems.add(fields.place, 'MISSING_ADDRESS', 'a call needs "service" or "address"', hint);
+    return undefined;
+  }
+  if (service !== undefined && !services.has(service)) {
+    const hint = problems.didYouMean(service, services.keys()) ?? 'add it to "services" as "host:port"';
+    problems.add(fields.at('service'), 'UNKNOWN_SERVICE', `the service ${quote(service)} is not in "services"`, hint);
+  }
+  return service === undefined ? address : services.get(service);
+}
