@@ -1,7 +1,7 @@
 /**
  * The rules of the house, as data. `tools/house.ts` proves them; `tools/house.test.ts` shows that each can fail.
  *
- * A package may import what its line names and nothing else. Tests (`*.test.ts`, `test/`) may import any package, the testkit too.
+ * A package may import what its line names and nothing else. Tests (`TEST_FILE` below) may import any package, the testkit too.
  */
 export interface Layer {
   /** Members of the workspace that it may import, without the `@baton/`. `*` is every package but the testkit. */
@@ -85,4 +85,4 @@ export const LENGTH_REASON = /^\s*(\/\/|\/?\*+|--|#).*\blong because \S/im;
 export const NOT_OURS = /(^|\/)(gen|third_party)\//;
 
 /** Tests, and what only tests use, may reach further than the code beside which they stand. */
-export const TEST_FILE = /\.test\.tsx?$|(^|\/)test\//;
+export const TEST_FILE = /\.(test|fixture)\.tsx?$|(^|\/)(test|testing)\//;

@@ -192,6 +192,15 @@ test('testkit: nothing that ships imports it or depends on it', () => {
   expect(inspect(changes)).toEqual(['packages/server/package.json:8 testkit', 'packages/server/src/a.ts:1 testkit']);
 });
 
+test('testkit: nothing that ships imports a file that is there for tests', () => {
+  const changes = {
+    'packages/server/src/probe.fixture.ts': `import '@baton/testkit';\n`,
+    'packages/server/src/a.ts': `import './probe.fixture.ts';\n`,
+    'packages/server/src/a.test.ts': `import './probe.fixture.ts';\n`,
+  };
+  expect(inspect(changes)).toEqual(['packages/server/src/a.ts:1 testkit']);
+});
+
 describe('exports', () => {
   test('a sub-path that is not exported', () => {
     expect(inspect({ 'apps/master/src/a.ts': `import '@baton/store/src/node.ts';\n` })).toEqual([

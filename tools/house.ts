@@ -159,6 +159,9 @@ function checkReference(house: House, file: string, reference: ModuleReference):
       return undefined;
     }
     const other = workspace.ownerOf(target);
+    if (TEST_FILE.test(target) && !TEST_FILE.test(file) && owner.kind !== 'root') {
+      report(file, line, 'testkit', `${specifier} is there for tests only: nothing that ships imports it`);
+    }
     if (other === owner) return target;
     const entry = other.kind === 'root' ? undefined : other.name;
     const how = entry ? `import what ${entry} exports` : 'code of a package may not import files of the repository';

@@ -72,6 +72,9 @@ export function readModule(path: string, source: string): ModuleFacts {
     ExportAllDeclaration(node: Node) {
       refer(node.source, node.exportKind === 'type' ? 'type' : 'import');
     },
+    TSModuleDeclaration(node: Node) {
+      refer(node.id, 'type'); // declare module 'x'
+    },
     TSImportType(node: Node) {
       refer(node.source, 'type');
     },
