@@ -216,6 +216,13 @@ describe('exports', () => {
     expect(inspect(changes)).toEqual(['apps/master/src/a.ts:1 exports', 'test/e2e/b.test.ts:1 exports']);
   });
 
+  test('a test may point at a file of the repository', () => {
+    const source = `export const url = new URL('../../../package.json', import.meta.url);\n`;
+    expect(inspect({ 'packages/server/src/a.ts': source, 'packages/server/src/a.test.ts': source })).toEqual([
+      'packages/server/src/a.ts:1 exports',
+    ]);
+  });
+
   test('a file of the repository', () => {
     const changes = { 'tools/x.ts': 'export {};\n', 'apps/master/src/a.ts': `import '../../../tools/x.ts';\n` };
     expect(inspect(changes)).toEqual(['apps/master/src/a.ts:1 exports']);

@@ -163,6 +163,8 @@ function checkReference(house: House, file: string, reference: ModuleReference):
       report(file, line, 'testkit', `${specifier} is there for tests only: nothing that ships imports it`);
     }
     if (other === owner) return target;
+    // A test may point at a file of the repository (proto/, node_modules/.bin/); it may not import its code.
+    if (other.kind === 'root' && reference.kind === 'url' && TEST_FILE.test(file)) return undefined;
     const entry = other.kind === 'root' ? undefined : other.name;
     const how = entry ? `import what ${entry} exports` : 'code of a package may not import files of the repository';
     report(file, line, 'exports', `${specifier} reaches into another package: ${how}`);
