@@ -1,1 +1,48 @@
-export {};
+/** The public SDK: typed tasks, workflows and handles, in a browser, Deno, Node and workerd. */
+export { type Baton, type BatonOptions, createBaton } from './baton.ts';
+export type { CallOptions, RetryTiming } from './call.ts';
+export { NonRetryable, RetryAfter } from './control-flow.ts';
+export { BatonError, type BatonErrorCode, toBatonError, type Violation } from './error.ts';
+export type { EventBatch, EventSubscription, Events, EventView, WatchEventsOptions } from './events.ts';
+export { RunCancelled, RunFailed, TaskCancelled, TaskFailed } from './outcome.ts';
+export type { List, PageOptions } from './pages.ts';
+export { decodePayload, encodeInput } from './payload.ts';
+export type { ProblemView, RunNodeView, RunView, WorkflowView } from './run-view.ts';
+export type { ListRunsOptions, RetriedRun, RunHandle, Runs, StartedRun, StartRunOptions } from './runs.ts';
+export {
+  parseWith,
+  type SchemaIssue,
+  SchemaMismatch,
+  type SchemaResult,
+  type StandardSchema,
+} from './standard-schema.ts';
+export type { HealthView, InfoView, MetricView, System, Workers, WorkerView } from './system.ts';
+export {
+  isTaskDefinition,
+  type RetryOptions,
+  type TaskContext,
+  type TaskDefinition,
+  type TaskPolicy,
+  task,
+} from './task.ts';
+export type { SubmitOptions, TaskSubmission } from './task-spec.ts';
+export type { AttemptView, ExecutorView, FailureView, LogLineView, TaskView } from './task-view.ts';
+export type { ListTasksOptions, LogOptions, SubmittedTask, TaskDetails, TaskHandle, Tasks } from './tasks.ts';
+export { createFetchTransport, type TransportOptions } from './transport.ts';
+export {
+  type AttemptStateName,
+  type EventTypeName,
+  eventTypeNames,
+  type FailureTypeName,
+  isFinalRunState,
+  isFinalTaskState,
+  type NodeStateName,
+  type RunStateName,
+  runStateNames,
+  type TaskClassName,
+  type TaskStateName,
+  taskClassNames,
+  taskStateNames,
+  type WorkerStateName,
+} from './words.ts';
+export type { WorkflowDefinition, Workflows } from './workflows.ts';

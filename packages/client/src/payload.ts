@@ -1,0 +1,51 @@
+import type { JsonValue } from '@bufbuild/protobuf';
+import { BatonError } from './error.ts';
+
+// An input or output as the contract's oneof has it. `input` and `output` name the same three cases.
+type SentPayload =
+  | { case: 'inputJson'; value: string }
+  | { case: 'inputBytes'; value: Uint8Array }
+  | { case: undefined; value?: undefined };
+
+interface ReadPayload {
+  readonly case: string | undefined;
+  readonly value?: unknown;
+}
+
+/**
+ * An input for the wire: bytes as they are, anything else as JSON text, stringified once. `undefined` sends none.
+ * Throws `BatonError` (invalid_argument, INPUT_NOT_JSON) for what JSON cannot say: cycles, bigints, functions.
+ */
+export function encodeInput(input: unknown): SentPayload {
+  if (input === undefined) return { case: undefined };
+  if (input instanceof Uint8Array) return { case: 'inputBytes', value: input };
+  let text: string | undefined;
+  try {
+    text = JSON.stringify(input);
+  } catch (cause) {
+    throw notJson(cause instanceof Error ? cause.message : String(cause), cause);
+  }
+  if (text === undefined) throw notJson(`a ${typeof input} cannot be sent`);
+  return { case: 'inputJson', value: text };
+}
+
+function notJson(message: string, cause?: unknown): BatonError {
+  return new BatonError({ code: 'invalid_argument', reason: 'INPUT_NOT_JSON', message, cause });
+}
+
+/** A payload that was asked for as text: JSON parsed, bytes as `Uint8Array`, `undefined` where there is none. */
+export function decodePayload(payload: ReadPayload): unknown {
+  switch (payload.case) {
+    case 'inputJson':
+    case 'outputJson':
+      return JSON.parse(payload.value as string);
+    case 'input':
+    case 'output':
+      return payload.value as JsonValue;
+    case 'inputBytes':
+    case 'outputBytes':
+      return payload.value as Uint8Array;
+    default:
+      return undefined;
+  }
+}

@@ -1,0 +1,125 @@
+import type { Run, RunNode, Workflow, WorkflowProblem } from '@baton/contract';
+import { decodePayload } from './payload.ts';
+import { type FailureView, failureView } from './task-view.ts';
+import { optionalDate } from './time.ts';
+import { type NodeStateName, nodeStateName, type RunStateName, runStateName } from './words.ts';
+
+/** One thing that is wrong with a workflow's definition. */
+export interface ProblemView {
+  /** Where in the file, e.g. `containers["a"].next_node`. */
+  readonly path: string;
+  /** Stable, e.g. UNKNOWN_NEXT_NODE. */
+  readonly code: string;
+  readonly message: string;
+  readonly hint: string;
+}
+
+export interface WorkflowView {
+  readonly name: string;
+  readonly version: number;
+  readonly description?: string;
+  /** SHA-256 of the stored form, in hex. */
+  readonly hash: string;
+  /** As it was applied, JSON text. Absent in lists. */
+  readonly definitionJson?: string;
+  /** In an order in which they could run. */
+  readonly nodeIds: readonly string[];
+  readonly createTime?: Date;
+}
+
+export interface RunNodeView {
+  readonly nodeId: string;
+  readonly state: NodeStateName;
+  /** Of the current execution's task; absent before it starts. */
+  readonly taskId?: string;
+  /** Attempts of all executions in which this node ran. */
+  readonly attempts: number;
+  readonly needs: readonly string[];
+  readonly startTime?: Date;
+  readonly endTime?: Date;
+  readonly worker?: string;
+  readonly outputHash?: string;
+  readonly output?: unknown;
+  readonly failure?: FailureView;
+  /** The execution of the run in which this node last ran. */
+  readonly execution: number;
+}
+
+/** A run as it stood when it was read. */
+export interface RunView {
+  readonly id: string;
+  readonly namespace: string;
+  readonly workflowName: string;
+  readonly workflowVersion: number;
+  /** 1, and one more for each retry of the run. */
+  readonly execution: number;
+  readonly state: RunStateName;
+  readonly createTime?: Date;
+  readonly startTime?: Date;
+  readonly endTime?: Date;
+  /** In an order in which they could run. Empty in lists. */
+  readonly nodes: readonly RunNodeView[];
+  readonly nodesTotal: number;
+  readonly nodesSucceeded: number;
+  /** Which node failed and why, in words. */
+  readonly failureMessage?: string;
+  readonly failedNodeId?: string;
+  readonly input?: unknown;
+  readonly cancelReason?: string;
+  readonly labels: Readonly<Record<string, string>>;
+}
+
+export function problemView(problem: WorkflowProblem): ProblemView {
+  return { path: problem.path, code: problem.code, message: problem.message, hint: problem.hint };
+}
+
+export function workflowView(workflow: Workflow): WorkflowView {
+  return {
+    name: workflow.name,
+    version: workflow.version,
+    description: workflow.description || undefined,
+    hash: workflow.hash,
+    definitionJson: workflow.definitionJson || undefined,
+    nodeIds: workflow.nodeIds,
+    createTime: optionalDate(workflow.createTime),
+  };
+}
+
+export function runView(run: Run): RunView {
+  return {
+    id: run.id,
+    namespace: run.namespace,
+    workflowName: run.workflowName,
+    workflowVersion: run.workflowVersion,
+    execution: run.execution,
+    state: runStateName(run.state),
+    createTime: optionalDate(run.createTime),
+    startTime: optionalDate(run.startTime),
+    endTime: optionalDate(run.endTime),
+    nodes: run.nodes.map(runNodeView),
+    nodesTotal: run.nodesTotal,
+    nodesSucceeded: run.nodesSucceeded,
+    failureMessage: run.failureMessage || undefined,
+    failedNodeId: run.failedNodeId || undefined,
+    input: decodePayload(run.inputPayload),
+    cancelReason: run.cancelReason || undefined,
+    labels: run.labels,
+  };
+}
+
+function runNodeView(node: RunNode): RunNodeView {
+  return {
+    nodeId: node.nodeId,
+    state: nodeStateName(node.state),
+    taskId: node.taskId || undefined,
+    attempts: node.attempts,
+    needs: node.needs,
+    startTime: optionalDate(node.startTime),
+    endTime: optionalDate(node.endTime),
+    worker: node.worker || undefined,
+    outputHash: node.outputHash || undefined,
+    output: decodePayload(node.outputPayload),
+    failure: node.failure && failureView(node.failure),
+    execution: node.execution,
+  };
+}

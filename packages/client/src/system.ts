@@ -1,0 +1,200 @@
+import { SystemService, type Worker } from '@baton/contract';
+import { type Client, createClient, type Transport } from '@connectrpc/connect';
+import { type CallOptions, type CallSettings, callOnce, callRepeatably, requestOptions } from './call.ts';
+import { type List, listOf, type PageOptions } from './pages.ts';
+import { optionalDate, optionalMs } from './time.ts';
+import { type TaskClassName, taskClassName, type WorkerStateName, workerStateName } from './words.ts';
+
+export interface HealthView {
+  /** Every part that is needed to serve is healthy. */
+  readonly healthy: boolean;
+  readonly version: string;
+  readonly parts: readonly {
+    readonly name: string;
+    readonly healthy: boolean;
+    readonly message: string;
+    readonly latencyMs?: number;
+  }[];
+}
+
+export interface MetricView {
+  readonly name: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly value: number;
+  readonly help: string;
+  /** counter or gauge. */
+  readonly type: string;
+}
+
+export interface InfoView {
+  readonly version: string;
+  readonly protocolVersion: number;
+  readonly schemaVersion: number;
+  readonly postgresVersion: string;
+  readonly masterId: string;
+  readonly uptimeMs?: number;
+}
+
+export interface WorkerView {
+  readonly name: string;
+  readonly namespace: string;
+  readonly sessionId: string;
+  readonly state: WorkerStateName;
+  readonly version: string;
+  /** Where WorkerService is served, if it is. */
+  readonly serviceUrl?: string;
+  readonly registerTime?: Date;
+  /** Since the last renewal. */
+  readonly lastHeardMs?: number;
+  /** Leases it holds. */
+  readonly leases: number;
+  readonly slots: number;
+  readonly taskClasses: readonly TaskClassName[];
+  readonly tags: readonly string[];
+  readonly executors: readonly string[];
+  readonly kinds: readonly string[];
+  readonly queues: readonly string[];
+  readonly hostname?: string;
+  readonly pid?: number;
+  readonly cpus: number;
+  readonly memoryBytes: number;
+  readonly gpus: readonly {
+    readonly uuid: string;
+    readonly model: string;
+    readonly memoryBytes: number;
+    /** Reported by a declared simulation and not by a device. */
+    readonly simulated: boolean;
+  }[];
+  readonly metrics?: {
+    readonly cpuPercent: number;
+    readonly memoryPercent: number;
+    readonly tasksCompleted: number;
+    readonly tasksFailed: number;
+    readonly running: number;
+    readonly loopLagMs: number;
+  };
+}
+
+/** The state of the installation. Every call rejects with `BatonError`. */
+export class System {
+  readonly #client: Client<typeof SystemService>;
+  readonly #settings: CallSettings;
+
+  constructor(transport: Transport, settings: CallSettings) {
+    this.#client = createClient(SystemService, transport);
+    this.#settings = settings;
+  }
+
+  /** Measured now, part by part. */
+  async health(options?: CallOptions): Promise<HealthView> {
+    const { healthy, version, parts } = await callRepeatably(this.#settings, options, () =>
+      this.#client.getHealth({}, requestOptions(this.#settings, options)),
+    );
+    return {
+      healthy,
+      version,
+      parts: parts.map((part) => ({
+        name: part.name,
+        healthy: part.healthy,
+        message: part.message,
+        latencyMs: optionalMs(part.latency),
+      })),
+    };
+  }
+
+  /** `names`: exact, or prefixes ending in `*`; default all. An unknown name is an error. */
+  async metrics(names: readonly string[] = [], options?: CallOptions): Promise<readonly MetricView[]> {
+    const { metrics } = await callRepeatably(this.#settings, options, () =>
+      this.#client.getMetrics({ names: [...names] }, requestOptions(this.#settings, options)),
+    );
+    return metrics.map(({ name, labels, value, help, type }) => ({ name, labels, value, help, type }));
+  }
+
+  async info(options?: CallOptions): Promise<InfoView> {
+    const info = await callRepeatably(this.#settings, options, () =>
+      this.#client.getInfo({}, requestOptions(this.#settings, options)),
+    );
+    return {
+      version: info.version,
+      protocolVersion: info.protocolVersion,
+      schemaVersion: info.schemaVersion,
+      postgresVersion: info.postgresVersion,
+      masterId: info.masterId,
+      uptimeMs: optionalMs(info.uptime),
+    };
+  }
+}
+
+/** Workers, as the master knows them. Every call rejects with `BatonError`. */
+export class Workers {
+  readonly #client: Client<typeof SystemService>;
+  readonly #settings: CallSettings;
+
+  constructor(transport: Transport, settings: CallSettings) {
+    this.#client = createClient(SystemService, transport);
+    this.#settings = settings;
+  }
+
+  /** `includeGone`: also those that left or were lost. */
+  list(options?: PageOptions & CallOptions & { readonly includeGone?: boolean }): List<WorkerView> {
+    const { namespace } = this.#settings;
+    return listOf(options, async (pageSize, pageToken) => {
+      const { workers, nextPageToken } = await callRepeatably(this.#settings, options, () =>
+        this.#client.listWorkers(
+          { namespace, pageSize, pageToken, includeGone: options?.includeGone ?? false },
+          requestOptions(this.#settings, options),
+        ),
+      );
+      return { items: workers.map(workerView), nextPageToken };
+    });
+  }
+
+  /** Tells a worker to take no new work, finish and leave; gives the leases that it still holds. */
+  async drain(name: string, reason = '', options?: CallOptions): Promise<{ readonly leases: number }> {
+    const { namespace } = this.#settings;
+    const { leases } = await callOnce(() =>
+      this.#client.drainWorker({ namespace, name, reason }, requestOptions(this.#settings, options)),
+    );
+    return { leases };
+  }
+}
+
+function workerView(worker: Worker): WorkerView {
+  const { capabilities, metrics } = worker;
+  return {
+    name: worker.name,
+    namespace: worker.namespace,
+    sessionId: worker.sessionId,
+    state: workerStateName(worker.state),
+    version: worker.version,
+    serviceUrl: worker.serviceUrl || undefined,
+    registerTime: optionalDate(worker.registerTime),
+    lastHeardMs: optionalMs(worker.lastHeard),
+    leases: worker.leases,
+    slots: capabilities?.slots ?? 0,
+    taskClasses: capabilities?.taskClasses.map(taskClassName) ?? [],
+    tags: capabilities?.tags ?? [],
+    executors: capabilities?.executors ?? [],
+    kinds: capabilities?.kinds ?? [],
+    queues: capabilities?.queues ?? [],
+    hostname: capabilities?.hostname || undefined,
+    pid: capabilities?.pid || undefined,
+    cpus: capabilities?.cpus ?? 0,
+    memoryBytes: Number(capabilities?.memoryBytes ?? 0n),
+    gpus:
+      capabilities?.gpus.map(({ uuid, model, memoryBytes, simulated }) => ({
+        uuid,
+        model,
+        memoryBytes: Number(memoryBytes),
+        simulated,
+      })) ?? [],
+    metrics: metrics && {
+      cpuPercent: metrics.cpuPercent,
+      memoryPercent: metrics.memoryPercent,
+      tasksCompleted: Number(metrics.tasksCompleted),
+      tasksFailed: Number(metrics.tasksFailed),
+      running: metrics.running,
+      loopLagMs: metrics.loopLagMs,
+    },
+  };
+}

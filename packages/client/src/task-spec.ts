@@ -1,0 +1,88 @@
+import { type TaskSpec, TaskSpecSchema } from '@baton/contract';
+import { create, type MessageInitShape } from '@bufbuild/protobuf';
+import { timestampFromMs } from '@bufbuild/protobuf/wkt';
+import type { CallOptions } from './call.ts';
+import { BatonError } from './error.ts';
+import { encodeInput } from './payload.ts';
+import type { RetryOptions, TaskPolicy } from './task.ts';
+import { optionalDuration } from './time.ts';
+import { taskClassNames, taskClassOf } from './words.ts';
+
+/** What a submit may say besides kind and input. */
+export interface SubmitOptions extends TaskPolicy, CallOptions {
+  /** Not before this point in time. */
+  readonly runAt?: Date;
+  /** Not before so many milliseconds from now (by this machine's clock); instead of `runAt`. */
+  readonly delayMs?: number;
+  /** The same key for the same kind gives the same task, within a day. Lets a submit be repeated without harm. */
+  readonly idempotencyKey?: string;
+  /** One's own words, shown and returned. */
+  readonly labels?: Readonly<Record<string, string>>;
+}
+
+/** A task to be submitted. */
+export interface TaskSubmission extends SubmitOptions {
+  readonly kind: string;
+  /** Sent as JSON; a `Uint8Array` is sent as it is. At most 2 MiB. */
+  readonly input?: unknown;
+  /** Default: the function that a worker registered under `kind`. */
+  readonly executor?:
+    | { readonly type: 'function' }
+    | {
+        readonly type: 'grpc';
+        /** host:port, plaintext HTTP/2. */
+        readonly address: string;
+        /** `package.Service/Method`. */
+        readonly method: string;
+        /** Sent as request headers. */
+        readonly metadata?: Readonly<Record<string, string>>;
+      };
+}
+
+/** The submission as the contract has it. Throws `BatonError` (invalid_argument) for what cannot be said in it. */
+export function taskSpecOf(submission: TaskSubmission): TaskSpec {
+  const { taskClass, executor, retry } = submission;
+  if (taskClass !== undefined && !taskClassNames.includes(taskClass)) {
+    throw new BatonError({
+      code: 'invalid_argument',
+      reason: 'UNKNOWN_TASK_CLASS',
+      message: `there is no task class "${taskClass}"; known are ${taskClassNames.join(', ')}`,
+    });
+  }
+  return create(TaskSpecSchema, {
+    kind: submission.kind,
+    queue: submission.queue,
+    taskClass: taskClass && taskClassOf(taskClass),
+    tags: submission.tags && [...submission.tags],
+    executor:
+      executor?.type === 'grpc'
+        ? {
+            case: 'grpc',
+            value: { address: executor.address, method: executor.method, metadata: { ...executor.metadata } },
+          }
+        : executor && { case: 'function', value: {} },
+    payload: encodeInput(submission.input),
+    priority: submission.priority,
+    retry: retry && retryPolicyOf(retry),
+    startToCloseTimeout: optionalDuration(submission.startToCloseTimeoutMs),
+    runAt: runAtOf(submission),
+    idempotencyKey: submission.idempotencyKey,
+    labels: submission.labels && { ...submission.labels },
+  });
+}
+
+function retryPolicyOf(retry: RetryOptions): MessageInitShape<typeof TaskSpecSchema>['retry'] {
+  return {
+    maxAttempts: retry.maxAttempts,
+    initialDelay: optionalDuration(retry.initialDelayMs),
+    factor: retry.factor,
+    maxDelay: optionalDuration(retry.maxDelayMs),
+    jitter: retry.jitter,
+  };
+}
+
+function runAtOf(submission: TaskSubmission): ReturnType<typeof timestampFromMs> | undefined {
+  if (submission.runAt !== undefined) return timestampFromMs(submission.runAt.getTime());
+  if (submission.delayMs !== undefined) return timestampFromMs(Date.now() + Math.round(submission.delayMs));
+  return undefined;
+}

@@ -1,0 +1,181 @@
+import type { Attempt, Failure, RetryPolicy, Task, TaskLog } from '@baton/contract';
+import { durationMs } from '@bufbuild/protobuf/wkt';
+import { decodePayload } from './payload.ts';
+import type { RetryOptions } from './task.ts';
+import { optionalDate, optionalMs } from './time.ts';
+import {
+  type AttemptStateName,
+  attemptStateName,
+  type FailureTypeName,
+  failureTypeName,
+  type TaskClassName,
+  type TaskStateName,
+  taskClassName,
+  taskStateName,
+} from './words.ts';
+
+/** What went wrong in an attempt. */
+export interface FailureView {
+  readonly type: FailureTypeName;
+  readonly message: string;
+  /** The exception's class, where there was one. */
+  readonly exceptionType?: string;
+  readonly stack?: string;
+  readonly nonRetryable: boolean;
+  readonly retryAfterMs?: number;
+}
+
+export type ExecutorView =
+  | { readonly type: 'function' }
+  | {
+      readonly type: 'grpc';
+      readonly address: string;
+      readonly method: string;
+      readonly metadata: Readonly<Record<string, string>>;
+    };
+
+/** A task as it stood when it was read. */
+export interface TaskView<Output = unknown> {
+  readonly id: string;
+  readonly namespace: string;
+  readonly kind: string;
+  readonly queue: string;
+  readonly taskClass: TaskClassName;
+  readonly tags: readonly string[];
+  readonly state: TaskStateName;
+  /** The current or last attempt's number; 0 before the first. */
+  readonly attempt: number;
+  readonly maxAttempts: number;
+  readonly priority: number;
+  readonly createTime?: Date;
+  /** When a scheduled task or a retry is due. */
+  readonly dueTime?: Date;
+  readonly startTime?: Date;
+  readonly endTime?: Date;
+  /** The worker of the current or last attempt. */
+  readonly worker?: string;
+  readonly executor: ExecutorView;
+  /** JSON parsed, or bytes. Absent in lists. */
+  readonly input?: unknown;
+  readonly output?: Output;
+  /** SHA-256 of the output's bytes, in hex. */
+  readonly outputHash?: string;
+  /** Of the last failed attempt. */
+  readonly failure?: FailureView;
+  readonly cancelReason?: string;
+  readonly runId?: string;
+  readonly nodeId?: string;
+  readonly retry?: RetryOptions;
+  readonly startToCloseTimeoutMs?: number;
+  readonly idempotencyKey?: string;
+  readonly labels: Readonly<Record<string, string>>;
+}
+
+export interface AttemptView {
+  readonly number: number;
+  /** Rises with each lease of the task. */
+  readonly epoch: number;
+  readonly state: AttemptStateName;
+  readonly worker?: string;
+  readonly grantTime?: Date;
+  readonly startTime?: Date;
+  readonly endTime?: Date;
+  readonly failure?: FailureView;
+  /** The delay chosen before the next attempt. */
+  readonly retryDelayMs?: number;
+}
+
+/** A line that a task wrote. */
+export interface LogLineView {
+  readonly taskId: string;
+  readonly attempt: number;
+  readonly time?: Date;
+  /** stdout, stderr or log. */
+  readonly stream: string;
+  readonly text: string;
+}
+
+export function taskView<Output>(task: Task): TaskView<Output> {
+  return {
+    id: task.id,
+    namespace: task.namespace,
+    kind: task.kind,
+    queue: task.queue,
+    taskClass: taskClassName(task.taskClass),
+    tags: task.tags,
+    state: taskStateName(task.state),
+    attempt: task.attempt,
+    maxAttempts: task.maxAttempts,
+    priority: task.priority,
+    createTime: optionalDate(task.createTime),
+    dueTime: optionalDate(task.dueTime),
+    startTime: optionalDate(task.startTime),
+    endTime: optionalDate(task.endTime),
+    worker: task.worker || undefined,
+    executor:
+      task.executor.case === 'grpc'
+        ? {
+            type: 'grpc',
+            address: task.executor.value.address,
+            method: task.executor.value.method,
+            metadata: task.executor.value.metadata,
+          }
+        : { type: 'function' },
+    input: decodePayload(task.inputPayload),
+    output: decodePayload(task.outputPayload) as Output,
+    outputHash: task.outputHash || undefined,
+    failure: task.failure && failureView(task.failure),
+    cancelReason: task.cancelReason || undefined,
+    runId: task.runId || undefined,
+    nodeId: task.nodeId || undefined,
+    retry: task.retry && retryView(task.retry),
+    startToCloseTimeoutMs: optionalMs(task.startToCloseTimeout),
+    idempotencyKey: task.idempotencyKey || undefined,
+    labels: task.labels,
+  };
+}
+
+export function failureView(failure: Failure): FailureView {
+  return {
+    type: failureTypeName(failure.type),
+    message: failure.message,
+    exceptionType: failure.exceptionType || undefined,
+    stack: failure.stack || undefined,
+    nonRetryable: failure.nonRetryable,
+    retryAfterMs: optionalMs(failure.retryAfter),
+  };
+}
+
+function retryView(retry: RetryPolicy): RetryOptions {
+  return {
+    maxAttempts: retry.maxAttempts || undefined,
+    initialDelayMs: optionalMs(retry.initialDelay),
+    factor: retry.factor || undefined,
+    maxDelayMs: optionalMs(retry.maxDelay),
+    jitter: retry.jitter,
+  };
+}
+
+export function attemptView(attempt: Attempt): AttemptView {
+  return {
+    number: attempt.number,
+    epoch: attempt.epoch,
+    state: attemptStateName(attempt.state),
+    worker: attempt.worker || undefined,
+    grantTime: optionalDate(attempt.grantTime),
+    startTime: optionalDate(attempt.startTime),
+    endTime: optionalDate(attempt.endTime),
+    failure: attempt.failure && failureView(attempt.failure),
+    retryDelayMs: attempt.retryDelay && durationMs(attempt.retryDelay),
+  };
+}
+
+export function logLineView(line: TaskLog): LogLineView {
+  return {
+    taskId: line.taskId,
+    attempt: line.attempt,
+    time: optionalDate(line.time),
+    stream: line.stream,
+    text: line.text,
+  };
+}

@@ -1,0 +1,86 @@
+import type { StandardSchema } from './standard-schema.ts';
+import type { TaskClassName } from './words.ts';
+
+/** What a running task is handed besides its input. */
+export interface TaskContext {
+  /** Aborted when the task is cancelled, timed out, or its lease is lost: stop soon, the result is not wanted any more. */
+  readonly signal: AbortSignal;
+  readonly taskId: string;
+  /** 1 for the first attempt. */
+  readonly attempt: number;
+  readonly maxAttempts: number;
+  /** Rises with each lease of the task, also where `attempt` does not: a fencing token for writes elsewhere. */
+  readonly epoch: number;
+  /** Set when the task is a node of a run. */
+  readonly runId?: string;
+  readonly nodeId?: string;
+  /** Keeps a line in the task's log. Cheap; sent in batches. */
+  log(text: string): void;
+}
+
+/** The right to be tried again. What is left out has the server's default (4 attempts, after 5, 10 and 20 s). */
+export interface RetryOptions {
+  /** Attempts in all, the first included. */
+  readonly maxAttempts?: number;
+  readonly initialDelayMs?: number;
+  /** Each further delay is the one before times this. */
+  readonly factor?: number;
+  readonly maxDelayMs?: number;
+  /** Share of each delay that is random, 0 to 1. */
+  readonly jitter?: number;
+}
+
+/** How a task is dispatched and retried, unless a submit says otherwise. */
+export interface TaskPolicy {
+  readonly queue?: string;
+  readonly taskClass?: TaskClassName;
+  /** A worker must have all of these. */
+  readonly tags?: readonly string[];
+  readonly retry?: RetryOptions;
+  /** From the start of an attempt to its end. Server's default: 1 h. */
+  readonly startToCloseTimeoutMs?: number;
+  /** −1000 to 1000, higher first. Default 0. */
+  readonly priority?: number;
+}
+
+/**
+ * A task as a value: an id, a policy and the code. Export it from a module that a worker loads, and hand the same value
+ * to `baton.enqueue`. `Sent` is what a caller passes, `Input` what `run` receives; they differ only where the input's
+ * schema fills in or transforms.
+ */
+export interface TaskDefinition<Input = unknown, Output = unknown, Sent = Input> extends TaskPolicy {
+  readonly __baton: 'task';
+  /** The task's kind. Unique among the tasks of a namespace. */
+  readonly id: string;
+  readonly input?: StandardSchema<Sent, Input>;
+  readonly output?: StandardSchema<unknown, Output>;
+  /** The input and the returned value travel as JSON. Must be safe to run again: an attempt may be lost half-way. */
+  run(input: Input, ctx: TaskContext): Promise<Output> | Output;
+}
+
+/**
+ * Defines a task.
+ *
+ * ```ts
+ * export const greet = task({
+ *   id: 'greet',
+ *   retry: { maxAttempts: 2 },
+ *   run: async (input: { name: string }, ctx) => {
+ *     ctx.log(`greeting ${input.name}`);
+ *     return `Hello, ${input.name}`;
+ *   },
+ * });
+ * ```
+ */
+export function task<Input = void, Output = unknown, Sent = Input>(
+  definition: Omit<TaskDefinition<Input, Output, Sent>, '__baton'>,
+): TaskDefinition<Input, Output, Sent> {
+  return Object.freeze({ ...definition, __baton: 'task' as const });
+}
+
+/** Whether a value is a task made by `task` (by its shape: it may come from another copy of this package). */
+export function isTaskDefinition(value: unknown): value is TaskDefinition {
+  if (typeof value !== 'object' || value === null) return false;
+  const candidate = value as Partial<TaskDefinition>;
+  return candidate.__baton === 'task' && typeof candidate.id === 'string' && typeof candidate.run === 'function';
+}

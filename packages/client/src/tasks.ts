@@ -1,0 +1,254 @@
+import { type GetTaskResponse, PayloadFormat, type Task, TaskSchema, TaskService } from '@baton/contract';
+import { equals } from '@bufbuild/protobuf';
+import { durationFromMs } from '@bufbuild/protobuf/wkt';
+import { type Client, createClient, type Transport } from '@connectrpc/connect';
+import {
+  type CallOptions,
+  type CallSettings,
+  callOnce,
+  callRepeatably,
+  canceled,
+  pauseBeforeRetry,
+  requestOptions,
+} from './call.ts';
+import { BatonError, toBatonError } from './error.ts';
+import { SubmitGatherer } from './gather.ts';
+import { TaskCancelled, TaskFailed } from './outcome.ts';
+import { type List, listOf, type PageOptions } from './pages.ts';
+import { reconnecting } from './reconnect.ts';
+import { parseWith, SchemaMismatch } from './standard-schema.ts';
+import type { TaskDefinition } from './task.ts';
+import { type SubmitOptions, type TaskSubmission, taskSpecOf } from './task-spec.ts';
+import { type AttemptView, attemptView, type LogLineView, logLineView, type TaskView, taskView } from './task-view.ts';
+import { isFinalTaskState, type TaskStateName, taskStateName, taskStateOf } from './words.ts';
+
+/** How long one `GetTask` of a `result()` waits at the server. */
+const LONG_POLL_MS = 20_000;
+
+/** A task with everything that happened to it. */
+export interface TaskDetails<Output = unknown> extends TaskView<Output> {
+  readonly attempts: readonly AttemptView[];
+}
+
+export interface ListTasksOptions extends PageOptions, CallOptions {
+  /** Any of these; default all. */
+  readonly states?: readonly TaskStateName[];
+  readonly queue?: string;
+  readonly kind?: string;
+}
+
+export interface LogOptions extends CallOptions {
+  /** Stay until the task has ended and all of its lines are here. */
+  readonly follow?: boolean;
+}
+
+/** A task that was submitted, wherever it is now. */
+export interface TaskHandle<Output = unknown> {
+  readonly id: string;
+  /** Waits for the end. Throws `TaskFailed`, `TaskCancelled`, or `BatonError`; bounded only by `options.signal`. */
+  result(options?: CallOptions): Promise<Output>;
+  status(options?: CallOptions): Promise<TaskDetails<Output>>;
+  /** Asks for the end of the task; gives its state: cancelled, or leased while its worker is asked to stop. */
+  cancel(reason?: string, options?: CallOptions): Promise<TaskStateName>;
+  /** What the task wrote, oldest first. */
+  logs(options?: LogOptions): AsyncIterable<LogLineView>;
+  /** The task now, then again at each change, until its end. */
+  watch(options?: CallOptions): AsyncIterable<TaskView<Output>>;
+}
+
+/** The handle that a submit gives. */
+export interface SubmittedTask<Output = unknown> extends TaskHandle<Output> {
+  /** An earlier submit with the same idempotency key made this task. */
+  readonly deduplicated: boolean;
+}
+
+/** Tasks. Every call rejects with `BatonError`. */
+export class Tasks {
+  readonly #client: Client<typeof TaskService>;
+  readonly #settings: CallSettings;
+  readonly #gatherer: SubmitGatherer;
+
+  constructor(transport: Transport, settings: CallSettings) {
+    const client = createClient(TaskService, transport);
+    const { namespace } = settings;
+    this.#client = client;
+    this.#settings = settings;
+    this.#gatherer = new SubmitGatherer(
+      {
+        one: (task, signal) => client.submitTask({ namespace, task }, { signal, timeoutMs: settings.timeoutMs }),
+        many: (tasks, signal) => client.submitTasks({ namespace, tasks }, { signal, timeoutMs: settings.timeoutMs }),
+      },
+      settings.retry,
+    );
+  }
+
+  /**
+   * Submits a task of any kind. Submits of one tick leave in one call. Repeated while the server is unavailable only
+   * with an idempotency key.
+   */
+  async submit<Output = unknown>(submission: TaskSubmission): Promise<SubmittedTask<Output>> {
+    const { signal, timeoutMs = this.#settings.timeoutMs } = submission;
+    const { taskId, deduplicated } = await this.#gatherer.submit(taskSpecOf(submission), { signal, timeoutMs });
+    return { ...this.handle<Output>(taskId), deduplicated };
+  }
+
+  /** Submits a task that was defined by `task`; its policy counts where `options` say nothing. */
+  async enqueue<Input, Output, Sent>(
+    definition: TaskDefinition<Input, Output, Sent>,
+    input: NoInfer<Sent>,
+    options: SubmitOptions = {},
+  ): Promise<SubmittedTask<Output>> {
+    try {
+      // Only to refuse early: the worker applies the schema itself, so what is sent is what the caller gave.
+      await parseWith(definition.input, input, `input of task "${definition.id}"`);
+    } catch (thrown) {
+      if (!(thrown instanceof SchemaMismatch)) throw thrown;
+      throw new BatonError({
+        code: 'invalid_argument',
+        reason: 'INPUT_INVALID',
+        message: thrown.message,
+        violations: thrown.issues.map(({ path, message }) => ({ field: path, description: message })),
+        cause: thrown,
+      });
+    }
+    const { queue, taskClass, tags, retry, startToCloseTimeoutMs, priority } = definition;
+    return this.submit<Output>({
+      queue,
+      taskClass,
+      tags,
+      retry,
+      startToCloseTimeoutMs,
+      priority,
+      ...definedOnly(options),
+      kind: definition.id,
+      input,
+    });
+  }
+
+  /** A handle for a task whose id is known. Asks nobody. */
+  handle<Output = unknown>(id: string): TaskHandle<Output> {
+    return {
+      id,
+      result: (options) => this.#result<Output>(id, options),
+      status: (options) => this.get<Output>(id, options),
+      cancel: (reason, options) => this.cancel(id, reason, options),
+      logs: (options) => this.logs(id, options),
+      watch: (options) => this.watch<Output>(id, options),
+    };
+  }
+
+  async get<Output = unknown>(id: string, options?: CallOptions): Promise<TaskDetails<Output>> {
+    return detailsOf<Output>(await callRepeatably(this.#settings, options, () => this.#get(id, 0, options)));
+  }
+
+  /** Newest first, without input and output. */
+  list(options?: ListTasksOptions): List<TaskView> {
+    const { namespace } = this.#settings;
+    return listOf(options, async (pageSize, pageToken) => {
+      const { tasks, nextPageToken } = await callRepeatably(this.#settings, options, () =>
+        this.#client.listTasks(
+          {
+            namespace,
+            pageSize,
+            pageToken,
+            states: options?.states?.map(taskStateOf),
+            queue: options?.queue,
+            kind: options?.kind,
+          },
+          requestOptions(this.#settings, options),
+        ),
+      );
+      return { items: tasks.map((task) => taskView(task)), nextPageToken };
+    });
+  }
+
+  /** The task now, then again at each change, until its end. Connects again when the connection breaks. */
+  watch<Output = unknown>(id: string, options?: CallOptions): AsyncIterable<TaskView<Output>> {
+    const { namespace } = this.#settings;
+    let last: Task | undefined;
+    return reconnecting(this.#settings, options, {
+      open: (callOptions) => this.#client.watchTask({ namespace, taskId: id, format: PayloadFormat.TEXT }, callOptions),
+      take: ({ task }) => {
+        // After a new connection the server begins with the task as it is: nothing new, mostly.
+        if (task === undefined || (last && equals(TaskSchema, last, task))) return { items: [], step: 'more' };
+        last = task;
+        const view = taskView<Output>(task);
+        return { items: [view], step: isFinalTaskState(view.state) ? 'end' : 'more' };
+      },
+      endsWithServer: false,
+    });
+  }
+
+  async cancel(id: string, reason = '', options?: CallOptions): Promise<TaskStateName> {
+    const { namespace } = this.#settings;
+    const { state } = await callOnce(() =>
+      this.#client.cancelTask({ namespace, taskId: id, reason }, requestOptions(this.#settings, options)),
+    );
+    return taskStateName(state);
+  }
+
+  logs(id: string, options?: LogOptions): AsyncIterable<LogLineView> {
+    const { namespace } = this.#settings;
+    let cursor = '';
+    return reconnecting(this.#settings, options, {
+      open: (callOptions) =>
+        this.#client.streamTaskLogs({ namespace, taskId: id, follow: options?.follow ?? false, cursor }, callOptions),
+      take: (message) => {
+        cursor = message.cursor || cursor;
+        return { items: message.logs.map(logLineView), step: 'more' };
+      },
+      endsWithServer: true,
+    });
+  }
+
+  async #result<Output>(id: string, options: CallOptions | undefined): Promise<Output> {
+    const { retry } = this.#settings;
+    let response = await callRepeatably(this.#settings, options, () => this.#get(id, LONG_POLL_MS, options));
+    let failures = 0;
+    let silentSince = 0;
+    for (;;) {
+      const details = detailsOf<Output>(response);
+      if (details.state === 'succeeded') return details.output as Output;
+      if (details.state === 'failed') throw new TaskFailed(details, details.attempts);
+      if (details.state === 'cancelled') throw new TaskCancelled(details);
+      if (options?.signal?.aborted) throw canceled(options.signal.reason);
+      try {
+        response = await this.#get(id, LONG_POLL_MS, options);
+        failures = 0;
+      } catch (thrown) {
+        // The task is known: a master that restarts is no reason to give up on it.
+        const error = toBatonError(thrown);
+        failures += 1;
+        if (failures === 1) silentSince = performance.now();
+        const isOver = performance.now() - silentSince > retry.reconnectMs;
+        if (error.code !== 'unavailable' || isOver) throw error;
+        await pauseBeforeRetry(retry, failures, error, options?.signal);
+      }
+    }
+  }
+
+  #get(id: string, waitMs: number, options: CallOptions | undefined): Promise<GetTaskResponse> {
+    const { namespace } = this.#settings;
+    const wait = waitMs > 0 ? durationFromMs(waitMs) : undefined;
+    return this.#client.getTask(
+      { namespace, taskId: id, wait, format: PayloadFormat.TEXT },
+      requestOptions(this.#settings, options, waitMs),
+    );
+  }
+}
+
+function detailsOf<Output>(response: GetTaskResponse): TaskDetails<Output> {
+  if (response.task === undefined) {
+    throw new BatonError({
+      code: 'internal',
+      reason: 'ANSWER_MISSING',
+      message: 'the server answered without the task',
+    });
+  }
+  return { ...taskView<Output>(response.task), attempts: response.attempts.map(attemptView) };
+}
+
+/** Without the entries that are undefined: spread over defaults, they would wipe them out. */
+function definedOnly<T extends object>(options: T): Partial<T> {
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as Partial<T>;
+}

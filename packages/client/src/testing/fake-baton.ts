@@ -1,0 +1,446 @@
+import {
+  AttemptState,
+  EventService,
+  type Failure,
+  type FailureSchema,
+  NodeState,
+  type Run,
+  RunSchema,
+  RunState,
+  type SubmitTaskResult,
+  SubmitTaskResultSchema,
+  SystemService,
+  type Task,
+  TaskLogSchema,
+  TaskSchema,
+  TaskService,
+  type TaskSpec,
+  TaskState,
+  type WatchResponse,
+  WatchResponseSchema,
+  type Worker,
+  WorkerSchema,
+  type Workflow,
+  WorkflowSchema,
+  WorkflowService,
+} from '@baton/contract';
+import { errorDetails } from '@baton/contract/grpc';
+import { clone, create, type MessageInitShape } from '@bufbuild/protobuf';
+import { durationMs, timestampNow } from '@bufbuild/protobuf/wkt';
+import { Code, ConnectError, createRouterTransport, type Transport } from '@connectrpc/connect';
+
+/**
+ * Baton's client services in memory, for tests of code that uses a client: no database, no worker, no retry. Tasks and
+ * runs stay as they are until the test moves them. Every call goes through Connect's own encoding.
+ */
+export class FakeBaton {
+  readonly transport: Transport;
+  /** The methods that were called, in order. */
+  readonly calls: string[] = [];
+  readonly specs = new Map<string, TaskSpec>();
+  readonly #tasks = new Map<string, Task>();
+  readonly #taskByKey = new Map<string, string>();
+  readonly #logs = new Map<string, string[]>();
+  readonly #runs = new Map<string, Run>();
+  readonly #runByKey = new Map<string, string>();
+  readonly #workflows = new Map<string, Workflow>();
+  readonly #workers: Worker[] = [];
+  readonly #eventBatches: WatchResponse[] = [];
+  readonly #faults: { method: string; error: ConnectError }[] = [];
+  readonly #maxWaitMs: number;
+  #nextId = 1n;
+  #changed = Promise.withResolvers<void>();
+  #cut = Promise.withResolvers<never>();
+
+  /** `maxWaitMs`: the longest that a GetTask waits, whatever it asks for. */
+  constructor({ maxWaitMs = 60_000 }: { readonly maxWaitMs?: number } = {}) {
+    this.#maxWaitMs = maxWaitMs;
+    this.#cut.promise.catch(() => {});
+    this.transport = this.#makeTransport();
+  }
+
+  /** Lets the next calls of a method (`submitTasks`, `getTask`, …) fail, once for each error. */
+  failNext(method: string, ...errors: ConnectError[]): void {
+    for (const error of errors) this.#faults.push({ method, error });
+  }
+
+  /** Errors of `failNext` that no call has met yet. */
+  get faultsLeft(): number {
+    return this.#faults.length;
+  }
+
+  /** Breaks all streams that are open now. */
+  cutStreams(): void {
+    this.#cut.reject(new ConnectError('the connection was cut', Code.Unavailable));
+    this.#cut = Promise.withResolvers<never>();
+    this.#cut.promise.catch(() => {});
+  }
+
+  /** Resolves at the next call or change. */
+  async next(): Promise<void> {
+    await this.#changed.promise;
+  }
+
+  task(id: string): Task {
+    return found(this.#tasks.get(id), 'TASK_NOT_FOUND', `task ${id}`);
+  }
+
+  run(id: string): Run {
+    return found(this.#runs.get(id), 'RUN_NOT_FOUND', `run ${id}`);
+  }
+
+  updateTask(id: string, change: (task: Task) => void): void {
+    change(this.task(id));
+    this.#announce();
+  }
+
+  updateRun(id: string, change: (run: Run) => void): void {
+    change(this.run(id));
+    this.#announce();
+  }
+
+  succeedTask(id: string, outputJson: string): void {
+    this.updateTask(id, (task) => {
+      Object.assign(task, { state: TaskState.SUCCEEDED, attempt: 1, endTime: timestampNow(), worker: 'worker-1' });
+      task.outputPayload = { case: 'outputJson', value: outputJson };
+    });
+  }
+
+  failTask(id: string, failure: MessageInitShape<typeof FailureSchema>, attempt = 1): void {
+    this.updateTask(id, (task) => {
+      Object.assign(task, { state: TaskState.FAILED, attempt, endTime: timestampNow(), worker: 'worker-1' });
+      task.failure = create(TaskSchema, { failure }).failure as Failure;
+    });
+  }
+
+  addLogs(id: string, ...texts: string[]): void {
+    this.#logs.set(id, [...(this.#logs.get(id) ?? []), ...texts]);
+    this.#announce();
+  }
+
+  addWorker(worker: MessageInitShape<typeof WorkerSchema>): void {
+    this.#workers.push(create(WorkerSchema, worker));
+  }
+
+  addEvents(batch: MessageInitShape<typeof WatchResponseSchema>): void {
+    this.#eventBatches.push(create(WatchResponseSchema, batch));
+    this.#announce();
+  }
+
+  #announce(): void {
+    this.#changed.resolve();
+    this.#changed = Promise.withResolvers<void>();
+  }
+
+  #called(method: string): void {
+    this.calls.push(method);
+    this.#announce();
+    const index = this.#faults.findIndex((fault) => fault.method === method);
+    if (index >= 0) throw this.#faults.splice(index, 1)[0]!.error;
+  }
+
+  #submit(spec: TaskSpec): { taskId: string; deduplicated: boolean } {
+    if (spec.kind === '') throw invalid('task.kind', 'value length must be at least 1 bytes');
+    const key = `${spec.kind}\n${spec.idempotencyKey}`;
+    const earlier = spec.idempotencyKey === '' ? undefined : this.#taskByKey.get(key);
+    if (earlier !== undefined) return { taskId: earlier, deduplicated: true };
+    const id = String(this.#nextId++);
+    this.#taskByKey.set(key, id);
+    this.specs.set(id, spec);
+    this.#tasks.set(
+      id,
+      create(TaskSchema, {
+        id,
+        namespace: 'default',
+        kind: spec.kind,
+        queue: spec.queue || 'default',
+        taskClass: spec.taskClass || 1,
+        tags: spec.tags,
+        state: spec.runAt ? TaskState.SCHEDULED : TaskState.READY,
+        maxAttempts: spec.retry?.maxAttempts || 4,
+        priority: spec.priority,
+        createTime: timestampNow(),
+        dueTime: spec.runAt,
+        executor: spec.executor,
+        inputPayload: spec.payload,
+        idempotencyKey: spec.idempotencyKey,
+        labels: spec.labels,
+      }),
+    );
+    return { taskId: id, deduplicated: false };
+  }
+
+  /** The value now, then again at each change, until it is final. */
+  async *#watch<T>(read: () => T, isFinal: (value: T) => boolean, signal: AbortSignal): AsyncGenerator<T> {
+    const cut = this.#cut.promise;
+    const aborted = new Promise<never>((_, reject) => {
+      signal.addEventListener('abort', () => reject(signal.reason), { once: true });
+    });
+    aborted.catch(() => {});
+    for (;;) {
+      const changed = this.#changed.promise;
+      const value = read();
+      yield value;
+      if (isFinal(value)) return;
+      await Promise.race([cut, aborted, changed]);
+    }
+  }
+
+  #makeTransport(): Transport {
+    return createRouterTransport((router) => {
+      this.#serveTasks(router);
+      this.#serveWorkflows(router);
+      this.#serveSystem(router);
+    });
+  }
+
+  #serveTasks(router: Parameters<Parameters<typeof createRouterTransport>[0]>[0]): void {
+    const isFinal = (task: Task): boolean => task.state >= TaskState.SUCCEEDED;
+    const attempts = (task: Task) =>
+      Array.from({ length: task.attempt }, (_, index) => ({
+        number: index + 1,
+        epoch: index + 1,
+        state: task.state === TaskState.SUCCEEDED ? AttemptState.SUCCEEDED : AttemptState.FAILED,
+        worker: task.worker,
+        failure: task.failure,
+      }));
+    router.service(TaskService, {
+      submitTask: ({ task }) => {
+        this.#called('submitTask');
+        return this.#submit(task!);
+      },
+      submitTasks: ({ tasks }) => {
+        this.#called('submitTasks');
+        return {
+          results: tasks.map((spec): SubmitTaskResult => {
+            try {
+              return create(SubmitTaskResultSchema, { result: { case: 'submitted', value: this.#submit(spec) } });
+            } catch (thrown) {
+              const message = ConnectError.from(thrown).rawMessage;
+              const refused = { code: 'invalid_argument', reason: 'INVALID_REQUEST', message };
+              return create(SubmitTaskResultSchema, { result: { case: 'refused', value: refused } });
+            }
+          }),
+        };
+      },
+      getTask: async ({ taskId, wait }) => {
+        this.#called('getTask');
+        const until = performance.now() + Math.min(this.#maxWaitMs, wait ? durationMs(wait) : 0);
+        while (!isFinal(this.task(taskId)) && performance.now() < until) {
+          let timer: ReturnType<typeof setTimeout> | undefined;
+          const over = new Promise<void>((resolve) => {
+            timer = setTimeout(resolve, until - performance.now());
+          });
+          await Promise.race([this.#changed.promise, over]);
+          clearTimeout(timer);
+        }
+        const task = this.task(taskId);
+        return { task, attempts: attempts(task) };
+      },
+      listTasks: ({ pageSize, pageToken, states, queue, kind }) => {
+        this.#called('listTasks');
+        const all = [...this.#tasks.values()]
+          .reverse()
+          .filter((task) => states.length === 0 || states.includes(task.state))
+          .filter((task) => (queue === '' || task.queue === queue) && (kind === '' || task.kind === kind));
+        const { items, nextPageToken } = pageOf(all, pageSize, pageToken);
+        return { tasks: items, nextPageToken };
+      },
+      watchTask: async function* (
+        this: FakeBaton,
+        { taskId }: { taskId: string },
+        { signal }: { signal: AbortSignal },
+      ) {
+        this.#called('watchTask');
+        for await (const task of this.#watch(() => clone(TaskSchema, this.task(taskId)), isFinal, signal))
+          yield { task };
+      }.bind(this),
+      cancelTask: ({ taskId, reason }) => {
+        this.#called('cancelTask');
+        this.updateTask(taskId, (task) => {
+          task.cancelReason = reason;
+          if (task.state !== TaskState.LEASED) task.state = TaskState.CANCELLED;
+        });
+        return { state: this.task(taskId).state };
+      },
+      streamTaskLogs: async function* (
+        this: FakeBaton,
+        { taskId, follow, cursor }: { taskId: string; follow: boolean; cursor: string },
+        { signal }: { signal: AbortSignal },
+      ) {
+        this.#called('streamTaskLogs');
+        let sent = Number(cursor || 0);
+        const read = () => ({ texts: this.#logs.get(taskId) ?? [], isOver: !follow || isFinal(this.task(taskId)) });
+        for await (const { texts } of this.#watch(read, ({ isOver }) => isOver, signal)) {
+          const logs = texts
+            .slice(sent)
+            .map((text) => create(TaskLogSchema, { taskId, attempt: 1, time: timestampNow(), stream: 'log', text }));
+          sent = texts.length;
+          if (logs.length > 0) yield { logs, cursor: String(sent) };
+        }
+      }.bind(this),
+    });
+  }
+
+  #serveWorkflows(router: Parameters<Parameters<typeof createRouterTransport>[0]>[0]): void {
+    router.service(WorkflowService, {
+      validateWorkflow: () => {
+        this.#called('validateWorkflow');
+        return {};
+      },
+      applyWorkflow: ({ definitionJson }) => {
+        this.#called('applyWorkflow');
+        return this.#apply(definitionJson);
+      },
+      getWorkflow: ({ name }) => {
+        this.#called('getWorkflow');
+        return { workflow: found(this.#workflows.get(name), 'WORKFLOW_NOT_FOUND', `workflow ${name}`) };
+      },
+      listWorkflows: ({ pageSize, pageToken }) => {
+        this.#called('listWorkflows');
+        const { items, nextPageToken } = pageOf([...this.#workflows.values()], pageSize, pageToken);
+        return { workflows: items, nextPageToken };
+      },
+      startRun: (request) => {
+        this.#called('startRun');
+        const workflow =
+          request.workflow.case === 'definitionJson'
+            ? this.#apply(request.workflow.value).workflow
+            : found(
+                this.#workflows.get(request.workflow.value ?? ''),
+                'WORKFLOW_NOT_FOUND',
+                `workflow ${request.workflow.value}`,
+              );
+        const earlier = request.idempotencyKey === '' ? undefined : this.#runByKey.get(request.idempotencyKey);
+        if (earlier !== undefined) return { runId: earlier, deduplicated: true };
+        const id = String(this.#nextId++);
+        this.#runByKey.set(request.idempotencyKey, id);
+        this.#runs.set(
+          id,
+          create(RunSchema, {
+            id,
+            namespace: 'default',
+            workflowName: workflow.name,
+            workflowVersion: workflow.version,
+            execution: 1,
+            state: RunState.RUNNING,
+            createTime: timestampNow(),
+            startTime: timestampNow(),
+            nodes: workflow.nodeIds.map((nodeId) => ({ nodeId, state: NodeState.PENDING, execution: 1 })),
+            nodesTotal: workflow.nodeIds.length,
+            inputPayload: request.payload,
+            labels: request.labels,
+          }),
+        );
+        this.#announce();
+        return { runId: id };
+      },
+      getRun: ({ runId }) => {
+        this.#called('getRun');
+        return { run: this.run(runId) };
+      },
+      listRuns: ({ pageSize, pageToken, states, workflowName }) => {
+        this.#called('listRuns');
+        const all = [...this.#runs.values()]
+          .reverse()
+          .filter((run) => states.length === 0 || states.includes(run.state))
+          .filter((run) => workflowName === '' || run.workflowName === workflowName);
+        const { items, nextPageToken } = pageOf(all, pageSize, pageToken);
+        return { runs: items.map((run) => ({ ...run, nodes: [] })), nextPageToken };
+      },
+      watchRun: async function* (this: FakeBaton, { runId }: { runId: string }, { signal }: { signal: AbortSignal }) {
+        this.#called('watchRun');
+        const isFinal = (run: Run): boolean => run.state >= RunState.SUCCEEDED;
+        for await (const run of this.#watch(() => clone(RunSchema, this.run(runId)), isFinal, signal)) yield { run };
+      }.bind(this),
+      cancelRun: ({ runId, reason }) => {
+        this.#called('cancelRun');
+        this.updateRun(runId, (run) => Object.assign(run, { state: RunState.CANCELLED, cancelReason: reason }));
+        return { state: RunState.CANCELLED };
+      },
+      retryRun: ({ runId }) => {
+        this.#called('retryRun');
+        const nodeIds = this.run(runId)
+          .nodes.filter((node) => node.state !== NodeState.SUCCEEDED)
+          .map((node) => node.nodeId);
+        this.updateRun(runId, (run) => {
+          run.execution += 1;
+          run.state = RunState.RUNNING;
+          for (const node of run.nodes) if (node.state !== NodeState.SUCCEEDED) node.state = NodeState.PENDING;
+        });
+        return { execution: this.run(runId).execution, nodeIds };
+      },
+    });
+  }
+
+  #serveSystem(router: Parameters<Parameters<typeof createRouterTransport>[0]>[0]): void {
+    router.service(SystemService, {
+      getHealth: () => {
+        this.#called('getHealth');
+        return { healthy: true, version: '0.1.0', parts: [{ name: 'postgres', healthy: true, message: 'answers' }] };
+      },
+      getInfo: () => {
+        this.#called('getInfo');
+        return { version: '0.1.0', protocolVersion: 1, schemaVersion: 1, postgresVersion: '18.4', masterId: 'fake' };
+      },
+      getMetrics: () => {
+        this.#called('getMetrics');
+        return { metrics: [{ name: 'baton_tasks_submitted_total', value: this.#tasks.size, type: 'counter' }] };
+      },
+      listWorkers: ({ pageSize, pageToken }) => {
+        this.#called('listWorkers');
+        const { items, nextPageToken } = pageOf(this.#workers, pageSize, pageToken);
+        return { workers: items, nextPageToken };
+      },
+      drainWorker: ({ name }) => {
+        this.#called('drainWorker');
+        const worker = this.#workers.find((candidate) => candidate.name === name);
+        return { leases: found(worker, 'WORKER_NOT_FOUND', `worker ${name}`).leases };
+      },
+    });
+    router.service(EventService, {
+      watch: async function* (this: FakeBaton, { cursor }: { cursor: string }, { signal }: { signal: AbortSignal }) {
+        this.#called('watch');
+        let sent = this.#eventBatches.findIndex((batch) => batch.cursor === cursor) + 1;
+        const read = () => this.#eventBatches.length;
+        for await (const count of this.#watch(read, () => false, signal)) {
+          while (sent < count) yield this.#eventBatches[sent++]!;
+        }
+      }.bind(this),
+    });
+  }
+
+  #apply(definitionJson: string): { workflow: Workflow; changed: boolean } {
+    const definition = JSON.parse(definitionJson) as Record<string, unknown>;
+    const name = String(definition.workflow_name ?? definition.name);
+    const nodes = (definition.containers ?? definition.nodes ?? {}) as Record<string, unknown> | { id: string }[];
+    const nodeIds = Array.isArray(nodes) ? nodes.map((node) => node.id) : Object.keys(nodes);
+    const earlier = this.#workflows.get(name);
+    if (earlier?.definitionJson === definitionJson) return { workflow: earlier, changed: false };
+    const version = (earlier?.version ?? 0) + 1;
+    const createTime = timestampNow();
+    const workflow = create(WorkflowSchema, { name, version, hash: 'fake', definitionJson, nodeIds, createTime });
+    this.#workflows.set(name, workflow);
+    return { workflow, changed: true };
+  }
+}
+
+function pageOf<T>(all: readonly T[], pageSize: number, pageToken: string): { items: T[]; nextPageToken: string } {
+  const start = Number(pageToken || 0);
+  const end = start + (pageSize || 50);
+  return { items: all.slice(start, end), nextPageToken: end < all.length ? String(end) : '' };
+}
+
+function found<T>(value: T | undefined, reason: string, what: string): T {
+  if (value !== undefined) return value;
+  throw new ConnectError(`${what} does not exist in this namespace`, Code.NotFound, undefined, [
+    { desc: errorDetails.ErrorInfoSchema, value: { reason, domain: 'baton' } },
+  ]);
+}
+
+function invalid(field: string, description: string): ConnectError {
+  return new ConnectError(`${field}: ${description}`, Code.InvalidArgument, undefined, [
+    { desc: errorDetails.ErrorInfoSchema, value: { reason: 'INVALID_REQUEST', domain: 'baton' } },
+    { desc: errorDetails.BadRequestSchema, value: { fieldViolations: [{ field, description }] } },
+  ]);
+}

@@ -1,0 +1,38 @@
+import { Code, ConnectError, type Transport } from '@connectrpc/connect';
+import { createConnectTransport } from '@connectrpc/connect-web';
+
+export interface TransportOptions {
+  /** Where the master is, e.g. `http://127.0.0.1:7800`. */
+  readonly url: string;
+  /** The `fetch` to call with. Default the global one. */
+  readonly fetch?: typeof globalThis.fetch;
+}
+
+/** Connect's protocol in binary over `fetch`: the one way that browsers, Deno, Node and workerd have in common. */
+export function createFetchTransport(options: TransportOptions): Transport {
+  return createConnectTransport({
+    baseUrl: options.url.replace(/\/+$/, ''),
+    useBinaryFormat: true,
+    fetch: reportingUnavailable(options.fetch ?? ((input, init) => globalThis.fetch(input, init))),
+  });
+}
+
+/** `fetch` says "could not connect" in as many ways as there are runtimes; all of them are `unavailable`. */
+function reportingUnavailable(fetch: typeof globalThis.fetch): typeof globalThis.fetch {
+  return async (input, init) => {
+    try {
+      // workerd knows no redirect: 'error'. With 'manual' a redirect is an answer that is no Connect answer: refused too.
+      return await fetch(input, { ...init, redirect: 'manual' });
+    } catch (thrown) {
+      if (init?.signal?.aborted) throw thrown;
+      throw new ConnectError(connectFailureText(thrown), Code.Unavailable, undefined, undefined, thrown);
+    }
+  };
+}
+
+function connectFailureText(thrown: unknown): string {
+  if (!(thrown instanceof Error)) return String(thrown);
+  // Node says "fetch failed" and keeps the reason in `cause`, for two addresses in `cause.errors`.
+  const cause = thrown.cause instanceof AggregateError ? thrown.cause.errors[0] : thrown.cause;
+  return cause instanceof Error && cause.message !== '' ? cause.message : thrown.message;
+}
