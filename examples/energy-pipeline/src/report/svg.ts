@@ -84,11 +84,11 @@ export function textWidth(text: string, size: number, weight: 400 | 600 | 700 = 
   return ems * size * SLACK * (weight === 400 ? 1 : 1.05);
 }
 
-/** Breaks text at spaces so that no line is wider than `width`; what cannot be broken is cut, and what is beyond `maxLines` too. */
+/** Breaks text at plain spaces (not at those that bind) so that no line is wider than `width`; what cannot be broken is cut, and what is beyond `maxLines` too. */
 export function wrap(text: string, width: number, size: number, maxLines: number, weight: 400 | 600 | 700 = 400) {
   const lines: string[] = [];
   let line = '';
-  for (const word of text.split(/\s+/).filter(Boolean)) {
+  for (const word of text.split(/[ \n]+/).filter(Boolean)) {
     const longer = line === '' ? word : `${line} ${word}`;
     if (line === '' || textWidth(longer, size, weight) <= width) line = longer;
     else {
