@@ -42,7 +42,7 @@ export function unimplemented(path: string, contentType: string | undefined, res
     send(response, 200, {
       'Content-Type': contentType,
       'Grpc-Status': String(Code.Unimplemented),
-      'Grpc-Message': encodeURIComponent(message),
+      'Grpc-Message': encodeURI(message),
     });
   } else {
     sendError(response, 404, 'unimplemented', message);

@@ -61,8 +61,3 @@ const files = create(FileDescriptorSetSchema, {
 });
 
 export const ProbeService = createFileRegistry(files).getService('probe.v1.ProbeService') as unknown as ProbeService;
-
-/** A promise to be settled from outside: the signal that tests wait on. */
-export function signal<T = void>() {
-  return Promise.withResolvers<T>();
-}

@@ -1,3 +1,4 @@
+import { IncomingMessage } from 'node:http';
 import { promisify } from 'node:util';
 import { gzip } from 'node:zlib';
 import {
@@ -16,6 +17,7 @@ import {
 } from '@connectrpc/connect-node';
 import { type NodeRequest, type NodeResponse, sendError } from './answers.ts';
 import type { OnError } from './options.ts';
+import { supervise } from './supervise.ts';
 
 export interface RpcOptions {
   routes: (router: ConnectRouter) => void;
@@ -49,7 +51,7 @@ const compression: Compression = {
  */
 export function createRpcTable(options: RpcOptions): RpcTable {
   const routerOptions: ConnectRouterOptions = {
-    interceptors: [reportUnexpected(options.onError), ...options.interceptors],
+    interceptors: [supervise(options.shutdownSignal, options.onError), ...options.interceptors],
     readMaxBytes: options.maxMessageBytes,
     acceptCompression: [compression],
     compressMinBytes: 1024,
@@ -79,6 +81,9 @@ export function createRpcTable(options: RpcOptions): RpcTable {
       };
       try {
         const universal = universalRequestFromNodeRequest(request, response, undefined, undefined);
+        if (request instanceof IncomingMessage) {
+          universal.body = readBody(request);
+        }
         handler(universal)
           .then((answer) => {
             if (answer.status === 415) {
@@ -97,33 +102,17 @@ export function createRpcTable(options: RpcOptions): RpcTable {
 }
 
 /**
- * Connect answers an error that is no ConnectError with "internal error" and forgets it. This is where such an error,
- * a defect, is seen.
+ * The body of an HTTP/1 request. Connect stops reading when a message is too large; node's iterator then destroys the
+ * request but not its connection, on which nothing is read any more, so that the client's next call would hang.
+ * Here the rest is read and thrown away, and the connection is good for the next call.
  */
-function reportUnexpected(onError: OnError): Interceptor {
-  return (next) => async (request) => {
-    const report = (error: unknown) => {
-      // What a handler throws because its own caller went away is no defect.
-      if (!(error instanceof ConnectError) && !request.signal.aborted) {
-        onError(error, `${request.service.typeName}/${request.method.name}`);
-      }
-    };
-    try {
-      const response = await next(request);
-      return response.stream ? { ...response, message: observed(response.message, report) } : response;
-    } catch (error) {
-      report(error);
-      throw error;
-    }
-  };
-}
-
-async function* observed<T>(messages: AsyncIterable<T>, onError: (error: unknown) => void): AsyncIterable<T> {
+async function* readBody(request: IncomingMessage): AsyncGenerator<Uint8Array> {
   try {
-    yield* messages;
-  } catch (error) {
-    onError(error);
-    throw error;
+    yield* request.iterator({ destroyOnReturn: false }) as AsyncIterable<Uint8Array>;
+  } finally {
+    if (!request.readableEnded) {
+      request.resume();
+    }
   }
 }
 

@@ -32,6 +32,8 @@ const defaultTiming: ServerTiming = {
 };
 const defaultMaxMessageBytes = 4 * 1024 * 1024 + 64 * 1024;
 const defaultGraceMs = 10_000;
+// What is cut is first answered, then its session is ended, then its socket destroyed, with this time between.
+const lastWordMs = 50;
 
 /**
  * Serves gRPC (h2c), gRPC-Web, Connect and JSON, health, reflection and a fetch handler on one plaintext port.
@@ -113,7 +115,7 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
 
   const server = http.createServer(
     {
-      headersTimeout: timing.headersTimeoutMs,
+      headersTimeout: Math.min(timing.headersTimeoutMs, timing.requestTimeoutMs),
       requestTimeout: timing.requestTimeoutMs,
       keepAliveTimeout: timing.keepAliveTimeoutMs,
       connectionsCheckingInterval: Math.min(5_000, timing.headersTimeoutMs / 2),
@@ -122,15 +124,30 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
     handle,
   );
   const sockets = new Set<Socket>();
+  const silent = new Set<Socket>();
   const serveHttp1 = server.listeners('connection') as ((socket: Socket) => void)[];
   server.removeAllListeners('connection');
   server.on('connection', (socket: Socket) => {
     sockets.add(socket);
-    socket.on('close', () => sockets.delete(socket));
+    silent.add(socket);
+    socket.on('close', () => {
+      sockets.delete(socket);
+      silent.delete(socket);
+    });
     sniffProtocol(socket, {
       silenceTimeoutMs: timing.silenceTimeoutMs,
-      onHttp1: (ready) => serveHttp1.forEach((listener) => void listener.call(server, ready)),
-      onHttp2: (ready) => void h2.emit('connection', ready),
+      onHttp1(ready) {
+        silent.delete(ready);
+        for (const listener of serveHttp1) {
+          listener.call(server, ready);
+        }
+      },
+      onHttp2(ready) {
+        silent.delete(ready);
+        // An HTTP/1 server lets a peer end its side first. In HTTP/2 that peer is gone, and its session must end.
+        ready.allowHalfOpen = false;
+        h2.emit('connection', ready);
+      },
     });
   });
 
@@ -141,10 +158,15 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
   let cutAt = Number.POSITIVE_INFINITY;
   const cutNow = () => {
     cut.abort(new ConnectError('the server is closing', Code.Unavailable));
-    sessions.destroy();
-    for (const socket of sockets) {
-      socket.destroy();
-    }
+    cutTimer = setTimeout(() => {
+      sessions.destroy();
+      server.closeAllConnections();
+      cutTimer = setTimeout(() => {
+        for (const socket of sockets) {
+          socket.destroy();
+        }
+      }, lastWordMs);
+    }, lastWordMs);
   };
   return {
     host,
@@ -170,6 +192,9 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
         });
         server.closeIdleConnections();
         sessions.close();
+        for (const socket of silent) {
+          socket.destroy();
+        }
       });
       return closed;
     },

@@ -1,7 +1,7 @@
 import type { Socket } from 'node:net';
 
-// An HTTP/2 connection with prior knowledge opens with "PRI * HTTP/2.0"; no HTTP/1 method begins with these three.
-const preface = Buffer.from('PRI', 'latin1');
+// An HTTP/2 connection with prior knowledge opens with "PRI * HTTP/2.0"; HTTP/1 has no method of that name.
+const preface = Buffer.from('PRI ', 'latin1');
 
 export interface SniffTargets {
   /** Called once, synchronously, with the socket paused and every byte read so far put back. */
@@ -13,7 +13,7 @@ export interface SniffTargets {
 
 /**
  * Finds out whether a new connection speaks HTTP/1 or HTTP/2, and hands it over. It waits for as many bytes as it takes
- * to tell (1 to 3): a preface may arrive one byte at a time.
+ * to tell (1 to 4): a preface may arrive one byte at a time.
  */
 export function sniffProtocol(socket: Socket, targets: SniffTargets): void {
   let head: Buffer | undefined;
