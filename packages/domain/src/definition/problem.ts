@@ -79,7 +79,7 @@ export function at(parent: Place, ...keys: readonly (string | number)[]): Place 
   return place;
 }
 
-const PLAIN_KEY = /^[A-Za-z_][A-Za-z0-9_]*$/;
+const PLAIN_KEY = /^\$?[A-Za-z_][A-Za-z0-9_]*$/;
 
 /** The path of a place as people read it. */
 export function formatPlace(place: Place): string {
