@@ -1,1 +1,7 @@
-export {};
+export {
+  NoTestServerError,
+  startTestPostgres,
+  type TestDatabase,
+  type TestPostgres,
+  testDatabase,
+} from './database.ts';

@@ -1,0 +1,42 @@
+import postgres from 'postgres';
+import { expect, test } from 'vitest';
+import { testDatabase } from './database.ts';
+
+test('two test databases share nothing, and are gone after drop', async () => {
+  const one = await testDatabase();
+  const two = await testDatabase();
+  const first = postgres(one.url, { max: 1 });
+  const second = postgres(two.url, { max: 1 });
+  try {
+    await first`CREATE TABLE seen (id int)`;
+    const [found] = await second`SELECT to_regclass('seen') AS name`;
+    expect(found?.name).toBeNull();
+
+    await second.end();
+    await one.drop(); // with a session still open
+    const [left] = await countDatabases(two.url, new URL(one.url).pathname.slice(1));
+    expect(left?.count).toBe(0);
+  } finally {
+    await Promise.all([first.end({ timeout: 0 }), one.drop(), two.drop()]);
+  }
+});
+
+test('await using drops the database at the end of the block', async () => {
+  await using outer = await testDatabase();
+  let name: string;
+  {
+    await using inner = await testDatabase();
+    name = new URL(inner.url).pathname.slice(1);
+    expect((await countDatabases(outer.url, name))[0]?.count).toBe(1);
+  }
+  expect((await countDatabases(outer.url, name))[0]?.count).toBe(0);
+});
+
+async function countDatabases(url: string, name: string) {
+  const sql = postgres(url, { max: 1 });
+  try {
+    return await sql`SELECT count(*)::int AS count FROM pg_database WHERE datname = ${name}`;
+  } finally {
+    await sql.end();
+  }
+}

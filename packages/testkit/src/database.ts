@@ -1,0 +1,111 @@
+import { randomUUID } from 'node:crypto';
+import { chmod, mkdtemp, readdir, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type Settings, startPostgres, stopPostgres } from '@baton/postgres';
+import postgres from 'postgres';
+
+declare module 'vitest' {
+  interface ProvidedContext {
+    /** Superuser's URL of the server that the whole test run shares; provided by test/setup/postgres.ts. */
+    postgresUrl: string;
+  }
+}
+
+/** A database of a test's own. `await using database = await testDatabase()` drops it at the end of the block. */
+export interface TestDatabase extends AsyncDisposable {
+  /** Superuser's URL of the database. */
+  readonly url: string;
+  /** Sends every session away and drops it. May be called twice. */
+  drop(): Promise<void>;
+}
+
+/** There is no server to make a test's database on. */
+export class NoTestServerError extends Error {
+  override readonly name = 'NoTestServerError';
+}
+
+/**
+ * Makes an empty database with a name of its own on the shared server. Its URL is, in this order: `adminUrl`, what the
+ * vitest run provides as `postgresUrl`, the environment's BATON_TEST_DATABASE_URL (for programs that are no test).
+ * @throws NoTestServerError
+ */
+export async function testDatabase(options: { adminUrl?: string } = {}): Promise<TestDatabase> {
+  const adminUrl = options.adminUrl ?? (await providedUrl()) ?? process.env.BATON_TEST_DATABASE_URL;
+  if (!adminUrl) {
+    throw new NoTestServerError('no test server: run under vitest with test/setup, or set BATON_TEST_DATABASE_URL');
+  }
+  const name = `test_${randomUUID().replaceAll('-', '')}`;
+  await asAdmin(adminUrl, `CREATE DATABASE ${name}`);
+  const url = new URL(adminUrl);
+  url.pathname = `/${name}`;
+  const drop = () => asAdmin(adminUrl, `DROP DATABASE IF EXISTS ${name} WITH (FORCE)`);
+  return { url: url.href, drop, [Symbol.asyncDispose]: drop };
+}
+
+async function asAdmin(adminUrl: string, statement: string): Promise<void> {
+  const sql = postgres(adminUrl, { max: 1, fetch_types: false, onnotice: () => {} });
+  try {
+    await sql.unsafe(statement);
+  } finally {
+    await sql.end({ timeout: 5 });
+  }
+}
+
+/** Outside of a vitest worker, importing vitest or asking it fails; then there is nothing provided. */
+async function providedUrl(): Promise<string | undefined> {
+  try {
+    const { inject } = await import('vitest');
+    return inject('postgresUrl');
+  } catch {
+    return undefined;
+  }
+}
+
+export interface TestPostgres {
+  /** Superuser's URL. */
+  readonly url: string;
+  readonly dataDir: string;
+  /** Stops the server and removes everything of it. */
+  stop(): Promise<void>;
+}
+
+const DIRECTORY_PREFIX = 'baton-test-postgres-';
+
+/**
+ * Starts an embedded PostgreSQL in a temporary directory. Without fsync (a crash of the machine would lose a test's
+ * data, a crash of the server does not); `settings` go over that.
+ */
+export async function startTestPostgres(options: { settings?: Settings } = {}): Promise<TestPostgres> {
+  await removeAbandoned();
+  const home = await mkdtemp(join(tmpdir(), `${DIRECTORY_PREFIX}${process.pid}-`));
+  await chmod(home, 0o711); // as root, the server runs as another user, who has to pass
+  const dataDir = join(home, 'data');
+  const settings = { max_connections: 400, fsync: 'off', full_page_writes: 'off', ...options.settings };
+  const server = await startPostgres({ dataDir, port: 0, settings });
+  const stop = () => discard(home);
+  return { url: server.url, dataDir: server.dataDir, stop };
+}
+
+async function discard(home: string): Promise<void> {
+  await stopPostgres(join(home, 'data'), { mode: 'immediate' });
+  await rm(home, { recursive: true, force: true });
+}
+
+/** Servers outlive whoever started them: those of test runs that were killed are stopped here. */
+async function removeAbandoned(): Promise<void> {
+  for (const name of await readdir(tmpdir())) {
+    const pid = Number(new RegExp(`^${DIRECTORY_PREFIX}(\\d+)-`).exec(name)?.[1]);
+    if (!pid || isAlive(pid)) continue;
+    await discard(join(tmpdir(), name)).catch(() => {}); // another user's, or another run is at it
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as { code?: string }).code === 'EPERM';
+  }
+}

@@ -1,0 +1,12 @@
+import { defineConfig } from 'vitest/config';
+
+export default defineConfig({
+  test: {
+    globalSetup: ['test/setup/postgres.ts'],
+    include: ['packages', 'apps', 'examples', 'test', 'tools'].map((directory) => `${directory}/**/*.test.ts`),
+    // Processes, not threads: tests send signals, change directories and are killed when they hang.
+    pool: 'forks',
+    testTimeout: 30_000,
+    hookTimeout: 60_000,
+  },
+});
