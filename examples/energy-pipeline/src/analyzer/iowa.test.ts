@@ -48,10 +48,17 @@ test('a change is an anomaly beyond 3 robust sigmas of the usual change, and not
   expect(last(-2.5)).toMatchObject({ status: 'anomaly' });
 });
 
-test('nothing is scored with fewer than five changes, nor when there is no variation', () => {
+test('nothing is scored with fewer than five changes', () => {
   expect(windOf(rowsOf([10, 11, 13, 16, 60])).map(({ status }) => status)).toEqual(Array(5).fill('not_scored'));
   expect(windOf(rowsOf([10, 11, 13, 16, 18, 60])).at(-1)).toMatchObject({ status: 'anomaly' });
-  expect(windOf(rowsOf([10, 10, 10, 10, 10, 10, 10])).map(({ status }) => status)).toEqual(Array(7).fill('not_scored'));
+});
+
+test('where all changes are alike, rounding is no anomaly, and a real change is', () => {
+  const status = (shares: number[]) => windOf(rowsOf(shares)).at(-1)?.status;
+  expect(status([10, 10, 10, 10, 10, 10, 10])).toBe('normal');
+  expect(status([10.1, 10.2, 10.3, 10.4, 10.5, 10.6, 10.7])).toBe('normal');
+  expect(status([10, 10, 10, 10, 10, 10, 10.29])).toBe('normal');
+  expect(status([10, 10, 10, 10, 10, 10, 10.31])).toBe('anomaly');
 });
 
 test('a year is compared with the year before it only, never across a gap', () => {

@@ -8,16 +8,19 @@ export const ANOMALY_SIGMAS = 3;
 /** With fewer year-on-year changes there is no saying what is usual, and nothing is scored. */
 export const MIN_CHANGES = 5;
 
+/** Where most changes are alike the deviation is (nearly) 0, and any rounding would be an anomaly: so it is at least this. */
+export const MIN_SIGMA_PP = 0.1;
+
 export const ANOMALY_DEFINITION =
   `For each source, the change of its share against the year before (in percentage points) is compared with all such ` +
-  `changes of that source. Score = (change - median) / (1.4826 x median absolute deviation). An anomaly is a change ` +
-  `with |score| > ${ANOMALY_SIGMAS}. Median and MAD, because the anomalies themselves would move a mean and a standard ` +
-  `deviation; ${ANOMALY_SIGMAS} is the customary cut-off (Leys et al. 2013). Not scored: sources with fewer than ` +
-  `${MIN_CHANGES} changes, or whose MAD is 0.`;
+  `changes of that source. Score = (change - median) / sigma, where sigma = 1.4826 x median absolute deviation, at ` +
+  `least ${MIN_SIGMA_PP} points. An anomaly is a change with |score| > ${ANOMALY_SIGMAS}. Median and MAD, because the ` +
+  `anomalies themselves would move a mean and a standard deviation; ${ANOMALY_SIGMAS} is the customary cut-off (Leys et ` +
+  `al. 2013). Sources with fewer than ${MIN_CHANGES} changes are not scored.`;
 
 export type IowaStatus = 'normal' | 'anomaly' | 'not_scored';
 
-/** One source in one year. Null where there is no year before, or (score) no scale. */
+/** One source in one year. Null where there is no year before, or (score) too few changes. */
 export interface IowaReading {
   readonly year: number;
   readonly source: string;
@@ -89,10 +92,11 @@ export function analyzeIowa(rows: readonly (readonly string[])[]): IowaAnalysis 
 
   const baselines = sources.map((source): IowaBaseline => {
     const changes = complete.map((year) => changeOf(year, source)).filter((change) => change !== null);
-    const { median, sigma } = robustBaseline(changes);
-    if (changes.length < MIN_CHANGES || sigma === 0) {
+    if (changes.length < MIN_CHANGES) {
       return { source, changes: changes.length, medianPp: null, sigmaPp: null, lowerPp: null, upperPp: null };
     }
+    const { median, sigma: measured } = robustBaseline(changes);
+    const sigma = Math.max(MIN_SIGMA_PP, measured);
     const reach = ANOMALY_SIGMAS * sigma;
     return {
       source,

@@ -145,6 +145,19 @@ describe('the Iowa chart', () => {
       ),
     ],
     [
+      'the largest total next to the last',
+      [
+        ...rowsOf(
+          Array.from({ length: 50 }, () => [30, 70]),
+          ['Wind', 'Coal'],
+        ).slice(0, -4),
+        ...[2049, 2050].flatMap((year) => [
+          [String(year), 'Wind', year === 2049 ? '9000' : '3000'],
+          [String(year), 'Coal', '7000'],
+        ]),
+      ],
+    ],
+    [
       'twelve sources with long names, sixty years',
       rowsOf(
         Array.from({ length: 60 }, (_, y) => Array.from({ length: 12 }, (_, s) => 1 + ((y * 7 + s * 11) % 13))),

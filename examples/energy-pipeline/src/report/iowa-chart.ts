@@ -187,8 +187,10 @@ function bandLabels(bands: readonly Band[], { y }: Scales, top: number, bottom: 
 interface AnomalyFlag extends Flag {
   readonly reading: IowaReading;
   readonly before: IowaReading;
-  /** Edge of the band, in percent, in the year before and in this year. */
-  readonly edge: readonly [number, number];
+  /** The edges that moved, in percent: in the year before and in this year. Of a band between two others, both. */
+  readonly edges: ReadonlyArray<readonly [number, number]>;
+  /** Where the pole ends, in percent: on the edge that moved, or in the middle of the band. */
+  readonly mark: number;
 }
 
 /** The strongest first, so that these find room first. */
@@ -198,15 +200,18 @@ function anomalyFlags({ baselines }: IowaAnalysis, bands: readonly Band[], x: Sc
       band.readings.flatMap((reading, i): AnomalyFlag[] => {
         if (reading.status !== 'anomaly' || i === 0) return [];
         const usual = baselines.find(({ source }) => source === band.source)?.medianPp ?? 0;
-        // The topmost band ends at 100 % in each year: only its lower edge moves.
-        const side = at === bands.length - 1 && bands.length > 1 ? 0 : 1;
+        // The lowest band starts at 0 % in each year and the topmost ends at 100 %: there only one edge moves.
+        const sides =
+          bands.length === 1 || at === 0 ? [1 as const] : at === bands.length - 1 ? [0 as const] : ([0, 1] as const);
+        const now = band.edges[i]!;
         const points = `${signed(reading.shareChangePp ?? 0, 1)} points in one year`;
         const score = Math.abs(reading.score ?? 0).toFixed(1);
         return [
           {
             reading,
             before: band.readings[i - 1]!,
-            edge: [band.edges[i - 1]![side], band.edges[i]![side]],
+            edges: sides.map((side) => [band.edges[i - 1]![side], now[side]] as const),
+            mark: sides.length === 2 ? (now[0] + now[1]) / 2 : now[sides[0]!],
             x: x(reading.year),
             lines: [
               { text: `${reading.year}: ${reading.source} ${points}`, size: 14, weight: 600 },
@@ -229,13 +234,21 @@ function drawFlag(
   areaTop: number,
 ): string {
   const top = areaTop - 8 - (row + 1) * FLAG_ROW;
-  const mark = y(flag.edge[1]);
+  const mark = y(flag.mark);
   const textX = side === 'right' ? flag.x + FLAG_GAP : flag.x - FLAG_GAP;
   const anchor = side === 'right' ? 'start' : 'end';
-  const step = `M${svg.px(x(flag.before.year))} ${svg.px(y(flag.edge[0]))}L${svg.px(flag.x)} ${svg.px(mark)}`;
+  const steps = flag.edges.map(
+    ([from, to]) => `M${svg.px(x(flag.before.year))} ${svg.px(y(from))}L${svg.px(flag.x)} ${svg.px(y(to))}`,
+  );
   return [
     svg.el('line', { x1: flag.x, x2: flag.x, y1: top, y2: mark - 6, stroke: svg.INK, 'stroke-width': 1.2 }),
-    svg.el('path', { d: step, stroke: svg.INK, 'stroke-width': 3.5, 'stroke-linecap': 'round', fill: 'none' }),
+    svg.el('path', {
+      d: steps.join(''),
+      stroke: svg.INK,
+      'stroke-width': 3.5,
+      'stroke-linecap': 'round',
+      fill: 'none',
+    }),
     svg.el('circle', { cx: flag.x, cy: mark, r: 5.5, fill: svg.PAPER, stroke: svg.INK, 'stroke-width': 2.5 }),
     ...flag.lines.map(({ text, size, weight }, i) =>
       svg.label(textX, top + 12 + i * 17, text, { size, weight, anchor, fill: i === 0 ? svg.INK : svg.MUTED }),
@@ -259,7 +272,9 @@ function totals({ years }: IowaAnalysis, { x }: Scales, top: number, bottom: num
     strongest && first !== last ? `; strongest year ${strongest.year}, ${signed(strongest.totalGrowthPct!, 1)}%` : '';
   const bars = years.map((item) => {
     const height = ((bottom - top) * item.total) / largest.total;
-    const named = item === first || item === last || item === largest;
+    // The figure of the largest is left out where it would touch that of the first or the last.
+    const apart = [first, last].every((end) => Math.abs(x(end.year) - x(largest.year)) >= 40);
+    const named = item === first || item === last || (item === largest && apart);
     const value = (item.total / 1000).toFixed(1);
     const bar = svg.el('rect', {
       x: x(item.year) - width / 2,
@@ -287,7 +302,7 @@ function footLines({ rows, incompleteYears, baselines }: IowaAnalysis, origin: O
   const notes = [
     scored
       ? `Anomaly: a year’s change of share more than ${ANOMALY_SIGMAS} robust σ (1.4826 × median absolute deviation) from the source’s median change.`
-      : 'No anomalies are marked: there are too few years, or no variation, to say what is usual.',
+      : 'No anomalies are marked: there are too few years to say what is usual.',
     leftOut > 0 ? `${plural(leftOut, 'more anomaly', 'more anomalies')} in the table.` : '',
     rows.skipped > 0 ? `${plural(rows.skipped, 'bad row')} of ${rows.read} skipped.` : '',
     incompleteYears.length > 0 ? `Left out as incomplete: ${incompleteYears.map(({ year }) => year).join(', ')}.` : '',

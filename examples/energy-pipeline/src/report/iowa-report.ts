@@ -4,6 +4,7 @@ import {
   type IowaAnalysis,
   type IowaReading,
   MIN_CHANGES,
+  MIN_SIGMA_PP,
 } from '../analyzer/iowa.ts';
 import { formatCsv } from '../csv.ts';
 import type { Origin } from '../readings.ts';
@@ -122,7 +123,9 @@ export function iowaSummary(analysis: IowaAnalysis, origin: Origin, files: { csv
     })),
     anomaly_definition: {
       text: ANOMALY_DEFINITION,
-      score: '(change - median) / (1.4826 x MAD), change of share in percentage points against the year before',
+      score: '(change - median) / sigma, change of share in percentage points against the year before',
+      sigma: '1.4826 x median absolute deviation',
+      min_sigma_pp: MIN_SIGMA_PP,
       cutoff: ANOMALY_SIGMAS,
       min_changes: MIN_CHANGES,
       baselines: baselines.map((baseline) => ({
