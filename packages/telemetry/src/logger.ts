@@ -13,6 +13,8 @@ export type LogLevel = 'debug' | 'info' | 'warn' | 'error';
  * A field named `error` is written as `{ type, message, code, stack }`.
  */
 export interface Logger {
+  /** Whether debug lines are written: ask before making fields for a line per task. */
+  readonly debugEnabled: boolean;
   debug(message: string, fields?: LogFields): void;
   info(message: string, fields?: LogFields): void;
   warn(message: string, fields?: LogFields): void;
@@ -73,6 +75,7 @@ export function createLogger(options: LoggerOptions): Logger {
 
 /** A logger that writes nothing: for tests, and for those who embed a worker and want it quiet. */
 export const silentLogger: Logger = {
+  debugEnabled: false,
   debug() {},
   info() {},
   warn() {},
@@ -83,6 +86,7 @@ export const silentLogger: Logger = {
 
 function wrap(inner: Pino, flush: () => Promise<void>): Logger {
   return {
+    debugEnabled: inner.isLevelEnabled('debug'),
     debug: (message, fields) => inner.debug(fields ?? {}, message),
     info: (message, fields) => inner.info(fields ?? {}, message),
     warn: (message, fields) => inner.warn(fields ?? {}, message),

@@ -1,0 +1,98 @@
+import type { Lease } from '@baton/contract';
+import type { AttemptContext } from './executor.ts';
+import { leaseFingerprint } from './shared-state.ts';
+import { type StopKind, TaskStopped } from './stop.ts';
+
+/**
+ * Where an attempt stands on this worker:
+ * `queued` → `running` → `finished` (its result is on its way) → `settled` (the master has it, or it is not wanted).
+ */
+export type AttemptPhase = 'queued' | 'running' | 'finished' | 'settled';
+
+/** Who keeps the lines that attempts write. */
+export interface LogSink {
+  append(attempt: Attempt, text: string, stream: string): void;
+}
+
+/** One lease that this session holds, and the work on it. What it costs per task is kept small: signal and timer are lazy. */
+export class Attempt implements AttemptContext {
+  readonly lease: Lease;
+  readonly taskId: string;
+  readonly epoch: number;
+  readonly startToCloseMs: number;
+  /** What it adds to the digest of held leases. */
+  readonly fingerprint: bigint;
+  phase: AttemptPhase = 'queued';
+  /** Set with the first reason to end it; later ones do not replace it, except `lost`. */
+  stop: TaskStopped | undefined;
+  /** `performance.now()` */
+  startedAt = 0;
+  /** Runs out at the start-to-close time, then, once stopped, at the end of the grace that its code has to end. */
+  timer: NodeJS.Timeout | undefined;
+  /** Lines written so far. */
+  logSequence = 0;
+  /** Position of its newest line in the log shipper. */
+  logPosition = -1;
+  readonly #logs: LogSink;
+  #controller: AbortController | undefined;
+
+  constructor(lease: Lease, logs: LogSink) {
+    this.lease = lease;
+    this.taskId = lease.taskId;
+    this.epoch = lease.epoch;
+    this.startToCloseMs = Number(lease.startToCloseMs);
+    this.fingerprint = leaseFingerprint(lease.taskId, lease.epoch);
+    this.#logs = logs;
+  }
+
+  get attempt(): number {
+    return this.lease.attempt;
+  }
+
+  get maxAttempts(): number {
+    return this.lease.maxAttempts;
+  }
+
+  get runId(): string | undefined {
+    return this.lease.runId === '' ? undefined : this.lease.runId;
+  }
+
+  get nodeId(): string | undefined {
+    return this.lease.nodeId === '' ? undefined : this.lease.nodeId;
+  }
+
+  get signal(): AbortSignal {
+    if (this.#controller === undefined) {
+      this.#controller = new AbortController();
+      if (this.stop !== undefined) {
+        this.#controller.abort(this.stop);
+      }
+    }
+    return this.#controller.signal;
+  }
+
+  // A property and not a method: tasks take it off the context (`const { log } = ctx`).
+  get log(): (text: string, stream?: string) => void {
+    return (text, stream = 'log') => {
+      // What is written after the end belongs to no attempt: its lines are complete already.
+      if (this.phase === 'running') {
+        this.#logs.append(this, String(text), stream);
+      }
+    };
+  }
+
+  /** Asks the code to end. Only `lost` overrides an earlier reason. */
+  requestStop(kind: StopKind, message: string): void {
+    if (this.stop === undefined) {
+      this.stop = new TaskStopped(kind, message);
+      this.#controller?.abort(this.stop);
+    } else if (kind === 'lost') {
+      this.stop = new TaskStopped(kind, message);
+    }
+  }
+
+  /** The fields by which logs know it. */
+  get fields(): Record<string, unknown> {
+    return { task_id: this.taskId, lease_epoch: this.epoch, attempt: this.attempt, kind: this.lease.kind };
+  }
+}

@@ -1,0 +1,40 @@
+import { MasterService, TaskService } from '@baton/contract';
+import { type Client, createClient } from '@connectrpc/connect';
+import { createGrpcTransport, Http2SessionManager } from '@connectrpc/connect-node';
+
+/** One HTTP/2 connection to a master, opened when it is needed and opened anew when it broke. */
+export interface MasterConnection {
+  readonly master: Client<typeof MasterService>;
+  readonly tasks: Client<typeof TaskService>;
+  /** Cuts the connection: calls in flight fail, the next one opens a new one. For a peer that answers no more. */
+  reset(): void;
+}
+
+export interface ConnectionOptions {
+  /** http://host:port */
+  readonly url: string;
+  /** A connection that says nothing for so long is asked whether it lives; half-open TCP is found out by that. */
+  readonly pingIntervalMs: number;
+  readonly pingTimeoutMs: number;
+}
+
+// A master answers with at most 4 MiB of leases; the rest is for what surrounds them.
+const maxAnswerBytes = 8 * 1024 * 1024;
+
+export function connectMaster(options: ConnectionOptions): MasterConnection {
+  const sessionManager = new Http2SessionManager(options.url, {
+    pingIntervalMs: options.pingIntervalMs,
+    pingTimeoutMs: options.pingTimeoutMs,
+  });
+  const transport = createGrpcTransport({
+    baseUrl: options.url,
+    sessionManager,
+    readMaxBytes: maxAnswerBytes,
+    acceptCompression: [],
+  });
+  return {
+    master: createClient(MasterService, transport),
+    tasks: createClient(TaskService, transport),
+    reset: () => sessionManager.abort(),
+  };
+}

@@ -1,0 +1,19 @@
+/** `start` was called and the worker stopped before any master took it. */
+export class WorkerStoppedError extends Error {
+  override readonly name = 'WorkerStoppedError';
+
+  constructor(reason: string) {
+    super(`the worker stopped before it was registered: ${reason}`);
+  }
+}
+
+/** The options of a worker cannot work; `problems` has all that is wrong. */
+export class WorkerOptionsError extends Error {
+  override readonly name = 'WorkerOptionsError';
+  readonly problems: readonly string[];
+
+  constructor(problems: readonly string[]) {
+    super(`the worker cannot be made: ${problems.join('; ')}`);
+    this.problems = problems;
+  }
+}

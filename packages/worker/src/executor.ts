@@ -1,0 +1,54 @@
+import type { FailureType, Lease, PayloadEncoding } from '@baton/contract';
+
+/** How one attempt went wrong. Texts of any length and content are fine: they are cut and cleaned before they travel. */
+export interface FailureReport {
+  readonly type: FailureType;
+  readonly message: string;
+  /** The exception's class, where there was one. */
+  readonly exceptionType?: string;
+  readonly stack?: string;
+  /** No further attempt makes sense. Default false. */
+  readonly nonRetryable?: boolean;
+  /** The delay before the next attempt, instead of the policy's. */
+  readonly retryAfterMs?: number;
+}
+
+/** How an attempt ended, as its executor tells it. `cancelled`: it stopped because the context's signal said so. */
+export type Outcome =
+  | { readonly kind: 'success'; readonly output: Uint8Array; readonly encoding: PayloadEncoding }
+  | { readonly kind: 'failure'; readonly failure: FailureReport }
+  | { readonly kind: 'cancelled' };
+
+/** What a running attempt is handed besides its lease. Fits `TaskContext` of the client, so that it is passed as it is. */
+export interface AttemptContext {
+  /** Aborted with a `TaskStopped` when the attempt has to end: its result may not be wanted any more. */
+  readonly signal: AbortSignal;
+  readonly taskId: string;
+  /** 1 for the first. */
+  readonly attempt: number;
+  readonly maxAttempts: number;
+  readonly epoch: number;
+  readonly runId: string | undefined;
+  readonly nodeId: string | undefined;
+  /** 0: none. The runtime enforces it by the signal; it is here for those who hand it on. */
+  readonly startToCloseMs: number;
+  /** Keeps a line of the attempt. Never throws, never waits. */
+  log(text: string, stream?: string): void;
+}
+
+/** Carries tasks out. One instance serves all attempts of a worker. */
+export interface Executor {
+  /** The case of `Lease.executor` that it carries out. */
+  readonly type: 'function' | 'grpc';
+  /** Kinds of tasks that are registered with it; only `function` has any. May change: see `onKindsChange`. */
+  readonly kinds?: readonly string[];
+  /** Calls back after `kinds` changed. */
+  onKindsChange?(listener: () => void): void;
+  /**
+   * Starts an attempt. Never throws and never rejects. An outcome that is there at once is returned as it is: a promise
+   * per task is what short tasks would pay most for.
+   */
+  start(lease: Lease, context: AttemptContext): Outcome | Promise<Outcome>;
+  /** Frees what it keeps open. Called once, when nothing runs any more. */
+  close?(): void | Promise<void>;
+}

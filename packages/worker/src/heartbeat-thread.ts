@@ -1,0 +1,38 @@
+// The entry of the heartbeat's own thread: it shares no loop and no connection with the code that tasks run.
+import { parentPort, workerData } from 'node:worker_threads';
+import { createLoadMeter } from '@baton/hardware';
+import { connectMaster } from './connection.ts';
+import type { HeartbeatCommand, HeartbeatThreadData } from './heartbeat.ts';
+import { HeartbeatLoop } from './heartbeat-loop.ts';
+import { SharedState } from './shared-state.ts';
+
+const data: HeartbeatThreadData = workerData;
+const port = parentPort!;
+const connection = connectMaster(data.connection);
+
+const loop = new HeartbeatLoop({
+  namespace: data.namespace,
+  call: (request, timeoutMs) => connection.master.heartbeat(request, { timeoutMs }),
+  reset: connection.reset,
+  shared: new SharedState(data.shared),
+  load: createLoadMeter(),
+  stampEveryMs: data.stampEveryMs,
+  emit: (event) => port.postMessage(event),
+});
+
+port.on('message', (command: HeartbeatCommand) => {
+  switch (command.type) {
+    case 'begin':
+      loop.begin(command.session);
+      break;
+    case 'end':
+      loop.end();
+      break;
+    case 'held':
+      loop.sendHeld(command.sessionId, command.held);
+      break;
+    case 'beat':
+      loop.beat();
+      break;
+  }
+});

@@ -1,0 +1,132 @@
+import { Worker } from 'node:worker_threads';
+import type { HeldLease } from '@baton/contract';
+import { createLoadMeter } from '@baton/hardware';
+import type { Logger } from '@baton/telemetry';
+import { type ConnectionOptions, connectMaster } from './connection.ts';
+import { type HeartbeatEvent, HeartbeatLoop, type HeartbeatSession } from './heartbeat-loop.ts';
+import type { SharedState } from './shared-state.ts';
+
+export type HeartbeatCommand =
+  | { readonly type: 'begin'; readonly session: HeartbeatSession }
+  | { readonly type: 'end' }
+  | { readonly type: 'held'; readonly sessionId: string; readonly held: HeldLease[] }
+  | { readonly type: 'beat' };
+
+export interface HeartbeatThreadData {
+  readonly namespace: string;
+  readonly connection: ConnectionOptions;
+  readonly shared: SharedArrayBuffer;
+  readonly stampEveryMs: number;
+}
+
+export interface HeartbeatOptions {
+  readonly namespace: string;
+  readonly masterUrl: string;
+  readonly shared: SharedState;
+  /** In a thread of its own, so that a blocked main loop keeps its leases; otherwise in the main loop. */
+  readonly inThread: boolean;
+  readonly stampEveryMs: number;
+  readonly log: Logger;
+  readonly onEvent: (event: HeartbeatEvent) => void;
+}
+
+/** The heartbeat as the rest of the worker sees it. One for the worker's life; sessions come and go. */
+export interface Heartbeat {
+  send(command: HeartbeatCommand): void;
+  close(): Promise<void>;
+}
+
+export function startHeartbeat(options: HeartbeatOptions): Heartbeat {
+  const connection: ConnectionOptions = { url: options.masterUrl, pingIntervalMs: 5_000, pingTimeoutMs: 3_000 };
+  return options.inThread ? startThread(options, connection) : startInMainLoop(options, connection);
+}
+
+function startInMainLoop(options: HeartbeatOptions, connectTo: ConnectionOptions): Heartbeat {
+  const connection = connectMaster(connectTo);
+  const loop = new HeartbeatLoop({
+    namespace: options.namespace,
+    call: (request, timeoutMs) => connection.master.heartbeat(request, { timeoutMs }),
+    reset: connection.reset,
+    shared: options.shared,
+    load: createLoadMeter(),
+    stampEveryMs: options.stampEveryMs,
+    emit: options.onEvent,
+  });
+  return {
+    send(command) {
+      switch (command.type) {
+        case 'begin':
+          loop.begin(command.session);
+          break;
+        case 'end':
+          loop.end();
+          break;
+        case 'held':
+          loop.sendHeld(command.sessionId, command.held);
+          break;
+        case 'beat':
+          loop.beat();
+          break;
+      }
+    },
+    async close() {
+      loop.end();
+      connection.reset();
+    },
+  };
+}
+
+function startThread(options: HeartbeatOptions, connection: ConnectionOptions): Heartbeat {
+  const { log } = options;
+  // The source runs as .ts; a packed runtime has the same file beside it as .js.
+  const file = import.meta.url.endsWith('.ts')
+    ? new URL('./heartbeat-thread.ts', import.meta.url)
+    : new URL('./heartbeat-thread.js', import.meta.url);
+  const data: HeartbeatThreadData = {
+    namespace: options.namespace,
+    connection,
+    shared: options.shared.buffer,
+    stampEveryMs: options.stampEveryMs,
+  };
+  let session: HeartbeatCommand | undefined;
+  let closed = false;
+  let thread = start();
+
+  function start(): Worker {
+    const worker = new Worker(file, { name: 'baton-heartbeat', workerData: data });
+    worker.on('message', options.onEvent);
+    worker.on('error', (error) => log.error('heartbeat thread failed', { error }));
+    worker.on('exit', (code) => {
+      if (!closed) {
+        // It never ends by itself. The session goes on in a new one, its lease time counted as before at the worst.
+        log.error('heartbeat thread ended', { code });
+        setTimeout(() => {
+          if (!closed) {
+            thread = start();
+            if (session !== undefined) {
+              thread.postMessage(session);
+            }
+          }
+        }, 1_000).unref();
+      }
+    });
+    // The exchange keeps the process; a thread that has nothing to renew does not.
+    worker.unref();
+    return worker;
+  }
+
+  return {
+    send(command) {
+      if (command.type === 'begin') {
+        session = command;
+      } else if (command.type === 'end') {
+        session = undefined;
+      }
+      thread.postMessage(command);
+    },
+    async close() {
+      closed = true;
+      await thread.terminate();
+    },
+  };
+}

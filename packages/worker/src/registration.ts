@@ -1,0 +1,63 @@
+import type { RegisterWorkerRequest, RegisterWorkerResponse } from '@baton/contract';
+import type { Logger } from '@baton/telemetry';
+import { Code, ConnectError } from '@connectrpc/connect';
+import { fullJitter } from './backoff.ts';
+import { monotonicMs } from './clock.ts';
+import type { MasterConnection } from './connection.ts';
+import { describe } from './refusal.ts';
+
+const retry = { baseMs: 200, capMs: 10_000 };
+const callTimeoutMs = 10_000;
+
+export interface Registration {
+  readonly response: RegisterWorkerResponse;
+  /** When the request was sent, of `monotonicMs`: lease time counts from there. */
+  readonly sentAtMs: number;
+}
+
+/**
+ * Asks for a session until a master gives one, without a limit: a worker may be there before its master. Undefined when
+ * the signal ends it.
+ */
+export async function registerUntilAccepted(
+  connection: MasterConnection,
+  request: () => RegisterWorkerRequest,
+  signal: AbortSignal,
+  log: Logger,
+): Promise<Registration | undefined> {
+  for (let failures = 1; !signal.aborted; failures++) {
+    const sentAtMs = monotonicMs();
+    try {
+      const response = await connection.master.registerWorker(request(), { timeoutMs: callTimeoutMs, signal });
+      return { response, sentAtMs };
+    } catch (thrown) {
+      if (signal.aborted) {
+        break;
+      }
+      const error = ConnectError.from(thrown);
+      if (error.code === Code.DeadlineExceeded) {
+        connection.reset();
+      }
+      const retryInMs = fullJitter(failures, retry);
+      log.warn('registration failed', { failures, retry_in_ms: retryInMs, reason: describe(error) });
+      await pause(retryInMs, signal);
+    }
+  }
+  return undefined;
+}
+
+/** Waits, or until the signal fires. */
+export function pause(ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const done = () => {
+      clearTimeout(timer);
+      signal.removeEventListener('abort', done);
+      resolve();
+    };
+    const timer = setTimeout(done, ms);
+    signal.addEventListener('abort', done);
+    if (signal.aborted) {
+      done();
+    }
+  });
+}

@@ -1,0 +1,372 @@
+import { randomUUID } from 'node:crypto';
+import {
+  RegisterWorkerRequestSchema,
+  type WorkerCapabilities,
+  WorkerCapabilitiesSchema,
+  WorkerService,
+} from '@baton/contract';
+import { createLoadMeter } from '@baton/hardware';
+import { type RunningServer, serve } from '@baton/server';
+import type { Logger } from '@baton/telemetry';
+import { create, type MessageInitShape } from '@bufbuild/protobuf';
+import { durationMs } from '@bufbuild/protobuf/wkt';
+import { ConnectError } from '@connectrpc/connect';
+import { fullJitter } from './backoff.ts';
+import { connectMaster, type MasterConnection } from './connection.ts';
+import { WorkerOptionsError, WorkerStoppedError } from './errors.ts';
+import type { Executor } from './executor.ts';
+import { type Heartbeat, startHeartbeat } from './heartbeat.ts';
+import { LogHub } from './log-hub.ts';
+import { describe } from './refusal.ts';
+import { pause, registerUntilAccepted } from './registration.ts';
+import { Session, stampEveryMs } from './session.ts';
+import { SharedState } from './shared-state.ts';
+import { type State, type StateName, stateName, transitions } from './state.ts';
+import { workerService } from './worker-service.ts';
+
+const protocolVersion = 1;
+const rejoin = { baseMs: 200, capMs: 10_000 };
+
+/** Everything that a worker is made of. */
+export interface WorkerRuntimeOptions {
+  /** Of a master: http://host:port. */
+  readonly masterUrl: string;
+  /** Default "default". */
+  readonly namespace?: string;
+  /** Stable over restarts; unique in the namespace. */
+  readonly name: string;
+  /** Shown by `GetStatus` and to the master. */
+  readonly version: string;
+  readonly executors: readonly Executor[];
+  /** What the machine has and the worker takes. `executors` and `kinds` are filled in here. `slots`: tasks at once. */
+  readonly capabilities: Omit<MessageInitShape<typeof WorkerCapabilitiesSchema>, '$typeName'> & { slots: number };
+  readonly log: Logger;
+  /** Heartbeats from a thread of their own, so that code that blocks the main loop keeps its leases. Default true. */
+  readonly heartbeatInThread?: boolean;
+  /** Where `WorkerService` is served. 0, the default: any free port. `null`: not served. */
+  readonly servicePort?: number | null;
+  /** Default 127.0.0.1. */
+  readonly serviceHost?: string;
+  /** Exact origins whose pages may call `WorkerService`. Default none. */
+  readonly corsOrigins?: readonly string[];
+  /** The most leases held beyond the slots while tasks are short. 0: none. Default 2 000. */
+  readonly prefetchCap?: number;
+  /** How long the code of a task may take to end after it was told to. Default 2 000. */
+  readonly abortGraceMs?: number;
+  /** How long a drain lets tasks run. Default: what the master says, 30 000. */
+  readonly drainGraceMs?: number;
+  readonly metadata?: Readonly<Record<string, string>>;
+}
+
+export interface WorkerRuntime {
+  /** Resolves when a master has taken the worker; rejects with `WorkerStoppedError`, or when its port is taken. */
+  start(): Promise<void>;
+  /** Takes no new work, finishes what it holds within the grace, hands back the rest, leaves. Resolves when stopped. */
+  drain(reason: string): Promise<void>;
+  /** Hands back what it holds and leaves now; ends a drain's grace. Resolves when stopped. */
+  shutdown(reason: string): Promise<void>;
+  readonly state: StateName;
+  /** Of the current session; undefined without one. */
+  readonly sessionId: string | undefined;
+  /** Where `WorkerService` is served; undefined before `start` and where it is not. */
+  readonly url: string | undefined;
+  /** Resolves with the reason when everything has ended. */
+  readonly stopped: Promise<string>;
+}
+
+/** Makes a worker; `start` brings it to life. Throws `WorkerOptionsError`. */
+export function createWorkerRuntime(options: WorkerRuntimeOptions): WorkerRuntime {
+  validate(options);
+  return new Runtime(options);
+}
+
+class Runtime implements WorkerRuntime {
+  readonly stopped: Promise<string>;
+  readonly #options: WorkerRuntimeOptions;
+  readonly #log: Logger;
+  readonly #connection: MasterConnection;
+  readonly #shared = new SharedState();
+  readonly #hub = new LogHub();
+  #state: State = { kind: 'new' };
+  #heartbeat: Heartbeat | undefined;
+  #server: RunningServer | undefined;
+  #registered = Promise.withResolvers<void>();
+  #stop = Promise.withResolvers<string>();
+  #drainGraceMs = 30_000;
+  #instanceId = '';
+
+  constructor(options: WorkerRuntimeOptions) {
+    this.#options = options;
+    this.#log = options.log.child({ worker: options.name });
+    this.#connection = connectMaster({ url: options.masterUrl, pingIntervalMs: 10_000, pingTimeoutMs: 5_000 });
+    this.stopped = this.#stop.promise;
+    // Whoever calls `start` gets it; nobody is obliged to.
+    this.#registered.promise.catch(() => {});
+    for (const executor of options.executors) {
+      executor.onKindsChange?.(() => void this.#announceKinds());
+    }
+  }
+
+  get state(): StateName {
+    return stateName(this.#state);
+  }
+
+  get sessionId(): string | undefined {
+    return this.session?.id;
+  }
+
+  get url(): string | undefined {
+    return this.#server?.url;
+  }
+
+  get session(): Session | undefined {
+    return this.#state.kind === 'registered' || this.#state.kind === 'draining' ? this.#state.session : undefined;
+  }
+
+  async start(): Promise<void> {
+    if (this.#state.kind !== 'new') {
+      return this.#registered.promise;
+    }
+    const abort = new AbortController();
+    this.#become({ kind: 'connecting', abort });
+    try {
+      await this.#serve();
+    } catch (error) {
+      this.#become({
+        kind: 'draining',
+        session: undefined,
+        reason: 'its port cannot be served',
+        hurry: new AbortController(),
+      });
+      await this.#finish('its port cannot be served');
+      throw error;
+    }
+    this.#heartbeat = startHeartbeat({
+      namespace: this.#options.namespace ?? '',
+      masterUrl: this.#options.masterUrl,
+      shared: this.#shared,
+      inThread: this.#options.heartbeatInThread ?? true,
+      stampEveryMs,
+      log: this.#log,
+      onEvent: (event) => this.session?.onHeartbeat(event),
+    });
+    void this.#live(abort, this.#heartbeat);
+    return this.#registered.promise;
+  }
+
+  async drain(reason: string): Promise<void> {
+    this.#end(reason, this.#options.drainGraceMs ?? this.#drainGraceMs);
+    await this.stopped;
+  }
+
+  async shutdown(reason: string): Promise<void> {
+    if (this.#state.kind === 'draining') {
+      this.#state.hurry.abort();
+    } else {
+      this.#end(reason, 0);
+    }
+    await this.stopped;
+  }
+
+  /** One session after the other, until the worker is told to end. */
+  async #live(abort: AbortController, heartbeat: Heartbeat): Promise<void> {
+    let shortLives = 0;
+    let signal = abort.signal;
+    for (;;) {
+      this.#instanceId = randomUUID();
+      const registration = await registerUntilAccepted(this.#connection, () => this.#request(), signal, this.#log);
+      if (registration === undefined || !this.#is('connecting')) {
+        // Told to end meanwhile; a session that was given all the same ends with its lease.
+        return;
+      }
+      const { response, sentAtMs } = registration;
+      this.#drainGraceMs = response.drainGrace === undefined ? this.#drainGraceMs : durationMs(response.drainGrace);
+      const session = new Session({
+        namespace: this.#options.namespace ?? '',
+        registration: response,
+        registeredAtMs: sentAtMs,
+        connection: this.#connection,
+        heartbeat,
+        shared: this.#shared,
+        executors: this.#options.executors,
+        slots: this.#options.capabilities.slots,
+        prefetchCap: this.#options.prefetchCap ?? 2_000,
+        abortGraceMs: this.#options.abortGraceMs ?? 2_000,
+        hub: this.#hub,
+        log: this.#log.child({ session_id: response.sessionId }),
+        onDrainOrder: () => void this.drain('the master said so'),
+        onShutdownOrder: () => void this.shutdown('the master said so'),
+      });
+      const begun = performance.now();
+      this.#become({ kind: 'registered', session });
+      this.#log.info('worker registered', { session_id: session.id, master_id: response.masterId, url: this.url });
+      this.#registered.resolve();
+      const end = await session.ended;
+      if (!this.#is('registered') || end.kind !== 'lost') {
+        // It drains: whoever drains it also ends it.
+        return;
+      }
+      const again = new AbortController();
+      this.#become({ kind: 'lost', reason: end.reason, abort: again });
+      // A session that is lost soon, again and again, belongs to a second worker of the same name, most likely.
+      const ttlMs = response.leaseTtl === undefined ? 30_000 : durationMs(response.leaseTtl);
+      shortLives = performance.now() - begun < 2 * ttlMs ? shortLives + 1 : 0;
+      if (shortLives > 2) {
+        this.#log.warn('sessions are lost soon after they begin', {
+          sessions: shortLives,
+          hint: 'is the name used twice?',
+        });
+      }
+      await pause(shortLives > 1 ? fullJitter(shortLives, rejoin) : 0, again.signal);
+      if (!this.#is('lost')) {
+        return;
+      }
+      this.#become({ kind: 'connecting', abort: again });
+      signal = again.signal;
+    }
+  }
+
+  #end(reason: string, graceMs: number): void {
+    const state = this.#state;
+    const session = this.session;
+    switch (state.kind) {
+      case 'draining':
+      case 'stopped':
+        return;
+      case 'new':
+        this.#become({ kind: 'stopped', reason });
+        this.#registered.reject(new WorkerStoppedError(reason));
+        this.#stop.resolve(reason);
+        return;
+      case 'connecting':
+      case 'lost':
+        state.abort.abort();
+        break;
+    }
+    const hurry = new AbortController();
+    this.#become({ kind: 'draining', session, reason, hurry });
+    this.#log.info('worker drains', { reason, grace_ms: graceMs, held: session?.work.held ?? 0 });
+    void (async () => {
+      await session?.drain(reason, graceMs, hurry.signal);
+      await this.#finish(reason);
+    })();
+  }
+
+  async #finish(reason: string): Promise<void> {
+    await this.#heartbeat?.close();
+    await this.#server?.close({ graceMs: 1_000 });
+    for (const executor of this.#options.executors) {
+      try {
+        await executor.close?.();
+      } catch (error) {
+        this.#log.warn('executor did not close', { executor: executor.type, error });
+      }
+    }
+    this.#connection.reset();
+    this.#become({ kind: 'stopped', reason });
+    this.#registered.reject(new WorkerStoppedError(reason));
+    this.#stop.resolve(reason);
+  }
+
+  // A method, because the compiler does not know that the state changes while something is awaited.
+  #is(kind: State['kind']): boolean {
+    return this.#state.kind === kind;
+  }
+
+  #become(next: State): void {
+    const from = this.#state.kind;
+    if (!transitions[from].includes(next.kind)) {
+      // A defect of this file: no input leads here.
+      throw new TypeError(`a worker cannot go from ${from} to ${next.kind}`);
+    }
+    this.#state = next;
+    this.#log.debug('worker state', { from, to: next.kind });
+  }
+
+  async #serve(): Promise<void> {
+    const port = this.#options.servicePort === undefined ? 0 : this.#options.servicePort;
+    if (port === null) {
+      return;
+    }
+    this.#server = await serve({
+      host: this.#options.serviceHost ?? '127.0.0.1',
+      port,
+      services: [WorkerService],
+      corsOrigins: this.#options.corsOrigins ?? 'none',
+      onError: (error, where) => this.#log.error('service failed', { error, where }),
+      routes: (router, { closing }) =>
+        router.service(
+          WorkerService,
+          workerService({
+            name: this.#options.name,
+            namespace: this.#options.namespace ?? '',
+            version: this.#options.version,
+            masterUrl: this.#options.masterUrl,
+            runtime: this,
+            capabilities: () => this.#capabilities(),
+            shared: this.#shared,
+            load: createLoadMeter(),
+            hub: this.#hub,
+            tasks: this.#connection.tasks,
+            closing,
+          }),
+        ),
+    });
+  }
+
+  #capabilities(): WorkerCapabilities {
+    const { executors, capabilities } = this.#options;
+    return create(WorkerCapabilitiesSchema, {
+      ...capabilities,
+      executors: executors.map((executor) => executor.type),
+      kinds: executors.flatMap((executor) => executor.kinds ?? []),
+    });
+  }
+
+  #request() {
+    return create(RegisterWorkerRequestSchema, {
+      namespace: this.#options.namespace ?? '',
+      name: this.#options.name,
+      instanceId: this.#instanceId,
+      protocolVersion,
+      version: this.#options.version,
+      capabilities: this.#capabilities(),
+      serviceUrl: this.url ?? '',
+      metadata: { ...this.#options.metadata },
+    });
+  }
+
+  /** Kinds came or went while a session lives: registering again with the same instance id keeps the session. */
+  async #announceKinds(): Promise<void> {
+    if (this.#state.kind !== 'registered') {
+      return;
+    }
+    try {
+      await this.#connection.master.registerWorker(this.#request(), { timeoutMs: 10_000 });
+      this.#log.info('worker kinds announced', { kinds: this.#capabilities().kinds });
+    } catch (error) {
+      this.#log.warn('worker kinds not announced', { reason: describe(ConnectError.from(error)) });
+    }
+  }
+}
+
+function validate(options: WorkerRuntimeOptions): void {
+  const problems: string[] = [];
+  const url = URL.canParse(options.masterUrl) ? new URL(options.masterUrl) : undefined;
+  if (url?.protocol !== 'http:') {
+    problems.push(`the master's URL "${options.masterUrl}" is not of the form http://host:port`);
+  }
+  if (options.executors.length === 0) {
+    problems.push('it has no executors');
+  }
+  if (options.name === '' || options.name.length > 200 || /[\u0000-\u001f\u007f]/.test(options.name)) {
+    problems.push('its name is not 1 to 200 characters without control characters');
+  }
+  const { slots } = options.capabilities;
+  if (!Number.isInteger(slots) || slots < 1 || slots > 100_000) {
+    problems.push(`slots is ${slots}, not a whole number from 1 to 100000`);
+  }
+  if (problems.length > 0) {
+    throw new WorkerOptionsError(problems);
+  }
+}

@@ -1,0 +1,272 @@
+import type { Orders, RegisterWorkerResponse, TaskResult } from '@baton/contract';
+import type { Logger } from '@baton/telemetry';
+import { durationMs } from '@bufbuild/protobuf/wkt';
+import { ConnectError } from '@connectrpc/connect';
+import { monotonicMs } from './clock.ts';
+import type { MasterConnection } from './connection.ts';
+import { Exchange } from './exchange.ts';
+import type { Executor } from './executor.ts';
+import type { Heartbeat } from './heartbeat.ts';
+import type { HeartbeatEvent } from './heartbeat-loop.ts';
+import type { LogHub } from './log-hub.ts';
+import { LogShipper } from './log-shipper.ts';
+import { describe } from './refusal.ts';
+import type { SharedState } from './shared-state.ts';
+import { Work } from './work.ts';
+
+/** How often the main loop says that it turns, and what has become superfluous is handed back. */
+export const stampEveryMs = 100;
+
+const defaults = {
+  leaseTtlMs: 30_000,
+  heartbeatIntervalMs: 10_000,
+  longPollMs: 20_000,
+  maxResultBytes: 2 * 1024 * 1024,
+};
+const callTimeoutMs = 10_000;
+/** After the work has ended: for its last results to be answered, and for Leave. */
+const farewellMs = 5_000;
+
+/** How a session ended: the worker left, or the master let go of it. */
+export type SessionEnd = { readonly kind: 'left' } | { readonly kind: 'lost'; readonly reason: string };
+
+export interface SessionOptions {
+  readonly namespace: string;
+  readonly registration: RegisterWorkerResponse;
+  /** When RegisterWorker was sent, of `monotonicMs`. */
+  readonly registeredAtMs: number;
+  readonly connection: MasterConnection;
+  readonly heartbeat: Heartbeat;
+  readonly shared: SharedState;
+  readonly executors: readonly Executor[];
+  readonly slots: number;
+  readonly prefetchCap: number;
+  readonly abortGraceMs: number;
+  readonly hub: LogHub;
+  readonly log: Logger;
+  readonly onDrainOrder: () => void;
+  readonly onShutdownOrder: () => void;
+}
+
+/**
+ * One life of the worker in the eyes of the master. It owns all that is fenced by the session's id: leases, results,
+ * lines. When it is lost all of that goes with it, so that nothing of one session is ever sent in another.
+ */
+export class Session {
+  readonly id: string;
+  readonly work: Work;
+  /** Resolves once, when the session is over. Never rejects. */
+  readonly ended: Promise<SessionEnd>;
+  readonly #options: SessionOptions;
+  readonly #exchange: Exchange;
+  readonly #logs: LogShipper;
+  readonly #stamp: NodeJS.Timeout;
+  #end!: (end: SessionEnd) => void;
+  #over = false;
+
+  constructor(options: SessionOptions) {
+    const { registration, connection, namespace, shared } = options;
+    const sessionId = registration.sessionId;
+    this.id = sessionId;
+    this.#options = options;
+    this.ended = new Promise((resolve) => {
+      this.#end = resolve;
+    });
+    this.#logs = new LogShipper({
+      hub: options.hub,
+      log: options.log,
+      send: async (lines) => {
+        const request = { namespace, sessionId, lines };
+        return (await connection.master.appendLogs(request, { timeoutMs: callTimeoutMs })).refused;
+      },
+    });
+    this.work = new Work({
+      executors: options.executors,
+      slots: options.slots,
+      prefetchCap: options.prefetchCap,
+      abortGraceMs: options.abortGraceMs,
+      maxResultBytes: Number(registration.maxResultBytes) || defaults.maxResultBytes,
+      logs: this.#logs,
+      shared,
+      log: options.log,
+      onResult: (result: TaskResult) => this.#exchange.add(result),
+    });
+    this.#exchange = new Exchange({
+      namespace,
+      sessionId,
+      longPollMs: registration.longPoll === undefined ? defaults.longPollMs : durationMs(registration.longPoll),
+      call: (request, call) => connection.master.exchange(request, call),
+      wanted: () => this.work.wanted,
+      onLeases: (leases, { asked }) => {
+        if (asked !== undefined) {
+          const { queued: left, idleSlots } = this.work;
+          this.work.prefetch.roundTrip({ asked, given: leases.length, left, idle: idleSlots > 0 });
+        }
+        if (leases.length > 0) {
+          this.work.accept(leases);
+        }
+      },
+      onOrders: (orders) => this.#obey(orders),
+      onSettled: (results) => this.work.acknowledge(results),
+      onSessionLost: (reason) => this.lose(reason),
+      onSilence: connection.reset,
+      log: options.log,
+    });
+    shared.draining = false;
+    const stamp = () => {
+      const now = monotonicMs();
+      shared.stampLoop(now, now - due);
+      due = now + stampEveryMs;
+      this.work.handBackSurplus();
+    };
+    let due = monotonicMs();
+    stamp();
+    this.#stamp = setInterval(stamp, stampEveryMs);
+    options.heartbeat.send({
+      type: 'begin',
+      session: {
+        sessionId,
+        leaseTtlMs: registration.leaseTtl === undefined ? defaults.leaseTtlMs : durationMs(registration.leaseTtl),
+        intervalMs:
+          registration.heartbeatInterval === undefined
+            ? defaults.heartbeatIntervalMs
+            : durationMs(registration.heartbeatInterval),
+        renewedAtMs: options.registeredAtMs,
+      },
+    });
+    this.#exchange.kick();
+  }
+
+  /** What the heartbeat has to say. Events of another session are not for this one. */
+  onHeartbeat(event: HeartbeatEvent): void {
+    if (event.sessionId !== this.id || this.#over) {
+      return;
+    }
+    switch (event.type) {
+      case 'orders':
+        this.#obey(event.orders);
+        break;
+      case 'lost':
+        for (const { taskId, epoch } of event.leases) {
+          this.work.lose(taskId, epoch, 'the master gave the lease to another');
+        }
+        this.#exchange.kick();
+        break;
+      case 'held-wanted':
+        this.#options.heartbeat.send({ type: 'held', sessionId: this.id, held: this.work.list() });
+        break;
+      case 'failed':
+        this.#options.log.warn('heartbeat failed', {
+          failures: event.failures,
+          retry_in_ms: event.retryInMs,
+          reason: event.reason,
+        });
+        break;
+      case 'refused':
+        this.lose(event.reason);
+        break;
+      case 'expired':
+        this.lose(`no heartbeat was accepted for ${event.silentMs} ms`);
+        break;
+    }
+  }
+
+  /** The leases are another's by now, or may be: end all work, discard what comes of it. */
+  lose(reason: string): void {
+    if (this.#finish()) {
+      this.#options.log.warn('session lost', { session_id: this.id, held: this.work.held, reason });
+      this.work.loseAll(reason);
+      this.#end({ kind: 'lost', reason });
+    }
+  }
+
+  /**
+   * Takes no new work, hands back what has not been started, finishes what runs within `graceMs`, ends and hands back the
+   * rest, leaves. `hurry` ends the grace at once. Resolves, as `ended` does, when the session is over.
+   */
+  async drain(reason: string, graceMs: number, hurry: AbortSignal): Promise<void> {
+    const { heartbeat, shared } = this.#options;
+    shared.draining = true;
+    heartbeat.send({ type: 'beat' });
+    this.work.stopAccepting();
+    this.#exchange.withdraw();
+    await first([this.work.whenIdle(), this.ended, aborted(hurry)], graceMs);
+    if (!this.#over && this.work.running > 0) {
+      this.#options.log.warn('drain grace over', { session_id: this.id, running: this.work.running });
+      this.work.handBackRunning('the worker stops');
+      // Ends in any case: what does not stop is given up after the abort grace.
+      await Promise.race([this.work.whenIdle(), this.ended]);
+    }
+    await first([this.#settled(), this.ended], farewellMs);
+    await this.#leave(reason);
+  }
+
+  async #settled(): Promise<void> {
+    // Results may still wait for their lines before they reach the exchange.
+    while (this.work.held > 0 && !this.#over) {
+      await first([this.ended], 10);
+    }
+    await this.#exchange.whenSettled();
+  }
+
+  async #leave(reason: string): Promise<void> {
+    if (this.#over) {
+      return;
+    }
+    const { connection, heartbeat, namespace, log } = this.#options;
+    // A poll or heartbeat under way would be told that the session is over, which is no news by then.
+    this.#exchange.close();
+    heartbeat.send({ type: 'end' });
+    try {
+      const request = { namespace, sessionId: this.id, reason };
+      const { returned } = await connection.master.leave(request, { timeoutMs: farewellMs });
+      log.info('left the master', { session_id: this.id, returned, reason });
+    } catch (error) {
+      // Its leases come back when they expire.
+      log.warn('could not leave the master', { session_id: this.id, reason: describe(ConnectError.from(error)) });
+    }
+    if (this.#finish()) {
+      this.work.loseAll(reason);
+      this.#end({ kind: 'left' });
+    }
+  }
+
+  #obey(orders: Orders): void {
+    for (const { taskId, epoch, reason } of orders.cancels) {
+      this.work.cancel(taskId, epoch, reason);
+    }
+    if (orders.shutdown) {
+      this.#options.onShutdownOrder();
+    } else if (orders.drain) {
+      this.#options.onDrainOrder();
+    }
+  }
+
+  #finish(): boolean {
+    if (this.#over) {
+      return false;
+    }
+    this.#over = true;
+    clearInterval(this.#stamp);
+    this.#options.heartbeat.send({ type: 'end' });
+    this.#exchange.close();
+    this.#logs.close();
+    return true;
+  }
+}
+
+/** Resolves with the first of these, or after a time. */
+async function first(promises: readonly Promise<unknown>[], limitMs: number): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const limit = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, limitMs);
+  });
+  await Promise.race([...promises, limit]);
+  clearTimeout(timer);
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return signal.aborted
+    ? Promise.resolve()
+    : new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
+}

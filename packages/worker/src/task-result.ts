@@ -1,0 +1,59 @@
+import { FailureSchema, FailureType, type TaskResult, TaskResultSchema } from '@baton/contract';
+import { create } from '@bufbuild/protobuf';
+import { durationFromMs } from '@bufbuild/protobuf/wkt';
+import type { Attempt } from './attempt.ts';
+import type { FailureReport, Outcome } from './executor.ts';
+import { cleanText } from './text.ts';
+
+const maxTextBytes = 65_536;
+const maxTypeBytes = 1_024;
+
+/** Handed back: the task goes to another worker at no cost. */
+export type Ending = Outcome | { readonly kind: 'returned' };
+
+/** What is sent for an ending. A result that the master would refuse for its size becomes a failure that says so. */
+export function taskResult(attempt: Attempt, ending: Ending, ranMs: number, maxResultBytes: number): TaskResult {
+  return create(TaskResultSchema, {
+    taskId: attempt.taskId,
+    epoch: attempt.epoch,
+    ranUs: BigInt(Math.max(0, Math.round(ranMs * 1000))),
+    outcome: encodeEnding(ending, maxResultBytes),
+  });
+}
+
+export function failureOutcome(failure: FailureReport): TaskResult['outcome'] {
+  return {
+    case: 'failure',
+    value: create(FailureSchema, {
+      type: failure.type,
+      message: cleanText(failure.message, maxTextBytes),
+      exceptionType: cleanText(failure.exceptionType ?? '', maxTypeBytes),
+      stack: cleanText(failure.stack ?? '', maxTextBytes),
+      nonRetryable: failure.nonRetryable ?? false,
+      retryAfter: failure.retryAfterMs === undefined ? undefined : durationFromMs(Math.max(0, failure.retryAfterMs)),
+    }),
+  };
+}
+
+function encodeEnding(ending: Ending, maxResultBytes: number): TaskResult['outcome'] {
+  switch (ending.kind) {
+    case 'success': {
+      const { output, encoding } = ending;
+      if (output.length > maxResultBytes) {
+        return failureOutcome({
+          type: FailureType.EVALUATION_ERROR,
+          message: `the result has ${output.length} bytes, more than the ${maxResultBytes} that are allowed; return a reference instead`,
+          exceptionType: 'ResultTooLarge',
+          nonRetryable: true,
+        });
+      }
+      return { case: 'success', value: { $typeName: 'baton.v1.TaskSuccess', output, encoding } };
+    }
+    case 'failure':
+      return failureOutcome(ending.failure);
+    case 'cancelled':
+      return { case: 'cancelled', value: { $typeName: 'baton.v1.TaskCancelled' } };
+    case 'returned':
+      return { case: 'returned', value: { $typeName: 'baton.v1.TaskReturned' } };
+  }
+}

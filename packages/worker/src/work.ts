@@ -1,0 +1,432 @@
+import { FailureType, type HeldLease, HeldLeaseSchema, type Lease, type TaskResult } from '@baton/contract';
+import type { Logger } from '@baton/telemetry';
+import { create } from '@bufbuild/protobuf';
+import { Attempt, type LogSink } from './attempt.ts';
+import type { Executor, Outcome } from './executor.ts';
+import { Prefetch } from './prefetch.ts';
+import type { SharedState } from './shared-state.ts';
+import type { StopKind } from './stop.ts';
+import { type Ending, taskResult } from './task-result.ts';
+import { Waiters } from './waiters.ts';
+
+/** The main loop is left to others (I/O, timers, heartbeat orders) after so much work at a stretch. */
+const sliceMs = 5;
+const maxTimerMs = 0x7fffffff;
+
+export interface WorkOptions {
+  readonly executors: readonly Executor[];
+  readonly slots: number;
+  /** The most leases held beyond the slots. */
+  readonly prefetchCap: number;
+  /** How long the code of a stopped attempt may take to end before it is given up. */
+  readonly abortGraceMs: number;
+  readonly maxResultBytes: number;
+  readonly logs: LogSink & { flushed(attempt: Attempt): Promise<void> | undefined };
+  readonly shared: SharedState;
+  readonly log: Logger;
+  /** A result is ready to be sent. */
+  readonly onResult: (result: TaskResult) => void;
+}
+
+/**
+ * The leases that one session holds: which wait, which run, which have ended and wait for the master's word. A lease is
+ * held from the answer that grants it until the master has taken its result, or until it is lost.
+ */
+export class Work {
+  readonly #options: WorkOptions;
+  readonly #executors: ReadonlyMap<string, Executor>;
+  readonly #held = new Map<string, Attempt>();
+  /** Queued attempts; those that left the queue otherwise are skipped when their turn comes. */
+  #queue: Attempt[] = [];
+  #queueHead = 0;
+  #queued = 0;
+  #running = 0;
+  #xor = 0n;
+  readonly prefetch: Prefetch;
+  #accepting = true;
+  #pumping = false;
+  #yielding = false;
+  #sliceEnd = 0;
+  #toArm: Attempt[] = [];
+  readonly #idle = new Waiters();
+
+  constructor(options: WorkOptions) {
+    this.#options = options;
+    this.#executors = new Map(options.executors.map((executor) => [executor.type, executor]));
+    this.prefetch = new Prefetch(options.slots, options.prefetchCap);
+  }
+
+  get running(): number {
+    return this.#running;
+  }
+
+  get queued(): number {
+    return this.#queued;
+  }
+
+  get held(): number {
+    return this.#held.size;
+  }
+
+  /** How many leases more are wanted now. */
+  get wanted(): number {
+    return this.#accepting ? Math.max(0, this.#options.slots + this.prefetch.value - this.#running - this.#queued) : 0;
+  }
+
+  get idleSlots(): number {
+    return Math.max(0, this.#options.slots - this.#running);
+  }
+
+  /** Takes leases that were granted. One that is held already is ignored; a newer epoch of the same task replaces it. */
+  accept(leases: readonly Lease[]): void {
+    for (const lease of leases) {
+      const known = this.#held.get(lease.taskId);
+      if (known !== undefined) {
+        if (known.epoch >= lease.epoch) {
+          continue;
+        }
+        this.#lose(known, 'the task was leased anew');
+      }
+      const attempt = new Attempt(lease, this.#options.logs);
+      this.#held.set(attempt.taskId, attempt);
+      this.#xor ^= attempt.fingerprint;
+      this.#queue.push(attempt);
+      this.#queued++;
+    }
+    this.#publish();
+    if (!this.#accepting) {
+      this.#handBackQueued();
+    }
+    this.#pump();
+  }
+
+  /** The master took the result (or will never): the lease is not held any more. */
+  acknowledge(results: readonly TaskResult[]): void {
+    for (const { taskId, epoch } of results) {
+      const attempt = this.#held.get(taskId);
+      if (attempt !== undefined && attempt.epoch === epoch && attempt.phase === 'finished') {
+        attempt.phase = 'settled';
+        this.#drop(attempt);
+      }
+    }
+    this.#publish();
+  }
+
+  /** Whether a cancelled attempt is held here. */
+  cancel(taskId: string, epoch: number | undefined, reason: string): boolean {
+    const attempt = this.#held.get(taskId);
+    if (attempt === undefined || (epoch !== undefined && attempt.epoch !== epoch) || attempt.phase === 'finished') {
+      return false;
+    }
+    if (attempt.stop === undefined) {
+      this.#options.log.info('task cancel requested', { ...attempt.fields, reason });
+    }
+    this.#stop(attempt, 'cancel', reason === '' ? 'the task was cancelled' : reason);
+    return true;
+  }
+
+  /** The master says that the lease is another's by now: end the work, discard what comes of it. */
+  lose(taskId: string, epoch: number, reason: string): void {
+    const attempt = this.#held.get(taskId);
+    if (attempt !== undefined && attempt.epoch === epoch) {
+      this.#options.log.warn('lease lost', { ...attempt.fields, reason });
+      this.#lose(attempt, reason);
+      this.#publish();
+      this.#pump();
+    }
+  }
+
+  loseAll(reason: string): void {
+    this.#accepting = false;
+    for (const attempt of [...this.#held.values()]) {
+      this.#lose(attempt, reason);
+    }
+    this.#publish();
+  }
+
+  /** No new work; what has not been started goes back. */
+  stopAccepting(): void {
+    this.#accepting = false;
+    this.#handBackQueued();
+    this.#publish();
+  }
+
+  /** Ends what runs, and hands it back. */
+  handBackRunning(reason: string): void {
+    for (const attempt of [...this.#held.values()]) {
+      if (attempt.phase === 'running') {
+        this.#stop(attempt, 'hand-back', reason);
+      }
+    }
+  }
+
+  /**
+   * Hands back what waits although tasks have proved to be long: granted in a race between two offers, or fetched while
+   * tasks were short. Another worker may have a slot for it. To be called now and then.
+   */
+  handBackSurplus(): void {
+    if (this.#queued > 0 && this.#running >= this.#options.slots && this.prefetch.value === 0) {
+      this.#handBackQueued();
+      this.#publish();
+    }
+  }
+
+  /** Resolves when nothing runs. */
+  whenIdle(): Promise<void> {
+    return this.#running === 0 ? Promise.resolve() : this.#idle.wait();
+  }
+
+  attempts(): Iterable<Attempt> {
+    return this.#held.values();
+  }
+
+  /** Everything held, as a heartbeat names it. */
+  list(): HeldLease[] {
+    const now = performance.now();
+    return Array.from(this.#held.values(), (attempt) =>
+      create(HeldLeaseSchema, {
+        taskId: attempt.taskId,
+        epoch: attempt.epoch,
+        started: attempt.phase !== 'queued',
+        ranMs: attempt.phase === 'queued' ? 0n : BigInt(Math.round(now - attempt.startedAt)),
+      }),
+    );
+  }
+
+  #pump(): void {
+    if (this.#pumping || this.#yielding) {
+      return;
+    }
+    this.#pumping = true;
+    while (this.#running < this.#options.slots && this.#queueHead < this.#queue.length) {
+      if (performance.now() > this.#sliceEnd) {
+        this.#yield();
+        break;
+      }
+      const attempt = this.#queue[this.#queueHead++]!;
+      if (attempt.phase === 'queued') {
+        this.#start(attempt);
+      }
+    }
+    if (this.#queueHead > 1000 || this.#queueHead === this.#queue.length) {
+      this.#queue = this.#queue.slice(this.#queueHead);
+      this.#queueHead = 0;
+    }
+    this.#pumping = false;
+    this.#options.shared.running = this.#running;
+  }
+
+  // Tasks that end at once, or within microtasks, would otherwise keep the loop from ever reaching I/O.
+  #yield(): void {
+    this.#yielding = true;
+    setImmediate(() => {
+      this.#yielding = false;
+      this.#sliceEnd = performance.now() + sliceMs;
+      this.#pump();
+    });
+  }
+
+  #start(attempt: Attempt): void {
+    attempt.phase = 'running';
+    attempt.startedAt = performance.now();
+    this.#queued--;
+    this.#running++;
+    const type = attempt.lease.executor.case ?? 'function';
+    const executor = this.#executors.get(type);
+    if (executor === undefined) {
+      this.#finish(attempt, unexpected(`this worker has no executor "${type}"`));
+      return;
+    }
+    let outcome: Outcome | Promise<Outcome>;
+    try {
+      outcome = executor.start(attempt.lease, attempt);
+    } catch (error) {
+      outcome = unexpected('the executor threw', error);
+    }
+    if (outcome instanceof Promise) {
+      outcome.then(
+        (settled) => this.#finish(attempt, settled),
+        (error: unknown) => this.#finish(attempt, unexpected('the executor rejected', error)),
+      );
+      this.#armSoon(attempt);
+    } else {
+      this.#finish(attempt, outcome);
+    }
+  }
+
+  // A timer is made only for what still runs a turn later: most short tasks never need one.
+  #armSoon(attempt: Attempt): void {
+    if (attempt.startToCloseMs === 0) {
+      return;
+    }
+    if (this.#toArm.push(attempt) === 1) {
+      setImmediate(() => {
+        const attempts = this.#toArm;
+        this.#toArm = [];
+        for (const each of attempts) {
+          if (each.phase === 'running' && each.stop === undefined) {
+            this.#arm(each);
+          }
+        }
+      });
+    }
+  }
+
+  #arm(attempt: Attempt): void {
+    const leftMs = attempt.startedAt + attempt.startToCloseMs - performance.now();
+    // No timer is longer than 24.8 days; a task may be.
+    attempt.timer = setTimeout(() => this.#timeOut(attempt), Math.min(Math.max(0, leftMs), maxTimerMs));
+  }
+
+  #timeOut(attempt: Attempt): void {
+    if (performance.now() - attempt.startedAt + 1 < attempt.startToCloseMs) {
+      this.#arm(attempt);
+      return;
+    }
+    this.#options.log.warn('task timed out', { ...attempt.fields, start_to_close_ms: attempt.startToCloseMs });
+    this.#stop(attempt, 'timeout', timeoutMessage(attempt));
+  }
+
+  /** Asks an attempt to end; what has not been started ends at once. */
+  #stop(attempt: Attempt, kind: Exclude<StopKind, 'lost'>, message: string): void {
+    if (attempt.phase === 'queued') {
+      attempt.requestStop(kind, message);
+      this.#queued--;
+      this.#end(attempt, kind === 'cancel' ? { kind: 'cancelled' } : { kind: 'returned' }, 0);
+      return;
+    }
+    if (attempt.phase !== 'running' || attempt.stop !== undefined) {
+      return;
+    }
+    clearTimeout(attempt.timer);
+    // Before the signal: code that ends within the abort must find the timer that its end clears.
+    attempt.timer = setTimeout(() => {
+      this.#options.log.warn('task did not stop', { ...attempt.fields, stop: kind });
+      this.#finish(attempt, { kind: 'cancelled' });
+    }, this.#options.abortGraceMs);
+    attempt.requestStop(kind, message);
+  }
+
+  #finish(attempt: Attempt, outcome: Outcome): void {
+    if (attempt.phase !== 'running') {
+      // Given up, or lost, while its code went on.
+      return;
+    }
+    clearTimeout(attempt.timer);
+    const ranMs = performance.now() - attempt.startedAt;
+    this.#running--;
+    this.prefetch.taskEnded(ranMs);
+    const ending = this.#endingOf(attempt, outcome, ranMs);
+    this.#end(attempt, ending, ranMs);
+    if (ending.kind !== 'returned') {
+      this.#options.shared.countEnd(ending.kind === 'success');
+    }
+    if (this.#running === 0) {
+      this.#idle.wake();
+    }
+    this.#pump();
+  }
+
+  #endingOf(attempt: Attempt, outcome: Outcome, ranMs: number): Ending {
+    // Also for code that blocked the loop past its time, so that no timer could say so.
+    const late = attempt.startToCloseMs > 0 && ranMs >= attempt.startToCloseMs;
+    if (attempt.stop?.kind === 'timeout' || (late && attempt.stop === undefined)) {
+      return { kind: 'failure', failure: { type: FailureType.TASK_TIMEOUT, message: timeoutMessage(attempt) } };
+    }
+    if (outcome.kind === 'success') {
+      // Work that was done stands, even when somebody asked to stop it meanwhile: the master decides.
+      return outcome;
+    }
+    switch (attempt.stop?.kind) {
+      case 'cancel':
+        return { kind: 'cancelled' };
+      case 'hand-back':
+        return { kind: 'returned' };
+      default:
+        return outcome.kind === 'failure'
+          ? outcome
+          : unexpected('the executor cancelled what nobody asked it to cancel');
+    }
+  }
+
+  /** The lease is still held: until the master has the result. */
+  #end(attempt: Attempt, ending: Ending, ranMs: number): void {
+    attempt.phase = 'finished';
+    const { log, logs, maxResultBytes, onResult } = this.#options;
+    const result = taskResult(attempt, ending, ranMs, maxResultBytes);
+    if (result.outcome.case === 'failure') {
+      const { type, message } = result.outcome.value;
+      log.info('task failed', { ...attempt.fields, failure: FailureType[type], reason: message });
+    } else if (log.debugEnabled) {
+      log.debug('task ended', { ...attempt.fields, outcome: result.outcome.case, ran_ms: ranMs });
+    }
+    // Its lines first: with the result the lease ends, and lines of leases that are not held are refused.
+    const flushed = attempt.logSequence > 0 ? logs.flushed(attempt) : undefined;
+    if (flushed === undefined) {
+      onResult(result);
+      return;
+    }
+    void flushed.then(() => {
+      if (attempt.phase === 'finished') {
+        onResult(result);
+      }
+    });
+  }
+
+  #lose(attempt: Attempt, reason: string): void {
+    const { phase } = attempt;
+    attempt.phase = 'settled';
+    this.#drop(attempt);
+    if (phase === 'queued') {
+      this.#queued--;
+    } else if (phase === 'running') {
+      clearTimeout(attempt.timer);
+      this.#running--;
+      attempt.requestStop('lost', reason);
+      if (this.#running === 0) {
+        this.#idle.wake();
+      }
+    }
+  }
+
+  #handBackQueued(): void {
+    const waiting = this.#queue.slice(this.#queueHead);
+    this.#queue = [];
+    this.#queueHead = 0;
+    for (const attempt of waiting) {
+      if (attempt.phase === 'queued') {
+        this.#stop(attempt, 'hand-back', 'the worker has no slot for it');
+      }
+    }
+  }
+
+  #drop(attempt: Attempt): void {
+    // A newer epoch may have taken its place.
+    if (this.#held.get(attempt.taskId) === attempt) {
+      this.#held.delete(attempt.taskId);
+      this.#xor ^= attempt.fingerprint;
+    }
+  }
+
+  #publish(): void {
+    this.#options.shared.writeDigest(this.#held.size, this.#xor);
+    this.#options.shared.running = this.#running;
+  }
+}
+
+function timeoutMessage(attempt: Attempt): string {
+  return `the attempt did not end within its start-to-close time of ${attempt.startToCloseMs} ms`;
+}
+
+function unexpected(message: string, error?: unknown): Outcome {
+  const cause = error instanceof Error ? `: ${error.message}` : error === undefined ? '' : `: ${String(error)}`;
+  return {
+    kind: 'failure',
+    failure: {
+      type: FailureType.UNKNOWN,
+      message: message + cause,
+      exceptionType: error instanceof Error ? error.name : undefined,
+      stack: error instanceof Error ? error.stack : undefined,
+    },
+  };
+}
