@@ -1,0 +1,63 @@
+import type { Ended } from './complete.ts';
+import type { Sql } from './connection.ts';
+import { numbers } from './literals.ts';
+
+export interface CancelResult extends Ended {
+  /** `cancelled`: over. `leased`: the worker was asked. */
+  now: 'cancelled' | 'leased';
+  /** Of the lease. */
+  sessionId: string | null;
+}
+
+/**
+ * Ends tasks that wait, and asks the workers of leased ones to stop; one statement, so that a grant comes wholly before it (then
+ * the lease is found by the next call of the retry in the engine) or not at all. Tasks that have ended are missing in the answer.
+ */
+export const CANCEL = `/* baton cancel */
+with input as materialized (
+  select t.id, t.run_id, t.namespace_id, t.route_id from unnest($1::bigint[]) i(id) join baton.tasks t on t.id = i.id
+), from_ready as (
+  delete from baton.ready y using input i where y.task_id = i.id returning y.task_id, y.epoch, y.attempt
+), from_waiting as (
+  delete from baton.waiting w using input i where w.task_id = i.id returning w.task_id, w.epoch, w.attempt
+), asked as (
+  update baton.leases l set cancel_reason = coalesce(l.cancel_reason, $2) from input i where l.task_id = i.id
+  returning l.task_id, l.session_id, l.attempt
+), ended as materialized (
+  select e.*, i.run_id, i.namespace_id, i.route_id, clock_timestamp() as at
+  from (select * from from_ready union all select * from from_waiting) e join input i on i.id = e.task_id
+), kept as (
+  insert into baton.outcomes (task_id, run_id, ended_at, namespace_id, route_id, epoch, attempt, state, cancel_reason)
+  select task_id, run_id, at, namespace_id, route_id, epoch, attempt, 'cancelled', $2 from ended
+), advanced as (
+  insert into baton.advances (run_id, task_id) select run_id, task_id from ended where run_id is not null
+), logged as (
+  insert into baton.events (namespace_ids, types, task_ids, run_ids, attempts, worker_ids)
+  select array_agg(namespace_id), array_agg(type), array_agg(task_id), array_agg(coalesce(run_id, 0)), array_agg(attempt), array_agg(0)
+  from (select namespace_id, 7::smallint as type, task_id, run_id, attempt from ended
+        union all
+        select i.namespace_id, 15::smallint, a.task_id, i.run_id, a.attempt from asked a join input i on i.id = a.task_id) e
+  having count(*) > 0
+)
+select task_id, run_id, 'cancelled' as now, null::bigint as session_id from ended
+union all
+select task_id, null, 'leased', session_id from asked`;
+
+export async function cancelTasks(
+  sql: Sql,
+  taskIds: readonly string[],
+  reason: string,
+): Promise<Map<string, CancelResult>> {
+  const rows = await sql.unsafe(CANCEL, [numbers(taskIds), reason], { prepare: true });
+  return new Map(
+    rows.map((r) => [
+      r.task_id as string,
+      {
+        taskId: r.task_id as string,
+        runId: r.run_id as string | null,
+        now: r.now as CancelResult['now'],
+        sessionId: r.session_id as string | null,
+      },
+    ]),
+  );
+}

@@ -1,0 +1,126 @@
+import type { Sql } from './connection.ts';
+import { numbers } from './literals.ts';
+import type { Encoding } from './submit.ts';
+
+export interface Want {
+  sessionId: string;
+  /** Tasks at most. */
+  count: number;
+}
+
+export interface Grant {
+  sessionId: string;
+  taskId: string;
+  laneId: number;
+  epoch: number;
+  attempt: number;
+  maxAttempts: number;
+  startToCloseMs: number;
+  runId: string | null;
+  encoding: Encoding;
+  /** Null when the input did not ride along: read it with loadSpecs. */
+  input: Uint8Array | null;
+}
+
+/**
+ * Moves the heads of the given lanes from ready to leases, by priority, then by age, over all lanes together.
+ *
+ * Guards, in this one statement: the lane is not paused; the session is active and its time is not over. Rows that another
+ * claim holds are skipped. A session that is refused leaves its share in ready.
+ *
+ * The lateral claim takes up to the whole number from each lane and keeps the best of all; what it locks beyond that is freed
+ * at the commit. One claim over 1 000 lanes costs 8 µs a task more than over one.
+ */
+export const CLAIM = `/* baton claim */
+with heads as materialized (
+  select r.*
+  from unnest($1::integer[]) as w(lane_id)
+  join baton.lanes l on l.id = w.lane_id and not l.paused
+  cross join lateral (
+    select y.ctid as at, y.priority, y.position from baton.ready y
+    where y.lane_id = l.id
+    order by y.priority desc, y.position
+    limit $2 for update skip locked
+  ) r
+  order by r.priority desc, r.position limit $2
+), numbered as (
+  select at, row_number() over (order by priority desc, position) as n from heads
+), granted as (
+  delete from baton.ready y
+  using numbered h
+  join (
+    select s.id, s.namespace_id, s.worker_id, w.lo, w.hi
+    from unnest($3::bigint[], $4::integer[], $5::integer[]) w(session_id, lo, hi)
+    join baton.sessions s on s.id = w.session_id and s.state = 'active' and s.expires_at > (select clock_timestamp())
+  ) s on h.n > s.lo and h.n <= s.hi
+  where y.ctid = h.at
+  returning y.*, s.id as session_id, s.namespace_id, s.worker_id
+), leased as (
+  insert into baton.leases (task_id, session_id, granted_at, position, run_id, start_to_close_ms, lane_id, epoch, priority, attempt,
+                            max_attempts, crashes, input_encoding)
+  select task_id, session_id, clock_timestamp(), position, run_id, start_to_close_ms, lane_id, epoch + 1, priority, attempt + 1,
+         max_attempts, crashes, input_encoding
+  from granted
+), logged as (
+  insert into baton.events (namespace_ids, types, task_ids, run_ids, attempts, worker_ids)
+  select array_agg(namespace_id), array_agg(3::smallint), array_agg(task_id), array_agg(coalesce(run_id, 0)),
+         array_agg((attempt + 1)::smallint), array_agg(worker_id)
+  from granted having count(*) > 0
+)
+select session_id, task_id, lane_id, epoch + 1 as epoch, attempt + 1 as attempt, max_attempts, start_to_close_ms, run_id,
+       input_encoding, input
+from granted`;
+
+export async function claimTasks(sql: Sql, laneIds: readonly number[], wants: readonly Want[]): Promise<Grant[]> {
+  const lo: number[] = [];
+  const hi: number[] = [];
+  let total = 0;
+  for (const want of wants) {
+    lo.push(total);
+    total += want.count;
+    hi.push(total);
+  }
+  const rows = await sql.unsafe(
+    CLAIM,
+    [numbers(laneIds), total, numbers(wants.map((w) => w.sessionId)), numbers(lo), numbers(hi)],
+    { prepare: true },
+  );
+  return rows.map((r) => ({
+    sessionId: r.session_id as string,
+    taskId: r.task_id as string,
+    laneId: r.lane_id as number,
+    epoch: r.epoch as number,
+    attempt: r.attempt as number,
+    maxAttempts: r.max_attempts as number,
+    startToCloseMs: Number(r.start_to_close_ms),
+    runId: r.run_id as string | null,
+    encoding: r.input_encoding as Encoding,
+    input: r.input as Uint8Array | null,
+  }));
+}
+
+export interface Spec {
+  input: Uint8Array | null;
+  executor: { address: string; method: string; metadata?: Record<string, string> } | null;
+  nodeId: string | null;
+}
+
+/** What did not ride along with the claim: large inputs, executors' settings, node names. */
+export async function loadSpecs(sql: Sql, taskIds: readonly string[]): Promise<Map<string, Spec>> {
+  const rows = await sql.unsafe(
+    `/* baton load specs */ select t.id, t.input, t.executor_config, t.node_id
+     from unnest($1::bigint[]) w(id) join baton.tasks t on t.id = w.id`,
+    [numbers(taskIds)],
+    { prepare: true },
+  );
+  return new Map(
+    rows.map((r) => [
+      r.id as string,
+      {
+        input: r.input as Uint8Array | null,
+        executor: r.executor_config as Spec['executor'],
+        nodeId: r.node_id as string | null,
+      },
+    ]),
+  );
+}

@@ -1,0 +1,88 @@
+import type { Sql } from './connection.ts';
+import { byteas, numbers } from './literals.ts';
+import type { Encoding } from './submit.ts';
+
+export interface Success {
+  taskId: string;
+  epoch: number;
+  sessionId: string;
+  output: Uint8Array;
+  encoding: Encoding;
+  /** Time the task ran on the worker, µs. */
+  ranUs: number;
+}
+
+/**
+ * Ends a batch of leases with success: lease out, attempt, outcome, advance and event in, in one statement.
+ *
+ * The fence is the delete: (task, epoch, session). It does not ask for the lease's time: finished work is taken as long as
+ * nobody else was granted the task. The batch comes sorted by task, so that two batches never lock in opposite order.
+ */
+export const COMPLETE = `/* baton complete */
+with input as materialized (
+  select * from unnest($1::bigint[], $2::integer[], $3::bigint[], $4::bytea[], $5::smallint[], $6::double precision[])
+    as i(task_id, epoch, session_id, output, encoding, ran_us)
+), done as (
+  delete from baton.leases l using input i
+  where l.task_id = i.task_id and l.epoch = i.epoch and l.session_id = i.session_id
+  returning l.task_id, l.epoch, l.attempt, l.session_id, l.granted_at, l.run_id, l.lane_id, i.output, i.encoding, i.ran_us
+), ended as materialized (
+  select d.*, a.namespace_id, a.route_id, s.worker_id, clock_timestamp() as at
+  from done d join baton.lanes a on a.id = d.lane_id join baton.sessions s on s.id = d.session_id
+), kept_attempt as (
+  insert into baton.attempts (task_id, session_id, granted_at, started_at, ended_at, epoch, worker_id, attempt, state)
+  select task_id, session_id, granted_at, greatest(granted_at, at - ran_us * interval '1 microsecond'), at, epoch, worker_id, attempt, 'succeeded'
+  from ended
+), kept_outcome as (
+  insert into baton.outcomes (task_id, run_id, ended_at, namespace_id, route_id, worker_id, epoch, attempt, output_encoding, state, output)
+  select task_id, run_id, at, namespace_id, route_id, worker_id, epoch, attempt, encoding, 'succeeded', output
+  from ended
+), advanced as (
+  insert into baton.advances (run_id, task_id) select run_id, task_id from ended where run_id is not null
+), logged as (
+  insert into baton.events (namespace_ids, types, task_ids, run_ids, attempts, worker_ids)
+  select array_agg(namespace_id), array_agg(5::smallint), array_agg(task_id), array_agg(coalesce(run_id, 0)), array_agg(attempt), array_agg(worker_id)
+  from ended having count(*) > 0
+)
+select task_id, run_id from ended`;
+
+export interface Ended {
+  taskId: string;
+  runId: string | null;
+}
+
+/** @returns the tasks whose lease was held and is ended now; the rest were not held */
+export async function completeTasks(sql: Sql, batch: readonly Success[]): Promise<Ended[]> {
+  const rows = await sql.unsafe(
+    COMPLETE,
+    [
+      numbers(batch.map((s) => s.taskId)),
+      numbers(batch.map((s) => s.epoch)),
+      numbers(batch.map((s) => s.sessionId)),
+      byteas(batch.map((s) => s.output)),
+      numbers(batch.map((s) => s.encoding)),
+      numbers(batch.map((s) => s.ranUs)),
+    ],
+    { prepare: true },
+  );
+  return rows.map((r) => ({ taskId: r.task_id as string, runId: r.run_id as string | null }));
+}
+
+/** Which of these leases this session has already ended itself: a repeated result is answered like the first. */
+export async function alreadyEnded(
+  sql: Sql,
+  results: readonly { taskId: string; epoch: number; sessionId: string }[],
+): Promise<Set<string>> {
+  const rows = await sql.unsafe(
+    `/* baton already ended */ select a.task_id from unnest($1::bigint[], $2::integer[], $3::bigint[]) i(task_id, epoch, session_id)
+     join baton.attempts a on a.task_id = i.task_id and a.epoch = i.epoch and a.session_id = i.session_id
+     where a.state in ('succeeded', 'failed', 'cancelled') or (a.state = 'returned' and a.failure is null)`,
+    [
+      numbers(results.map((r) => r.taskId)),
+      numbers(results.map((r) => r.epoch)),
+      numbers(results.map((r) => r.sessionId)),
+    ],
+    { prepare: true },
+  );
+  return new Set(rows.map((r) => r.task_id as string));
+}

@@ -1,0 +1,87 @@
+import postgres from 'postgres';
+
+/** A pool of connections. Statements on it are single statements: the driver's `begin` is not used (a connection that dies inside it can leak writes into another transaction). */
+export type Sql = postgres.Sql;
+
+export interface SqlOptions {
+  /** Connections at most. */
+  max: number;
+  /** Shown in pg_stat_activity. Default "baton". */
+  applicationName?: string;
+  /** A statement that runs longer is cancelled, ms. Default 30 000. */
+  statementTimeoutMs?: number;
+  /** A lock wait that is longer is given up, ms. Default 10 000. */
+  lockTimeoutMs?: number;
+  /** Plan by index and nested loop only: for statements whose plan must not depend on statistics of tables that churn. */
+  pinPlans?: boolean;
+  /** Behind a transaction pooler: no session settings, no prepared statements. */
+  pooled?: boolean;
+  onNotice?: (notice: string) => void;
+}
+
+export function openSql(url: string, options: SqlOptions): Sql {
+  const session: Record<string, string | number> = { application_name: options.applicationName ?? 'baton' };
+  if (!options.pooled) {
+    session.statement_timeout = options.statementTimeoutMs ?? 30_000;
+    session.lock_timeout = options.lockTimeoutMs ?? 10_000;
+    session.idle_in_transaction_session_timeout = 30_000;
+    session.TimeZone = 'UTC';
+    session.jit = 'off';
+    if (options.pinPlans) {
+      session.enable_seqscan = 'off';
+      session.enable_hashjoin = 'off';
+      session.enable_mergejoin = 'off';
+      session.enable_bitmapscan = 'off';
+      session.plan_cache_mode = 'force_generic_plan';
+    }
+  }
+  return postgres(url, {
+    max: options.max,
+    // Registry look-ups are a query per connection; every array travels as a literal or as JSON instead.
+    fetch_types: false,
+    prepare: !options.pooled,
+    connect_timeout: 10,
+    max_lifetime: null,
+    backoff: (attempt: number) => Math.min(1, 0.05 * 2 ** attempt) * (0.5 + Math.random() / 2),
+    onnotice: (notice) => options.onNotice?.(String(notice.message)),
+    connection: session as Record<string, string>,
+  });
+}
+
+/** Pools apart, so that a flood on one side never starves heartbeats or claims. */
+export interface Pools {
+  /** Submit, claim, complete. */
+  hot: Sql;
+  /** Registration, heartbeats, sweeps. */
+  lease: Sql;
+  /** Reads and everything else. */
+  api: Sql;
+  end(): Promise<void>;
+}
+
+export interface PoolSizes {
+  hot?: number;
+  lease?: number;
+  api?: number;
+}
+
+/** Opens a master's pools. Connections are made when first used. */
+export function openPools(url: string, sizes: PoolSizes = {}, onNotice?: (notice: string) => void): Pools {
+  const common = { onNotice };
+  const hot = openSql(url, { ...common, max: sizes.hot ?? 3, applicationName: 'baton hot', pinPlans: true });
+  const lease = openSql(url, { ...common, max: sizes.lease ?? 2, applicationName: 'baton lease', pinPlans: true });
+  const api = openSql(url, { ...common, max: sizes.api ?? 6, applicationName: 'baton api' });
+  return {
+    hot,
+    lease,
+    api,
+    end: async () => {
+      await Promise.all([hot, lease, api].map((sql) => sql.end({ timeout: 5 })));
+    },
+  };
+}
+
+/** One pool for everything: an edge function's, or a test's. */
+export function singlePool(sql: Sql): Pools {
+  return { hot: sql, lease: sql, api: sql, end: () => sql.end({ timeout: 5 }) };
+}

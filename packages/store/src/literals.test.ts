@@ -1,0 +1,57 @@
+import { testDatabase } from '@baton/testkit';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { openSql, type Sql } from './connection.ts';
+import { booleans, byteas, jsons, numbers, texts } from './literals.ts';
+
+let sql: Sql;
+let drop: () => Promise<void>;
+
+beforeAll(async () => {
+  const db = await testDatabase();
+  sql = openSql(db.url, { max: 1 });
+  drop = async () => {
+    await sql.end();
+    await db.drop();
+  };
+});
+afterAll(() => drop());
+
+async function roundTrip(type: string, literal: string): Promise<unknown> {
+  const [row] = await sql.unsafe(`select to_jsonb($1::${type}) as v`, [literal]);
+  return row!.v;
+}
+
+describe('array literals reach Postgres as what they were', () => {
+  it('numbers and nulls', async () => {
+    expect(await roundTrip('bigint[]', numbers([1, null, '-7', 0]))).toEqual([1, null, -7, 0]);
+    expect(await roundTrip('bigint[]', numbers([]))).toEqual([]);
+  });
+
+  it('text of every unkind sort', async () => {
+    const unkind = ['', 'NULL', 'null', '"', '\\', 'a,b', '{x}', "o'clock", 'new\nline', '日本 🏃', ' lead', '\\x41'];
+    expect(await roundTrip('text[]', texts([...unkind, null]))).toEqual([...unkind, null]);
+  });
+
+  it('JSON documents', async () => {
+    const docs = [{ a: '"\\\n' }, [1, null], null];
+    const [row] = await sql.unsafe(
+      'select jsonb_agg(d::jsonb order by n) as v from unnest($1::text[]) with ordinality u(d, n)',
+      [jsons(docs)],
+    );
+    expect(row!.v).toEqual(docs);
+  });
+
+  it('bytes', async () => {
+    const all = Uint8Array.from({ length: 256 }, (_, i) => i);
+    const [row] = await sql.unsafe('select b[1] as a, b[2] is null as n, b[3] as e from (select $1::bytea[] as b) x', [
+      byteas([all, null, new Uint8Array()]),
+    ]);
+    expect([...(row!.a as Uint8Array)]).toEqual([...all]);
+    expect(row!.n).toBe(true);
+    expect((row!.e as Uint8Array).length).toBe(0);
+  });
+
+  it('booleans', async () => {
+    expect(await roundTrip('boolean[]', booleans([true, false]))).toEqual([true, false]);
+  });
+});

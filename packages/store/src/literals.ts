@@ -1,0 +1,55 @@
+/**
+ * Array parameters of hot statements, written as Postgres array literals.
+ *
+ * The driver can do this too, through its type registry and one function call per element; building the text here takes
+ * about a third of that time for batches of 500, and works behind a pooler, where the registry cannot be loaded.
+ */
+
+export function numbers(values: readonly (number | string | null)[]): string {
+  let out = '{';
+  for (let i = 0; i < values.length; i++) out += (i ? ',' : '') + (values[i] ?? 'NULL');
+  return `${out}}`;
+}
+
+export function booleans(values: readonly boolean[]): string {
+  return `{${values.map((v) => (v ? 't' : 'f')).join(',')}}`;
+}
+
+export function texts(values: readonly (string | null)[]): string {
+  let out = '{';
+  for (let i = 0; i < values.length; i++) {
+    const value = values[i];
+    out += i ? ',' : '';
+    out += value == null ? 'NULL' : `"${value.replace(/[\\"]/g, '\\$&')}"`;
+  }
+  return `${out}}`;
+}
+
+/** JSON documents, or null; to be cast by the statement: `unnest($1::text[])::jsonb`. */
+export function jsons(values: readonly (object | null)[]): string {
+  return texts(values.map((v) => (v === null ? null : JSON.stringify(v))));
+}
+
+export function byteas(values: readonly (Uint8Array | null)[]): string {
+  let out = '{';
+  for (let i = 0; i < values.length; i++) {
+    const value = values[i];
+    out += i ? ',' : '';
+    out += value == null ? 'NULL' : `"\\\\x${hex(value)}"`;
+  }
+  return `${out}}`;
+}
+
+interface BufferLike {
+  from(buffer: ArrayBufferLike, offset: number, length: number): { toString(encoding: 'hex'): string };
+}
+const nodeBuffer = (globalThis as { Buffer?: BufferLike }).Buffer;
+const HEX = Array.from({ length: 256 }, (_, i) => i.toString(16).padStart(2, '0'));
+
+/** Bytes as hex, by the runtime's own code where it has some. */
+export function hex(bytes: Uint8Array): string {
+  if (nodeBuffer) return nodeBuffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('hex');
+  let out = '';
+  for (const byte of bytes) out += HEX[byte];
+  return out;
+}

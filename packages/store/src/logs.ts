@@ -1,0 +1,75 @@
+import type { Sql } from './connection.ts';
+import { numbers, texts } from './literals.ts';
+
+export interface NewLogLine {
+  sessionId: string;
+  taskId: string;
+  epoch: number;
+  attempt: number;
+  sequence: string;
+  /** By the worker's clock, ms since the epoch. */
+  atMs: number;
+  stream: string;
+  text: string;
+}
+
+/**
+ * Keeps log lines of leases that the session holds, or held (the last lines of an attempt may arrive after its result).
+ * Returns how many lines belonged to neither.
+ */
+export async function appendLogs(sql: Sql, lines: readonly NewLogLine[]): Promise<number> {
+  const [row] = await sql.unsafe(
+    `/* baton append logs */
+     with input as materialized (
+       select * from unnest($1::bigint[], $2::bigint[], $3::integer[], $4::smallint[], $5::bigint[], $6::double precision[], $7::text[], $8::text[])
+         i(session_id, task_id, epoch, attempt, sequence, at_ms, stream, text)
+     ), owned as materialized (
+       select distinct i.task_id, i.epoch from input i
+       where exists (select from baton.leases l where l.task_id = i.task_id and l.epoch = i.epoch and l.session_id = i.session_id)
+          or exists (select from baton.attempts a where a.task_id = i.task_id and a.epoch = i.epoch and a.session_id = i.session_id)
+     ), kept as (
+       insert into baton.task_logs (task_id, sequence, at, epoch, attempt, stream, text)
+       select i.task_id, i.sequence, to_timestamp(i.at_ms / 1000), i.epoch, i.attempt, i.stream, i.text
+       from input i join owned o on o.task_id = i.task_id and o.epoch = i.epoch
+       order by i.task_id, i.epoch, i.sequence on conflict do nothing
+     )
+     select count(*)::integer as refused from input i where not exists (select from owned o where o.task_id = i.task_id and o.epoch = i.epoch)`,
+    [
+      numbers(lines.map((l) => l.sessionId)),
+      numbers(lines.map((l) => l.taskId)),
+      numbers(lines.map((l) => l.epoch)),
+      numbers(lines.map((l) => l.attempt)),
+      numbers(lines.map((l) => l.sequence)),
+      numbers(lines.map((l) => l.atMs)),
+      texts(lines.map((l) => l.stream)),
+      texts(lines.map((l) => l.text)),
+    ],
+    { prepare: true },
+  );
+  return row!.refused as number;
+}
+
+export interface LogRow {
+  attempt: number;
+  epoch: number;
+  sequence: string;
+  at: Date;
+  stream: string;
+  text: string;
+}
+
+/** A task's lines behind (epoch, sequence), oldest first. */
+export async function readLogs(
+  sql: Sql,
+  taskId: string,
+  after: { epoch: number; sequence: string },
+  limit: number,
+): Promise<LogRow[]> {
+  const rows = await sql.unsafe(
+    `/* baton read logs */ select attempt, epoch, sequence, at, stream, text from baton.task_logs
+     where task_id = $1 and (epoch, sequence) > ($2, $3) order by epoch, sequence limit $4`,
+    [taskId, after.epoch, after.sequence, limit],
+    { prepare: true },
+  );
+  return rows as unknown as LogRow[];
+}

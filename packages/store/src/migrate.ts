@@ -1,0 +1,94 @@
+import type { Sql } from './connection.ts';
+
+export interface Migration {
+  /** From the file's name: 0001_foundation.sql is 1. */
+  version: number;
+  name: string;
+  /** Plain SQL; runs in one transaction together with its entry in baton_migrations. */
+  sql: string;
+  /** SHA-256 of the text, hex. */
+  hash: string;
+}
+
+export interface MigrationResult {
+  /** Versions that were applied now. */
+  applied: number[];
+  /** Version of the schema afterwards. */
+  version: number;
+}
+
+/** The database was migrated by a newer Baton, or a migration that was applied has been edited since. */
+export class SchemaMismatch extends Error {
+  override readonly name = 'SchemaMismatch';
+}
+
+/** Any number that all Batons agree on; "bato" in ASCII. */
+const LOCK = 0x6261746f;
+
+const LEDGER = `
+create table if not exists public.baton_migrations (
+  version integer primary key,
+  name text not null,
+  hash text not null,
+  applied_at timestamptz not null default clock_timestamp()
+);
+comment on table public.baton_migrations is 'Baton''s migrations that were applied to this database.';
+comment on column public.baton_migrations.version is 'From the file''s name.';
+comment on column public.baton_migrations.name is 'File name.';
+comment on column public.baton_migrations.hash is 'SHA-256 of its text, hex.';
+comment on column public.baton_migrations.applied_at is 'When.';`;
+
+/**
+ * Brings the schema up to date. Safe when several masters start at once: a session lock on one connection serializes them, and
+ * whoever comes second finds nothing to do. Each migration is one transaction of its own (a multi-statement simple query), so a
+ * failure leaves the ones before it applied and itself undone.
+ *
+ * @param sql a pool; one of its connections is reserved for the time
+ * @throws SchemaMismatch
+ */
+export async function migrate(sql: Sql, migrations: readonly Migration[]): Promise<MigrationResult> {
+  const one = await sql.reserve();
+  try {
+    await one.unsafe('set lock_timeout = 0; set statement_timeout = 0');
+    await one.unsafe(`select pg_advisory_lock(${LOCK})`);
+    try {
+      await one.unsafe(`begin; ${LEDGER} commit`);
+      const done = new Map(
+        (await one.unsafe('select version, name, hash from public.baton_migrations')).map((r) => [
+          Number(r.version),
+          r,
+        ]),
+      );
+      const known = new Map(migrations.map((m) => [m.version, m]));
+      for (const [version, row] of done) {
+        const migration = known.get(version);
+        if (!migration)
+          throw new SchemaMismatch(
+            `the database has migration ${version} (${row.name}), which this Baton does not know: start a newer Baton`,
+          );
+        if (migration.hash !== row.hash)
+          throw new SchemaMismatch(
+            `migration ${version} (${row.name}) was applied with other text: restore the file, or start from an empty database`,
+          );
+      }
+      const applied: number[] = [];
+      for (const migration of [...migrations].sort((a, b) => a.version - b.version)) {
+        if (done.has(migration.version)) continue;
+        const entry = `insert into public.baton_migrations (version, name, hash) values (${migration.version}, '${migration.name.replaceAll("'", "''")}', '${migration.hash}')`;
+        try {
+          await one.unsafe(`begin;\n${migration.sql}\n;${entry};\ncommit`);
+        } catch (error) {
+          await one.unsafe('rollback');
+          throw error;
+        }
+        applied.push(migration.version);
+      }
+      return { applied, version: Math.max(0, ...known.keys()) };
+    } finally {
+      await one.unsafe(`select pg_advisory_unlock(${LOCK})`);
+      await one.unsafe('reset lock_timeout; reset statement_timeout');
+    }
+  } finally {
+    one.release();
+  }
+}

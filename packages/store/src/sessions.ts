@@ -1,0 +1,292 @@
+import type { Sql } from './connection.ts';
+import { jsons, numbers } from './literals.ts';
+
+export interface Registration {
+  sessionId: string;
+  namespaceId: number;
+  name: string;
+  instanceId: string;
+  capabilities: object;
+  serviceUrl: string;
+  version: string;
+  metadata: Record<string, string>;
+  leaseTtlMs: number;
+}
+
+/**
+ * Opens a session. An earlier session of the same worker gets no new work from then on (draining); its leases end when it
+ * leaves or expires, so the second life never overlaps the first one's work. The same instance gets the same session again.
+ *
+ * @returns the session's id: the one given, or the earlier one of this instance
+ */
+export async function registerWorker(sql: Sql, r: Registration): Promise<{ sessionId: string; workerId: number }> {
+  const [row] = await sql.unsafe(
+    `/* baton register */
+     with known as (
+       select s.id from baton.workers w join baton.sessions s on s.worker_id = w.id
+       where w.namespace_id = $2 and w.name = $3 and s.instance_id = $4 and s.state <> 'closed'
+     ), worker as (
+       insert into baton.workers as w (namespace_id, name, session_id, capabilities, service_url, version, metadata, registered_at)
+       values ($2, $3, $1, $5::text::jsonb, $6, $7, $8::text::jsonb, clock_timestamp())
+       on conflict (namespace_id, name) do update set
+         session_id = coalesce((select id from known), excluded.session_id), capabilities = excluded.capabilities,
+         service_url = excluded.service_url, version = excluded.version, metadata = excluded.metadata, registered_at = excluded.registered_at
+       returning id, session_id
+     ), replaced as (
+       update baton.sessions s set state = 'draining', shutdown = true, reason = 'another life of this worker registered'
+       from worker where s.worker_id = worker.id and s.id <> worker.session_id and s.state = 'active'
+     ), opened as (
+       insert into baton.sessions (id, expires_at, renewed_at, registered_at, namespace_id, worker_id, state, instance_id)
+       select $1, clock_timestamp() + $9::double precision * interval '1 ms', clock_timestamp(), clock_timestamp(), $2, worker.id, 'active', $4
+       from worker where not exists (select from known)
+       on conflict (worker_id, instance_id) do nothing
+       returning id
+     ), logged as (
+       insert into baton.events (namespace_ids, types, task_ids, run_ids, attempts, worker_ids)
+       select array[$2::integer], array[12]::smallint[], array[0::bigint], array[0::bigint], array[0::smallint], array[worker.id] from worker, opened
+     )
+     select worker.id as worker_id, worker.session_id, exists (select from opened) or exists (select from known) as usable from worker`,
+    [
+      r.sessionId,
+      r.namespaceId,
+      r.name,
+      r.instanceId,
+      JSON.stringify(r.capabilities),
+      r.serviceUrl,
+      r.version,
+      JSON.stringify(r.metadata),
+      r.leaseTtlMs,
+    ],
+    { prepare: true },
+  );
+  // The instance's earlier session is closed: the number in workers would name none. Say so; the worker takes a new instance id.
+  if (!row!.usable) return { sessionId: '', workerId: row!.worker_id as number };
+  return { sessionId: row!.session_id as string, workerId: row!.worker_id as number };
+}
+
+export interface Renewal {
+  sessionId: string;
+  leaseTtlMs: number;
+  metrics: object | null;
+}
+
+/** What a heartbeat learns of its session. */
+export interface Renewed {
+  sessionId: string;
+  state: 'active' | 'draining';
+  shutdown: boolean;
+  /** Leases the session holds. */
+  count: number;
+  /** Exclusive or over (task_id xor epoch << 40), as a signed 64-bit decimal. */
+  xor: string;
+  cancels: { taskId: string; epoch: number; reason: string }[];
+}
+
+/**
+ * Renews sessions, one row each however many tasks they hold, and reads what they hold.
+ *
+ * A renewal is refused when the session's time is over, unless the sweep itself has not run for 3 s: then there was an outage,
+ * and the sweep is going to extend every session by it.
+ */
+export const RENEW = `/* baton renew */
+with input as materialized (
+  select * from unnest($1::bigint[], $2::double precision[], $3::text[]) i(session_id, ttl_ms, metrics)
+), renewed as (
+  update baton.sessions s
+  set expires_at = clock_timestamp() + i.ttl_ms * interval '1 ms', renewed_at = clock_timestamp(), metrics = coalesce(i.metrics::jsonb, s.metrics)
+  from input i
+  where s.id = i.session_id and s.state <> 'closed'
+    and (s.expires_at > clock_timestamp()
+         or (select last_at from baton.sweeps where name = 'sessions') < clock_timestamp() - interval '3 s')
+  returning s.id, s.state, s.shutdown
+)
+select r.id, r.state, r.shutdown, h.count, h.xor, h.cancels
+from renewed r cross join lateral (
+  select count(*)::integer as count, coalesce(bit_xor(l.task_id # (l.epoch::bigint << 40)), 0) as xor,
+         coalesce(jsonb_agg(jsonb_build_object('taskId', l.task_id::text, 'epoch', l.epoch, 'reason', l.cancel_reason))
+                  filter (where l.cancel_reason is not null), '[]') as cancels
+  from baton.leases l where l.session_id = r.id
+) h`;
+
+export async function renewSessions(sql: Sql, batch: readonly Renewal[]): Promise<Map<string, Renewed>> {
+  const rows = await sql.unsafe(
+    RENEW,
+    [
+      numbers(batch.map((r) => r.sessionId)),
+      numbers(batch.map((r) => r.leaseTtlMs)),
+      jsons(batch.map((r) => r.metrics)),
+    ],
+    { prepare: true },
+  );
+  return new Map(
+    rows.map((r) => [
+      r.id as string,
+      {
+        sessionId: r.id as string,
+        state: r.state as Renewed['state'],
+        shutdown: r.shutdown as boolean,
+        count: r.count as number,
+        xor: r.xor as string,
+        cancels: r.cancels as Renewed['cancels'],
+      },
+    ]),
+  );
+}
+
+export interface HeldByWorker {
+  taskId: string;
+  epoch: number;
+  started: boolean;
+  ranMs: number;
+}
+
+/** Writes when the work on leases began, once each, as the worker reports it. */
+export async function markStarted(sql: Sql, sessionId: string, held: readonly HeldByWorker[]): Promise<void> {
+  const started = held.filter((h) => h.started);
+  if (started.length === 0) return;
+  await sql.unsafe(
+    `/* baton mark started */ update baton.leases l
+     set started_at = greatest(l.granted_at, clock_timestamp() - i.ran_ms * interval '1 ms')
+     from unnest($2::bigint[], $3::integer[], $4::double precision[]) i(task_id, epoch, ran_ms)
+     where l.task_id = i.task_id and l.epoch = i.epoch and l.session_id = $1 and l.started_at is null`,
+    [
+      sessionId,
+      numbers(started.map((h) => h.taskId)),
+      numbers(started.map((h) => h.epoch)),
+      numbers(started.map((h) => h.ranMs)),
+    ],
+    { prepare: true },
+  );
+}
+
+export interface Reconciliation {
+  /** Leases granted a while ago that the worker never heard of: to be handed back. */
+  unheard: { taskId: string; epoch: number }[];
+  /** What the worker holds and should not. */
+  lost: { taskId: string; epoch: number }[];
+}
+
+/** Compares all that a worker holds with its leases. Reads only; `unheard` is settled by the caller, fenced. */
+export async function compareHeld(
+  sql: Sql,
+  sessionId: string,
+  held: readonly HeldByWorker[],
+  unheardAfterMs: number,
+): Promise<Reconciliation> {
+  const rows = await sql.unsafe(
+    `/* baton compare held */
+     with held as materialized (select * from unnest($2::bigint[], $3::integer[]) h(task_id, epoch))
+     select 'unheard' as what, l.task_id, l.epoch from baton.leases l
+     where l.session_id = $1 and l.granted_at < clock_timestamp() - $4::double precision * interval '1 ms'
+       and not exists (select from held h where h.task_id = l.task_id and h.epoch = l.epoch)
+     union all
+     select 'lost', h.task_id, h.epoch from held h
+     where not exists (select from baton.leases l where l.task_id = h.task_id and l.epoch = h.epoch and l.session_id = $1)`,
+    [sessionId, numbers(held.map((h) => h.taskId)), numbers(held.map((h) => h.epoch)), unheardAfterMs],
+    { prepare: true },
+  );
+  const pick = (what: string) =>
+    rows.filter((r) => r.what === what).map((r) => ({ taskId: r.task_id as string, epoch: r.epoch as number }));
+  return { unheard: pick('unheard'), lost: pick('lost') };
+}
+
+/** Closes a session at its own wish. Returns false if it was over already. */
+export async function closeSession(sql: Sql, sessionId: string, reason: string): Promise<boolean> {
+  const rows = await sql.unsafe(
+    `/* baton leave */ with closed as (
+       update baton.sessions set state = 'closed', reason = $2 where id = $1 and state <> 'closed' returning id, namespace_id, worker_id
+     ), logged as (
+       insert into baton.events (namespace_ids, types, task_ids, run_ids, attempts, worker_ids)
+       select array[namespace_id], array[14]::smallint[], array[0::bigint], array[0::bigint], array[0::smallint], array[worker_id] from closed
+     ) select id from closed`,
+    [sessionId, reason],
+    { prepare: true },
+  );
+  return rows.length > 0;
+}
+
+/** Lets a worker take no new work. Returns its session and the leases it holds; null if no such worker is there. */
+export async function drainWorker(
+  sql: Sql,
+  namespaceId: number,
+  name: string,
+  reason: string,
+): Promise<{ sessionId: string; leases: number } | null> {
+  const [row] = await sql.unsafe(
+    `with drained as (
+       update baton.sessions s set state = 'draining', reason = $3 from baton.workers w
+       where w.namespace_id = $1 and w.name = $2 and s.id = w.session_id and s.state <> 'closed' returning s.id
+     ) select id, (select count(*)::integer from baton.leases l where l.session_id = drained.id) as leases from drained`,
+    [namespaceId, name, reason],
+  );
+  return row ? { sessionId: row.id as string, leases: row.leases as number } : null;
+}
+
+export interface SessionInfo {
+  namespaceId: number;
+  workerId: number;
+  workerName: string;
+  state: 'active' | 'draining' | 'closed';
+  capabilities: Record<string, unknown>;
+}
+
+/** A session that another master opened. */
+export async function readSession(sql: Sql, sessionId: string): Promise<SessionInfo | null> {
+  const [row] = await sql.unsafe(
+    `select s.namespace_id, s.worker_id, w.name, s.state, w.capabilities from baton.sessions s join baton.workers w on w.id = s.worker_id where s.id = $1`,
+    [sessionId],
+    { prepare: true },
+  );
+  return row
+    ? {
+        namespaceId: row.namespace_id as number,
+        workerId: row.worker_id as number,
+        workerName: row.name as string,
+        state: row.state as SessionInfo['state'],
+        capabilities: row.capabilities as Record<string, unknown>,
+      }
+    : null;
+}
+
+export interface WorkerRow {
+  name: string;
+  sessionId: string;
+  state: 'active' | 'draining' | 'closed' | 'lost';
+  capabilities: Record<string, unknown>;
+  metrics: Record<string, number> | null;
+  serviceUrl: string;
+  version: string;
+  registeredAt: Date;
+  /** Since the last renewal, ms. */
+  lastHeardMs: number;
+  leases: number;
+}
+
+/** Workers by name, a keyset page. */
+export async function listWorkers(
+  sql: Sql,
+  page: { namespaceId: number; afterName: string; limit: number; includeGone: boolean },
+): Promise<WorkerRow[]> {
+  const rows = await sql.unsafe(
+    `select w.name, w.session_id, w.capabilities, w.service_url, w.version, w.registered_at, s.metrics,
+            case when s.id is null or s.state = 'closed' then 'closed' when s.expires_at < clock_timestamp() then 'lost' else s.state end as state,
+            coalesce(extract(epoch from clock_timestamp() - s.renewed_at) * 1000, 0)::double precision as last_heard_ms,
+            (select count(*)::integer from baton.leases l where l.session_id = w.session_id) as leases
+     from baton.workers w left join baton.sessions s on s.id = w.session_id
+     where w.namespace_id = $1 and w.name > $2 and ($4::boolean or (s.state <> 'closed' and s.expires_at > clock_timestamp()))
+     order by w.name limit $3`,
+    [page.namespaceId, page.afterName, page.limit, page.includeGone],
+  );
+  return rows.map((r) => ({
+    name: r.name as string,
+    sessionId: r.session_id as string,
+    state: r.state as WorkerRow['state'],
+    capabilities: r.capabilities as Record<string, unknown>,
+    metrics: r.metrics as Record<string, number> | null,
+    serviceUrl: r.service_url as string,
+    version: r.version as string,
+    registeredAt: r.registered_at as Date,
+    lastHeardMs: r.last_heard_ms as number,
+    leases: r.leases as number,
+  }));
+}

@@ -1,0 +1,162 @@
+import type { AttemptCounts, Failure, RetryPolicy } from '@baton/domain';
+import type { Ended } from './complete.ts';
+import type { Sql } from './connection.ts';
+import { jsons, numbers, texts } from './literals.ts';
+
+/** A lease that is about to end without success, as far as the decision needs it. */
+export interface HeldAttempt extends AttemptCounts {
+  taskId: string;
+  epoch: number;
+  sessionId: string;
+  maxAttempts: number;
+  /** The task's own policy, where it is not the default. */
+  retry: Partial<RetryPolicy> | null;
+  cancelReason: string | null;
+}
+
+/** Reads the leases that a worker's reports are about; those not held are missing from the answer. */
+export async function readHeld(
+  sql: Sql,
+  reports: readonly { taskId: string; epoch: number; sessionId: string }[],
+): Promise<Map<string, HeldAttempt>> {
+  const rows = await sql.unsafe(
+    `/* baton read held */ select l.task_id, l.epoch, l.session_id, l.attempt, l.crashes, l.max_attempts, l.cancel_reason, t.retry
+     from unnest($1::bigint[], $2::integer[], $3::bigint[]) i(task_id, epoch, session_id)
+     join baton.leases l on l.task_id = i.task_id and l.epoch = i.epoch and l.session_id = i.session_id
+     join baton.tasks t on t.id = l.task_id`,
+    [
+      numbers(reports.map((r) => r.taskId)),
+      numbers(reports.map((r) => r.epoch)),
+      numbers(reports.map((r) => r.sessionId)),
+    ],
+    { prepare: true },
+  );
+  return new Map(
+    rows.map((r) => [
+      r.task_id as string,
+      {
+        taskId: r.task_id as string,
+        epoch: r.epoch as number,
+        sessionId: r.session_id as string,
+        attempt: r.attempt as number,
+        crashes: r.crashes as number,
+        maxAttempts: r.max_attempts as number,
+        retry: r.retry as Partial<RetryPolicy> | null,
+        cancelReason: r.cancel_reason as string | null,
+      },
+    ]),
+  );
+}
+
+/** How a lease ends when it does not end with success, and what follows. */
+export interface Settlement {
+  taskId: string;
+  epoch: number;
+  sessionId: string;
+  /** What is written of the attempt. */
+  attempt: 'failed' | 'cancelled' | 'lost' | 'returned';
+  /** Where the task goes. */
+  next: 'backoff' | 'ready' | 'failed' | 'cancelled';
+  /** With backoff. */
+  delayMs: number | null;
+  /** Adds one to the task's crashes. */
+  crash: boolean;
+  failure: Failure | null;
+  ranUs: number;
+}
+
+/**
+ * Ends a batch of leases without success, fenced like COMPLETE. `returned` gives the attempt's number back: it cost nothing.
+ * The input is read from `tasks` when the task is claimed again.
+ */
+export const SETTLE = `/* baton settle */
+with input as materialized (
+  select * from unnest($1::bigint[], $2::integer[], $3::bigint[], $4::text[], $5::text[], $6::double precision[], $7::boolean[], $8::text[], $9::double precision[])
+    as i(task_id, epoch, session_id, attempt_state, next, delay_ms, crash, failure, ran_us)
+), done as (
+  delete from baton.leases l using input i
+  where l.task_id = i.task_id and l.epoch = i.epoch and l.session_id = i.session_id
+  returning l.*, i.attempt_state, i.next, i.delay_ms, i.crash, i.failure::jsonb as failure, i.ran_us
+), ended as materialized (
+  select d.*, a.namespace_id, a.route_id, s.worker_id, clock_timestamp() as at,
+    case when d.attempt_state = 'returned' then d.attempt - 1 else d.attempt end as used,
+    d.crashes + d.crash::integer as crashed
+  from done d join baton.lanes a on a.id = d.lane_id join baton.sessions s on s.id = d.session_id
+), kept_attempt as (
+  insert into baton.attempts (task_id, session_id, granted_at, started_at, ended_at, retry_delay_ms, epoch, worker_id, attempt, state, failure)
+  select task_id, session_id, granted_at,
+         case when attempt_state in ('failed', 'cancelled') then greatest(granted_at, at - ran_us * interval '1 microsecond') else started_at end,
+         at, delay_ms::bigint, epoch, worker_id, attempt, attempt_state, failure
+  from ended
+), kept_outcome as (
+  insert into baton.outcomes (task_id, run_id, ended_at, namespace_id, route_id, worker_id, epoch, attempt, state, failure, cancel_reason)
+  select task_id, run_id, at, namespace_id, route_id, worker_id, epoch, attempt, next, failure, cancel_reason
+  from ended where next in ('failed', 'cancelled')
+), to_waiting as (
+  insert into baton.waiting (task_id, due_at, run_id, start_to_close_ms, lane_id, epoch, priority, attempt, max_attempts, crashes, input_encoding, reason)
+  select task_id, at + delay_ms * interval '1 ms', run_id, start_to_close_ms, lane_id, epoch, priority, used, max_attempts, crashed, input_encoding, 'backoff'
+  from ended where next = 'backoff'
+), to_ready as (
+  insert into baton.ready (task_id, position, run_id, start_to_close_ms, lane_id, epoch, priority, attempt, max_attempts, crashes, input_encoding)
+  select task_id, position, run_id, start_to_close_ms, lane_id, epoch, priority, used, max_attempts, crashed, input_encoding
+  from ended where next = 'ready'
+), advanced as (
+  insert into baton.advances (run_id, task_id) select run_id, task_id from ended where run_id is not null and next in ('failed', 'cancelled')
+), logged as (
+  insert into baton.events (namespace_ids, types, task_ids, run_ids, attempts, worker_ids)
+  select array_agg(namespace_id),
+         array_agg((case next when 'failed' then 6 when 'cancelled' then 7 when 'backoff' then 4 else 8 end)::smallint),
+         array_agg(task_id), array_agg(coalesce(run_id, 0)), array_agg(attempt), array_agg(worker_id)
+  from ended having count(*) > 0
+)
+select task_id, run_id, lane_id, next from ended`;
+
+export interface Settled extends Ended {
+  laneId: number;
+  next: Settlement['next'];
+}
+
+/** @returns the tasks whose lease was held and is ended now */
+export async function settleTasks(sql: Sql, batch: readonly Settlement[]): Promise<Settled[]> {
+  const rows = await sql.unsafe(
+    SETTLE,
+    [
+      numbers(batch.map((s) => s.taskId)),
+      numbers(batch.map((s) => s.epoch)),
+      numbers(batch.map((s) => s.sessionId)),
+      texts(batch.map((s) => s.attempt)),
+      texts(batch.map((s) => s.next)),
+      numbers(batch.map((s) => s.delayMs)),
+      `{${batch.map((s) => (s.crash ? 't' : 'f')).join(',')}}`,
+      jsons(batch.map((s) => s.failure)),
+      numbers(batch.map((s) => s.ranUs)),
+    ],
+    { prepare: true },
+  );
+  return rows.map((r) => ({
+    taskId: r.task_id as string,
+    runId: r.run_id as string | null,
+    laneId: r.lane_id as number,
+    next: r.next as Settlement['next'],
+  }));
+}
+
+/** The leases of sessions that are over, for the sweep to settle. */
+export async function leasesOf(sql: Sql, sessionIds: readonly string[], limit: number): Promise<HeldAttempt[]> {
+  const rows = await sql.unsafe(
+    `/* baton leases of */ select l.task_id, l.epoch, l.session_id, l.attempt, l.crashes, l.max_attempts, l.cancel_reason
+     from unnest($1::bigint[]) s(id) join baton.leases l on l.session_id = s.id order by l.task_id limit $2`,
+    [numbers(sessionIds), limit],
+    { prepare: true },
+  );
+  return rows.map((r) => ({
+    taskId: r.task_id as string,
+    epoch: r.epoch as number,
+    sessionId: r.session_id as string,
+    attempt: r.attempt as number,
+    crashes: r.crashes as number,
+    maxAttempts: r.max_attempts as number,
+    retry: null,
+    cancelReason: r.cancel_reason as string | null,
+  }));
+}
