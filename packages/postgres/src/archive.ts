@@ -7,7 +7,7 @@ import { buffer } from 'node:stream/consumers';
 import { pipeline } from 'node:stream/promises';
 import { createGunzip, createGzip } from 'node:zlib';
 import * as tar from 'tar-stream';
-import { EmbeddedPostgresError } from './errors.ts';
+import { EmbeddedPostgresError, errnoOf } from './errors.ts';
 
 /**
  * The file format of a backup, version 1: a gzipped tar of
@@ -125,10 +125,22 @@ export class ArchiveWriter {
 }
 
 /**
- * Reads a backup, calling `onManifest` before anything else is touched, and writes its data under `into`.
+ * Reads a backup, calling `onManifest` before anything else is touched, and writes its data under `into` (not synced).
  * @throws EmbeddedPostgresError BACKUP_INVALID when it is no backup, is cut short or has been changed.
  */
 export async function extractArchive(
+  file: string,
+  into: string,
+  onManifest: (manifest: BackupManifest) => void,
+): Promise<ArchiveTotals> {
+  try {
+    return await extract(file, into, onManifest);
+  } catch (error) {
+    throw explain(file, error);
+  }
+}
+
+async function extract(
   file: string,
   into: string,
   onManifest: (manifest: BackupManifest) => void,
@@ -163,7 +175,6 @@ export async function extractArchive(
             digest.bytes(chunk);
             await target.writeFile(chunk);
           }
-          await target.sync();
         } finally {
           await target.close();
         }
@@ -180,8 +191,10 @@ export async function extractArchive(
 
 /** The manifest alone; the rest of the archive is not read. */
 export async function readManifest(file: string): Promise<BackupManifest> {
-  for await (const entry of entriesOf(file)) {
-    return parseManifest(file, entry.header.name, await buffer(entry));
+  try {
+    for await (const entry of entriesOf(file)) return parseManifest(file, entry.header.name, await buffer(entry));
+  } catch (error) {
+    throw explain(file, error);
   }
   throw invalid(file, 'it is empty');
 }
@@ -193,12 +206,18 @@ async function* entriesOf(file: string): AsyncGenerator<Entry> {
   try {
     for await (const entry of extract) yield entry as unknown as Entry;
     await reading;
-  } catch (error) {
-    if (error instanceof EmbeddedPostgresError) throw error;
-    throw invalid(file, (error as Error).message, error);
   } finally {
     extract.destroy();
   }
+}
+
+/** What gunzip and tar say of a broken file; what the system says (a full disk) is not the archive's fault. */
+function explain(file: string, error: unknown): unknown {
+  if (error instanceof EmbeddedPostgresError) return error;
+  const code = errnoOf(error);
+  if (code === 'ENOENT' && (error as { path?: string }).path === file) return invalid(file, 'it does not exist', error);
+  if (code?.startsWith('E') && !code.startsWith('ERR_')) return error;
+  return invalid(file, (error as Error).message, error);
 }
 
 function parseManifest(file: string, name: string, content: Buffer): BackupManifest {

@@ -16,7 +16,8 @@ export type EmbeddedPostgresReason =
   | 'RUNNING'
   | 'NOT_EMPTY'
   | 'BACKUP_FAILED'
-  | 'BACKUP_INVALID';
+  | 'BACKUP_INVALID'
+  | 'RESTORE_FAILED';
 
 /** The one error this package throws on purpose. `hint` says what a person can do about it. */
 export class EmbeddedPostgresError extends Error {

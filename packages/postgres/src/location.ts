@@ -111,6 +111,15 @@ async function clearLeftovers(dataDir: string, log: SettleOptions['log']): Promi
   }
 }
 
+/** Where a copy of the binaries may go: beside the data, or for root to a directory that only root controls. */
+export async function copyRoot(
+  account: Account,
+  places: Places,
+  fallbackRoots: readonly string[] = FALLBACK_ROOTS,
+): Promise<string | undefined> {
+  return account.uid === undefined ? dirname(places.requested) : privateRoot(fallbackRoots, account);
+}
+
 /** A directory that will become `dataDir` by rename; leftovers are cleared by the next start. */
 export function newName(dataDir: string): string {
   return `${dataDir}.new-${randomUUID()}`;

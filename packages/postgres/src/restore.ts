@@ -1,13 +1,13 @@
-import { mkdir, rename, rm } from 'node:fs/promises';
-import { dirname, resolve } from 'node:path';
+import { copyFile, mkdir, rename, rm } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
 import { chooseAccount, giveTree, makePassable } from './account.ts';
 import { type BackupManifest, extractArchive } from './archive.ts';
 import { syncDirectory } from './backup.ts';
-import { POSTGRES_MAJOR } from './binaries.ts';
-import { markPasswordReset } from './cluster.ts';
+import { POSTGRES_MAJOR, prepareBinaries } from './binaries.ts';
+import { markPasswordReset, syncCluster } from './cluster.ts';
 import { EmbeddedPostgresError } from './errors.ts';
 import { inspectPostgres } from './inspect.ts';
-import { isEmpty, newName, placesOf, realDataDir, replacedName, settle } from './location.ts';
+import { copyRoot, isEmpty, newName, placesOf, realDataDir, replacedName, settle } from './location.ts';
 import { withLock } from './lock.ts';
 
 export interface RestoreOptions {
@@ -23,7 +23,7 @@ export interface RestoreOptions {
  * Puts a backup's data into `dataDir`, for the next start. The archive is unpacked and verified beside it first; until
  * then nothing that is there is touched. The next start sets the superuser's password to the one kept beside the data
  * (a backup carries none).
- * @throws EmbeddedPostgresError RUNNING, NOT_EMPTY, BACKUP_INVALID, VERSION_MISMATCH
+ * @throws EmbeddedPostgresError RUNNING, NOT_EMPTY, BACKUP_INVALID, VERSION_MISMATCH, RESTORE_FAILED
  */
 export async function restorePostgres(options: RestoreOptions): Promise<BackupManifest> {
   const places = placesOf(options.dataDir);
@@ -45,6 +45,8 @@ export async function restorePostgres(options: RestoreOptions): Promise<BackupMa
         hint: 'restore into another directory, or with force to replace what is there',
       });
     }
+    const copyInto = () => copyRoot(account, places, options.fallbackRoots);
+    const binaries = await prepareBinaries(account, { copyInto, log: options.log });
     const fresh = newName(dataDir);
     await mkdir(fresh, { mode: 0o700 });
     try {
@@ -59,13 +61,23 @@ export async function restorePostgres(options: RestoreOptions): Promise<BackupMa
       });
       if (manifest === undefined) throw new EmbeddedPostgresError('BACKUP_INVALID', `${file} has no manifest`);
       await markPasswordReset(fresh);
+      if (!empty) await keepPort(dataDir, fresh);
       await giveTree(fresh, account);
+      await syncCluster(fresh, account, binaries);
       await swap(fresh, dataDir, empty);
       return manifest;
+    } catch (cause) {
+      if (cause instanceof EmbeddedPostgresError) throw cause;
+      throw new EmbeddedPostgresError('RESTORE_FAILED', `nothing was restored: ${(cause as Error).message}`, { cause });
     } finally {
       await rm(fresh, { recursive: true, force: true });
     }
   });
+}
+
+/** The port of the replaced server's last start is in this file: its URL stays good. */
+async function keepPort(from: string, to: string): Promise<void> {
+  await copyFile(join(from, 'postmaster.opts'), join(to, 'postmaster.opts')).catch(() => {});
 }
 
 /** Between the two renames a crash leaves no data directory; the next start puts the old one back. */

@@ -1,14 +1,14 @@
 import { rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type Account, chooseAccount, makePassable, privateRoot } from './account.ts';
+import { chooseAccount, makePassable } from './account.ts';
 import { prepareBinaries } from './binaries.ts';
 import { checkCluster, createCluster, needsPasswordReset, resetPassword } from './cluster.ts';
 import { DATABASE, urlOf, waitUntilAnswers, withSession } from './connection.ts';
 import { EmbeddedPostgresError, errnoOf } from './errors.ts';
 import { inspectPostgres, pidFileOf, type RunningServer } from './inspect.ts';
 import { launch, type Settings } from './launch.ts';
-import { FALLBACK_ROOTS, isEmpty, type Places, placesOf, realDataDir, settle } from './location.ts';
+import { copyRoot, isEmpty, type Places, placesOf, realDataDir, settle } from './location.ts';
 import { withLock } from './lock.ts';
 import { createPassword, readPassword } from './password.ts';
 import { describeProcess, isPostmasterOf } from './process.ts';
@@ -87,7 +87,10 @@ async function startLocked(places: Places, options: StartOptions, deadline: numb
   const before = await chooseAccount(await realDataDir(places.requested));
   const dataDir = await settle(places.requested, before, options);
   const account = await chooseAccount(dataDir); // settling may have put data back that has an owner
-  const binaries = await prepareBinaries(account, { log, copyInto: () => copyRoot(account, places, options) });
+  const binaries = await prepareBinaries(account, {
+    log,
+    copyInto: () => copyRoot(account, places, options.fallbackRoots),
+  });
 
   const found = await inspectPostgres(places.requested);
   let created = false;
@@ -175,12 +178,6 @@ async function ensureDatabase(port: number, password: string, hasStatStatements:
   });
   if (!hasStatStatements) return;
   await withSession({ port, password }, (sql) => sql`CREATE EXTENSION IF NOT EXISTS pg_stat_statements`.execute());
-}
-
-/** Where a copy of the binaries may go: beside the data, or for root to a directory that only root controls. */
-async function copyRoot(account: Account, places: Places, options: StartOptions): Promise<string | undefined> {
-  if (account.uid === undefined) return dirname(places.requested);
-  return privateRoot(options.fallbackRoots ?? FALLBACK_ROOTS, account);
 }
 
 interface HandleParts {
