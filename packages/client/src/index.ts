@@ -6,7 +6,7 @@ export { BatonError, type BatonErrorCode, toBatonError, type Violation } from '.
 export type { EventBatch, EventSubscription, Events, EventView, WatchEventsOptions } from './events.ts';
 export { RunCancelled, RunFailed, TaskCancelled, TaskFailed } from './outcome.ts';
 export type { List, PageOptions } from './pages.ts';
-export { decodePayload, encodeInput } from './payload.ts';
+export { decodePayload, encodeInput, JsonText } from './payload.ts';
 export type { ProblemView, RunNodeView, RunView, WorkflowView } from './run-view.ts';
 export type { ListRunsOptions, RetriedRun, RunHandle, Runs, StartedRun, StartRunOptions } from './runs.ts';
 export {

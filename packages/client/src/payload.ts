@@ -12,12 +12,24 @@ interface ReadPayload {
   readonly value?: unknown;
 }
 
+/** JSON text that is sent byte for byte: what was typed or read keeps its digits, spaces and order of keys. */
+export class JsonText {
+  readonly text: string;
+
+  /** Throws a SyntaxError when the text is not JSON. */
+  constructor(text: string) {
+    JSON.parse(text);
+    this.text = text;
+  }
+}
+
 /**
- * An input for the wire: bytes as they are, anything else as JSON text, stringified once. `undefined` sends none.
+ * An input for the wire: bytes and `JsonText` as they are, anything else as JSON text, stringified once. `undefined` sends none.
  * Throws `BatonError` (invalid_argument, INPUT_NOT_JSON) for what JSON cannot say: cycles, bigints, functions.
  */
 export function encodeInput(input: unknown): SentPayload {
   if (input === undefined) return { case: undefined };
+  if (input instanceof JsonText) return { case: 'inputJson', value: input.text };
   if (input instanceof Uint8Array) return { case: 'inputBytes', value: input };
   let text: string | undefined;
   try {

@@ -4,6 +4,7 @@ import { expect, expectTypeOf, test } from 'vitest';
 import { createBaton } from './baton.ts';
 import { BatonError } from './error.ts';
 import { TaskCancelled, TaskFailed } from './outcome.ts';
+import { JsonText } from './payload.ts';
 import type { StandardSchema } from './standard-schema.ts';
 import { isTaskDefinition, task } from './task.ts';
 import { FakeBaton } from './testing/index.ts';
@@ -101,6 +102,14 @@ test.each([
   const { fake, baton } = setUp();
   await expect(baton.submit({ kind: 'k', input })).rejects.toMatchObject({ reason: 'INPUT_NOT_JSON' });
   expect(fake.calls).toEqual([]);
+});
+
+test('JSON text is sent byte for byte, and must be JSON', async () => {
+  const { fake, baton } = setUp();
+  const text = '{ "id": 12345678901234567890 }';
+  const { id } = await baton.submit({ kind: 'k', input: new JsonText(text) });
+  expect(fake.specs.get(id)?.payload.value).toBe(text);
+  expect(() => new JsonText('{')).toThrow(SyntaxError);
 });
 
 test('bytes are sent as they are', async () => {

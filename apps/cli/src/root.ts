@@ -1,0 +1,29 @@
+import { buildRouteMap } from '@stricli/core';
+import { command as config } from './config/command.ts';
+import type { CliContext } from './context.ts';
+import { command as db } from './db/command.ts';
+import { command as master } from './master/command.ts';
+import { command as run } from './run/command.ts';
+import { command as task } from './task/command.ts';
+import { command as version } from './version/command.ts';
+import { command as worker } from './worker/command.ts';
+import { command as workflow } from './workflow/command.ts';
+
+/** The tree of commands. Each part loads its code when it is run. */
+export const root = buildRouteMap<string, CliContext>({
+  routes: { workflow, run, task, worker, master, db, config, version },
+  docs: {
+    brief: 'Durable task and workflow orchestration for machines you own',
+    fullDescription: [
+      'Durable task and workflow orchestration for machines you own.',
+      '',
+      'Data is written to stdout, everything else to stderr. Exit codes: 0 done, 1 failed,',
+      '3 not found, 5 Baton cannot be reached, 64 wrong usage.',
+      '',
+      'EXAMPLES',
+      '  baton workflow validate pipeline.yaml',
+      '  baton run start pipeline.yaml --watch',
+      '  baton task list -o json',
+    ].join('\n'),
+  },
+});

@@ -1,0 +1,149 @@
+import type { RunStateName } from '@baton/client';
+import { buildCommand, buildRouteMap, type FlagParametersForType } from '@stricli/core';
+import type { CliContext } from '../context.ts';
+import { type CommonFlags, commonFlags, helpText, idArgument, outputAlias, wholeNumber } from '../flags.ts';
+
+export interface StartFlags extends CommonFlags {
+  readonly watch: boolean;
+  readonly input?: readonly string[];
+  readonly inputJson?: string;
+  readonly key?: string;
+}
+
+export interface ListFlags extends CommonFlags {
+  readonly state?: readonly RunStateName[];
+  readonly workflow?: string;
+  readonly limit: number;
+}
+
+export interface ReasonFlags extends CommonFlags {
+  readonly reason?: string;
+}
+
+const RUN_STATES = ['pending', 'running', 'succeeded', 'failed', 'cancelled'] as const satisfies RunStateName[];
+
+const id = { brief: 'The id of a run', parse: idArgument, placeholder: 'RUN' };
+const oneId = { kind: 'tuple', parameters: [id] } as const;
+
+const startFlags: FlagParametersForType<StartFlags, CliContext> = {
+  ...commonFlags,
+  watch: { kind: 'boolean', default: false, withNegated: false, brief: 'Stay until the end and show its progress' },
+  input: {
+    kind: 'parsed',
+    parse: String,
+    variadic: true,
+    optional: true,
+    brief: 'A field of the input, key=value; the value is JSON or a text',
+    placeholder: 'K=V',
+  },
+  inputJson: { kind: 'parsed', parse: String, optional: true, brief: 'The whole input as JSON', placeholder: 'TEXT' },
+  key: {
+    kind: 'parsed',
+    parse: String,
+    optional: true,
+    brief: 'Idempotency key: the same one gives the same run',
+    placeholder: 'KEY',
+  },
+};
+
+const start = buildCommand<StartFlags, [string], CliContext>({
+  loader: async () => (await import('./start.ts')).start,
+  parameters: {
+    flags: startFlags,
+    aliases: { ...outputAlias, w: 'watch', i: 'input' },
+    positional: {
+      kind: 'tuple',
+      parameters: [
+        { brief: 'A workflow file, or the name of a stored workflow', parse: String, placeholder: 'FILE|NAME' },
+      ],
+    },
+  },
+  docs: {
+    brief: 'Start a run of a workflow',
+    fullDescription: helpText(
+      'Start a run of a workflow file, or of a stored workflow by its name.',
+      [
+        'baton run start pipeline.yaml --watch',
+        'baton run start energy-pipeline --input year=2017 --input region=Iowa',
+        'baton run start energy-pipeline --key monday -o json',
+      ],
+      'With --watch it ends with 0 when the run succeeded and with 1 when it failed or was cancelled.',
+    ),
+  },
+});
+
+const list = buildCommand<ListFlags, [], CliContext>({
+  loader: async () => (await import('./list.ts')).list,
+  parameters: {
+    flags: {
+      ...commonFlags,
+      state: { kind: 'enum', values: RUN_STATES, variadic: ',', optional: true, brief: 'Only these states' },
+      workflow: { kind: 'parsed', parse: String, optional: true, brief: 'Only of this workflow', placeholder: 'NAME' },
+      limit: { kind: 'parsed', parse: wholeNumber(1, 100_000), default: '50', brief: 'At most so many' },
+    },
+    aliases: { ...outputAlias, s: 'state', n: 'limit' },
+  },
+  docs: {
+    brief: 'List runs, newest first',
+    fullDescription: helpText('List runs, newest first.', [
+      'baton run list',
+      'baton run list --state failed,cancelled --workflow energy-pipeline',
+    ]),
+  },
+});
+
+const get = buildCommand<CommonFlags, [string], CliContext>({
+  loader: async () => (await import('./get.ts')).get,
+  parameters: { flags: commonFlags, aliases: outputAlias, positional: oneId },
+  docs: {
+    brief: 'Show a run and its nodes',
+    fullDescription: helpText('Show a run and its nodes.', ['baton run get 42', 'baton run get 42 -o json']),
+  },
+});
+
+const watch = buildCommand<CommonFlags, [string], CliContext>({
+  loader: async () => (await import('./watch.ts')).watch,
+  parameters: { flags: commonFlags, aliases: outputAlias, positional: oneId },
+  docs: {
+    brief: 'Follow a run until its end',
+    fullDescription: helpText(
+      'Follow a run until its end: a live table on a terminal, a line for each change elsewhere.',
+      ['baton run watch 42', 'baton run watch 42 -o json'],
+      'Ends with 0 when the run succeeded and with 1 when it failed or was cancelled. -o json is one object a line.',
+    ),
+  },
+});
+
+const cancel = buildCommand<ReasonFlags, [string], CliContext>({
+  loader: async () => (await import('./cancel.ts')).cancel,
+  parameters: {
+    flags: {
+      ...commonFlags,
+      reason: { kind: 'parsed', parse: String, optional: true, brief: 'Why, in words', placeholder: 'TEXT' },
+    },
+    aliases: outputAlias,
+    positional: oneId,
+  },
+  docs: {
+    brief: 'Cancel a run',
+    fullDescription: helpText('Cancel the running nodes of a run and skip the rest.', [
+      'baton run cancel 42 --reason "wrong year"',
+    ]),
+  },
+});
+
+const retry = buildCommand<CommonFlags, [string], CliContext>({
+  loader: async () => (await import('./retry.ts')).retry,
+  parameters: { flags: commonFlags, aliases: outputAlias, positional: oneId },
+  docs: {
+    brief: 'Go on with a run that failed or was cancelled',
+    fullDescription: helpText('Go on with a run that failed or was cancelled: what had succeeded is kept.', [
+      'baton run retry 42',
+    ]),
+  },
+});
+
+export const command = buildRouteMap<'start' | 'list' | 'get' | 'watch' | 'cancel' | 'retry', CliContext>({
+  routes: { start, list, get, watch, cancel, retry },
+  docs: { brief: 'Start, follow and repair runs of workflows' },
+});

@@ -1,0 +1,42 @@
+import { existsSync, statSync } from 'node:fs';
+import { JsonText, type WorkflowDefinition } from '@baton/client';
+import type { CliContext } from '../context.ts';
+import { usageError } from '../exit.ts';
+import { inputOf, inputOfJson } from '../input.ts';
+import { soundWorkflowFile } from '../workflow/file.ts';
+import type { StartFlags } from './command.ts';
+import { followRun } from './follow.ts';
+
+/** `baton run start FILE|NAME`. */
+export async function start(this: CliContext, flags: StartFlags, workflow: string): Promise<void> {
+  if (flags.input !== undefined && flags.inputJson !== undefined) {
+    throw usageError('--input and --input-json are two ways to say the same; give one of them');
+  }
+  const input = flags.inputJson === undefined ? inputOf(flags.input) : inputOfJson(flags.inputJson);
+  const source: string | WorkflowDefinition = isFile(workflow)
+    ? await soundWorkflowFile(workflow, this.screen)
+    : workflow;
+  const baton = await this.connect(flags);
+  const run = await baton.runs.start(source, {
+    input: input && new JsonText(input.json),
+    idempotencyKey: flags.key,
+    signal: this.signal,
+  });
+  this.record({ run_id: run.id, workflow, deduplicated: run.deduplicated });
+  if (flags.watch) {
+    if (flags.output === 'table') this.screen.note({ text: `run ${run.id} started`, style: 'dim' });
+    await followRun(this, run.watch({ signal: this.signal }), flags.output);
+  } else if (flags.output === 'json') {
+    this.screen.json({ id: run.id, deduplicated: run.deduplicated });
+  } else {
+    this.screen.line(run.id);
+    const what = run.deduplicated ? 'was started before with this key' : 'started';
+    this.screen.note({ text: `run ${run.id} ${what}; follow it: baton run watch ${run.id}`, style: 'dim' });
+  }
+}
+
+/** What is there as a file, or looks like one, is one: a misspelt file name must not be taken for a workflow's. */
+function isFile(text: string): boolean {
+  if (/\.(json|ya?ml)$/i.test(text) || /[/\\]/.test(text)) return true;
+  return existsSync(text) && statSync(text).isFile();
+}

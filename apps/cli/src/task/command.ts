@@ -1,0 +1,217 @@
+import type { TaskClassName, TaskStateName } from '@baton/client';
+import { buildCommand, buildRouteMap, type FlagParametersForType } from '@stricli/core';
+import type { CliContext } from '../context.ts';
+import { type CommonFlags, commonFlags, durationMs, helpText, idArgument, outputAlias, wholeNumber } from '../flags.ts';
+
+export interface SubmitFlags extends CommonFlags {
+  readonly input?: readonly string[];
+  readonly queue?: string;
+  readonly class?: TaskClassName;
+  readonly tag?: readonly string[];
+  readonly priority?: number;
+  readonly key?: string;
+  readonly delay?: number;
+  readonly timeout?: number;
+  readonly maxAttempts?: number;
+  readonly grpc?: string;
+  readonly method?: string;
+  readonly wait: boolean;
+}
+
+export interface ListFlags extends CommonFlags {
+  readonly state?: readonly TaskStateName[];
+  readonly queue?: string;
+  readonly kind?: string;
+  readonly limit: number;
+}
+
+export interface ReasonFlags extends CommonFlags {
+  readonly reason?: string;
+}
+
+export interface LogsFlags extends CommonFlags {
+  readonly follow: boolean;
+}
+
+// Written out and not taken from the client, which is loaded only by commands that call a server. A test compares them.
+export const TASK_CLASSES = ['cpu_short', 'cpu_long', 'gpu', 'gpu_slurm'] as const satisfies TaskClassName[];
+export const TASK_STATES = [
+  'scheduled',
+  'blocked',
+  'ready',
+  'leased',
+  'backoff',
+  'succeeded',
+  'failed',
+  'cancelled',
+] as const satisfies TaskStateName[];
+
+const id = { brief: 'The id of a task', parse: idArgument, placeholder: 'TASK' };
+const oneId = { kind: 'tuple', parameters: [id] } as const;
+const text = (brief: string, placeholder: string) =>
+  ({ kind: 'parsed', parse: String, optional: true, brief, placeholder }) as const;
+
+const submitFlags: FlagParametersForType<SubmitFlags, CliContext> = {
+  ...commonFlags,
+  input: {
+    kind: 'parsed',
+    parse: String,
+    variadic: true,
+    optional: true,
+    brief: 'The input: JSON, or key=value as often as needed',
+    placeholder: 'JSON|K=V',
+  },
+  queue: text('The dispatch line; default "default"', 'NAME'),
+  class: { kind: 'enum', values: TASK_CLASSES, optional: true, brief: 'The kind of machine it needs' },
+  tag: {
+    kind: 'parsed',
+    parse: String,
+    variadic: true,
+    optional: true,
+    brief: 'A tag that the worker must have',
+    placeholder: 'TAG',
+  },
+  priority: {
+    kind: 'parsed',
+    parse: wholeNumber(-1_000, 1_000),
+    optional: true,
+    brief: 'Higher first; default 0',
+    placeholder: 'N',
+  },
+  key: text('Idempotency key: the same one gives the same task', 'KEY'),
+  delay: {
+    kind: 'parsed',
+    parse: durationMs,
+    optional: true,
+    brief: 'Not before this much time has gone by: 30s, 5m, 2h',
+    placeholder: 'TIME',
+  },
+  timeout: {
+    kind: 'parsed',
+    parse: durationMs,
+    optional: true,
+    brief: 'The longest that an attempt may take; default 1h',
+    placeholder: 'TIME',
+  },
+  maxAttempts: {
+    kind: 'parsed',
+    parse: wholeNumber(1, 1_000),
+    optional: true,
+    brief: 'Attempts in all; default 4',
+    placeholder: 'N',
+  },
+  grpc: text('Carry it out by a call of this gRPC service', 'HOST:PORT'),
+  method: text('With --grpc: the method to call', 'SERVICE/METHOD'),
+  wait: { kind: 'boolean', default: false, withNegated: false, brief: 'Stay until the end and print the output' },
+};
+
+const submit = buildCommand<SubmitFlags, [string], CliContext>({
+  loader: async () => (await import('./submit.ts')).submit,
+  parameters: {
+    flags: submitFlags,
+    aliases: { ...outputAlias, i: 'input', q: 'queue', p: 'priority', k: 'key', w: 'wait' },
+    positional: {
+      kind: 'tuple',
+      parameters: [{ brief: 'What the task is: the id of a registered function', parse: String, placeholder: 'KIND' }],
+    },
+  },
+  docs: {
+    brief: 'Submit a task',
+    fullDescription: helpText(
+      'Submit a task and print its id; with --wait, its output.',
+      [
+        'baton task submit greet --input name=Ada --wait',
+        `baton task submit resize --input '{"width": 640}' --class gpu --priority 10`,
+        'baton task submit report --key 2026-11 --delay 5m',
+        'baton task submit hello --grpc 127.0.0.1:50051 --method helloworld.Greeter/SayHello --input name=Ada --wait',
+      ],
+      'With --wait it ends with 1 when the task failed or was cancelled.',
+    ),
+  },
+});
+
+const get = buildCommand<CommonFlags, [string], CliContext>({
+  loader: async () => (await import('./get.ts')).get,
+  parameters: { flags: commonFlags, aliases: outputAlias, positional: oneId },
+  docs: {
+    brief: 'Show a task and its attempts',
+    fullDescription: helpText('Show a task, its input and output, and its attempts.', [
+      'baton task get 42',
+      'baton task get 42 -o json',
+    ]),
+  },
+});
+
+const list = buildCommand<ListFlags, [], CliContext>({
+  loader: async () => (await import('./list.ts')).list,
+  parameters: {
+    flags: {
+      ...commonFlags,
+      state: { kind: 'enum', values: TASK_STATES, variadic: ',', optional: true, brief: 'Only these states' },
+      queue: text('Only of this queue', 'NAME'),
+      kind: text('Only of this kind', 'KIND'),
+      limit: { kind: 'parsed', parse: wholeNumber(1, 100_000), default: '50', brief: 'At most so many' },
+    },
+    aliases: { ...outputAlias, s: 'state', q: 'queue', k: 'kind', n: 'limit' },
+  },
+  docs: {
+    brief: 'List tasks, newest first',
+    fullDescription: helpText('List tasks, newest first.', [
+      'baton task list',
+      'baton task list --state ready,backoff --queue default',
+      'baton task list --kind greet --limit 500 -o json',
+    ]),
+  },
+});
+
+const watch = buildCommand<CommonFlags, [string], CliContext>({
+  loader: async () => (await import('./watch.ts')).watch,
+  parameters: { flags: commonFlags, aliases: outputAlias, positional: oneId },
+  docs: {
+    brief: 'Follow a task until its end',
+    fullDescription: helpText(
+      'Follow a task until its end, a line for each change.',
+      ['baton task watch 42', 'baton task watch 42 -o json'],
+      'Ends with 0 when the task succeeded and with 1 when it failed or was cancelled. -o json is one object a line.',
+    ),
+  },
+});
+
+const cancel = buildCommand<ReasonFlags, [string], CliContext>({
+  loader: async () => (await import('./cancel.ts')).cancel,
+  parameters: {
+    flags: { ...commonFlags, reason: text('Why, in words', 'TEXT') },
+    aliases: outputAlias,
+    positional: oneId,
+  },
+  docs: {
+    brief: 'Cancel a task',
+    fullDescription: helpText('End a waiting task at once; ask the worker of a leased one to stop.', [
+      'baton task cancel 42 --reason "no longer needed"',
+    ]),
+  },
+});
+
+const logs = buildCommand<LogsFlags, [string], CliContext>({
+  loader: async () => (await import('./logs.ts')).logs,
+  parameters: {
+    flags: {
+      ...commonFlags,
+      follow: { kind: 'boolean', default: false, withNegated: false, brief: 'Stay until the task has ended' },
+    },
+    aliases: { ...outputAlias, f: 'follow' },
+    positional: oneId,
+  },
+  docs: {
+    brief: 'Print what a task wrote',
+    fullDescription: helpText('Print what a task wrote, oldest first. -o json is one object a line.', [
+      'baton task logs 42',
+      'baton task logs 42 --follow',
+    ]),
+  },
+});
+
+export const command = buildRouteMap<'submit' | 'get' | 'list' | 'watch' | 'cancel' | 'logs', CliContext>({
+  routes: { submit, get, list, watch, cancel, logs },
+  docs: { brief: 'Submit, follow and cancel tasks' },
+});

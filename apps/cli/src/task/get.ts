@@ -1,0 +1,59 @@
+import type { TaskDetails } from '@baton/client';
+import type { CliContext } from '../context.ts';
+import type { CommonFlags } from '../flags.ts';
+import { cleanJson } from '../terminal/clean.ts';
+import { type Cell, printTable } from '../terminal/table.ts';
+import { durationText, stateCell, timeText } from '../terminal/words.ts';
+
+/** `baton task get TASK`. */
+export async function get(this: CliContext, flags: CommonFlags, id: string): Promise<void> {
+  const baton = await this.connect(flags);
+  const task = await baton.tasks.get(id, { signal: this.signal });
+  if (flags.output === 'json') {
+    this.screen.json(task);
+    return;
+  }
+  for (const [name, cell] of fields(task, this.now())) {
+    if (cell === undefined || cell === '') continue;
+    const value = typeof cell === 'number' ? String(cell) : cell;
+    this.screen.line({ text: name.padEnd(10), style: 'dim' }, value);
+  }
+  if (task.attempts.length === 0) return;
+  this.screen.line('');
+  printTable(
+    this.screen,
+    ['ATTEMPT', 'STATE', 'TIME', 'WORKER', 'EPOCH', 'FAILURE'],
+    task.attempts.map((attempt) => [
+      attempt.number,
+      stateCell(attempt.state),
+      durationText(attempt.startTime ?? attempt.grantTime, attempt.endTime, this.now()),
+      attempt.worker,
+      attempt.epoch,
+      attempt.failure && { text: `${attempt.failure.type}: ${attempt.failure.message}`, style: 'red' },
+    ]),
+  );
+}
+
+function fields(task: TaskDetails, nowMs: number): [string, Cell][] {
+  return [
+    ['task', task.id],
+    ['kind', task.kind],
+    ['state', stateCell(task.state)],
+    ['queue', task.queue],
+    ['class', task.taskClass],
+    ['tags', task.tags.join(', ')],
+    ['executor', task.executor.type === 'grpc' ? `${task.executor.address} ${task.executor.method}` : 'function'],
+    ['attempts', `${task.attempt} of ${task.maxAttempts}`],
+    ['priority', task.priority === 0 ? undefined : task.priority],
+    ['submitted', timeText(task.createTime)],
+    ['due', task.state === 'scheduled' || task.state === 'backoff' ? timeText(task.dueTime) : undefined],
+    ['time', durationText(task.startTime, task.endTime, nowMs)],
+    ['worker', task.worker],
+    ['run', task.runId && `${task.runId}, node ${task.nodeId ?? ''}`],
+    ['key', task.idempotencyKey],
+    ['input', task.input === undefined ? undefined : cleanJson(task.input)],
+    ['output', task.output === undefined ? undefined : cleanJson(task.output)],
+    ['failure', task.failure && { text: `${task.failure.type}: ${task.failure.message}`, style: 'red' }],
+    ['cancelled', task.cancelReason],
+  ];
+}

@@ -1,0 +1,49 @@
+import { JsonText, type TaskSubmission } from '@baton/client';
+import type { CliContext } from '../context.ts';
+import { usageError } from '../exit.ts';
+import { inputOf } from '../input.ts';
+import type { SubmitFlags } from './command.ts';
+
+/** `baton task submit KIND`. */
+export async function submit(this: CliContext, flags: SubmitFlags, kind: string): Promise<void> {
+  const submission = submissionOf(flags, kind);
+  const baton = await this.connect(flags);
+  const handle = await baton.submit({ ...submission, signal: this.signal });
+  this.record({ task_id: handle.id, kind, deduplicated: handle.deduplicated });
+  if (flags.wait) {
+    const output = await handle.result({ signal: this.signal });
+    if (flags.output === 'json') this.screen.json(await handle.status({ signal: this.signal }));
+    else if (typeof output === 'string') this.screen.text(output);
+    else if (output !== undefined) this.screen.json(output);
+  } else if (flags.output === 'json') {
+    this.screen.json({ id: handle.id, deduplicated: handle.deduplicated });
+  } else {
+    this.screen.line(handle.id);
+    const what = handle.deduplicated ? 'was submitted before with this key' : 'is submitted';
+    this.screen.note({ text: `task ${handle.id} ${what}; follow it: baton task watch ${handle.id}`, style: 'dim' });
+  }
+}
+
+function submissionOf(flags: SubmitFlags, kind: string): TaskSubmission {
+  const { grpc, method } = flags;
+  if ((grpc === undefined) !== (method === undefined)) {
+    throw usageError(
+      '--grpc and --method go together',
+      'such as: --grpc 127.0.0.1:50051 --method helloworld.Greeter/SayHello',
+    );
+  }
+  const input = inputOf(flags.input);
+  return {
+    kind,
+    input: input && new JsonText(input.json),
+    queue: flags.queue,
+    taskClass: flags.class,
+    tags: flags.tag,
+    priority: flags.priority,
+    idempotencyKey: flags.key,
+    delayMs: flags.delay,
+    startToCloseTimeoutMs: flags.timeout,
+    retry: flags.maxAttempts === undefined ? undefined : { maxAttempts: flags.maxAttempts },
+    executor: grpc !== undefined && method !== undefined ? { type: 'grpc', address: grpc, method } : undefined,
+  };
+}
