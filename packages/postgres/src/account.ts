@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process';
-import type { Stats } from 'node:fs';
-import { chmod, chown, lstat, mkdir, readdir, readFile, stat } from 'node:fs/promises';
+import { lchownSync, readdirSync, type Stats } from 'node:fs';
+import { chmod, lstat, mkdir, readFile, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { errnoOf } from './errors.ts';
 
@@ -51,13 +51,15 @@ export async function makePassable(directory: string): Promise<void> {
   for (let made = directory; made.length >= first.length; made = dirname(made)) await chmod(made, 0o711);
 }
 
-/** Gives a whole tree to the account; does nothing unless we are root. Links are not followed. */
-export async function giveTree(directory: string, account: Account): Promise<void> {
-  if (account.uid === undefined || account.gid === undefined) return;
-  await chown(directory, account.uid, account.gid);
-  for (const entry of await readdir(directory, { withFileTypes: true, recursive: true })) {
-    if (entry.isSymbolicLink()) continue;
-    await chown(join(entry.parentPath, entry.name), account.uid, account.gid);
+/**
+ * Gives a whole tree to the account; does nothing unless we are root. Links are not followed. Synchronous: a cluster
+ * has over a thousand small files, and a trip through the thread pool for each takes ten times as long as the work.
+ */
+export function giveTree(directory: string, { uid, gid }: Account): void {
+  if (uid === undefined || gid === undefined) return;
+  lchownSync(directory, uid, gid);
+  for (const entry of readdirSync(directory, { withFileTypes: true, recursive: true })) {
+    lchownSync(join(entry.parentPath, entry.name), uid, gid);
   }
 }
 

@@ -29,12 +29,12 @@ beforeAll(async () => {
   const begun = Promise.withResolvers<void>();
   const writing = query(server.url, async (sql) => {
     while (!stopped) {
-      await sql`INSERT INTO ledger SELECT n, n, repeat('x', 500) FROM generate_series(${written + 1}::int, ${written + 200}::int) n`;
+      await sql`INSERT INTO ledger SELECT n, n, repeat('x', 100) FROM generate_series(${written + 1}::int, ${written + 200}::int) n`;
       await sql`UPDATE ledger SET filler = 'again' WHERE n > ${written}`;
       written += 200;
       // Moves the redo point, so that WAL which the backup needs would be recycled if nothing kept it.
-      if (written % 2000 === 0) await sql`SELECT pg_switch_wal()`;
-      if (written % 4000 === 0) await sql`CHECKPOINT`;
+      if (written % 6000 === 0) await sql`SELECT pg_switch_wal()`;
+      if (written % 6000 === 0) await sql`CHECKPOINT`;
       if (written === 2000) begun.resolve();
     }
   });

@@ -25,7 +25,7 @@ export async function createCluster(
   await mkdir(home, { mode: 0o700 });
   try {
     await writeFile(passwordFile, password, { mode: 0o600 });
-    await giveTree(home, account);
+    giveTree(home, account);
     const ran = await runToEnd(binaries.initdb, account, [
       ...['-D', fresh, '-U', SUPERUSER, `--pwfile=${passwordFile}`, '--auth=scram-sha-256', '--encoding=UTF8'],
       // The built-in provider sorts by code point, the same on every machine and after every upgrade of it.
@@ -51,7 +51,7 @@ export async function checkCluster(dataDir: string, account: Account, binaries: 
     });
   }
   if (account.uid !== undefined && (await stat(join(dataDir, 'PG_VERSION'))).uid === 0) {
-    await giveTree(dataDir, account);
+    giveTree(dataDir, account);
   }
 }
 

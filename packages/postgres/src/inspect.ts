@@ -1,6 +1,6 @@
 import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { errnoOf } from './errors.ts';
+import { EmbeddedPostgresError, errnoOf } from './errors.ts';
 import { placesOf, realDataDir } from './location.ts';
 import { withLock } from './lock.ts';
 import { describeProcess, isPostmasterOf } from './process.ts';
@@ -40,7 +40,7 @@ export interface StalePidFile extends Known {
   readonly program: string | undefined;
 }
 
-/** Reads the state of a data directory; changes nothing and connects to nothing. For `doctor`, and for starting. */
+/** Reads the state of a data directory; changes nothing and connects to nothing. For `doctor`, and for starting. @throws EmbeddedPostgresError NO_PERMISSION */
 export async function inspectPostgres(dataDir: string): Promise<Inspection> {
   const real = await realDataDir(placesOf(dataDir).requested);
   const major = Number.parseInt((await readIfThere(join(real, 'PG_VERSION'))) ?? '', 10);
@@ -90,7 +90,10 @@ async function readIfThere(file: string): Promise<string | undefined> {
     return await readFile(file, 'utf8');
   } catch (error) {
     if (errnoOf(error) === 'ENOENT' || errnoOf(error) === 'ENOTDIR') return undefined;
-    throw error;
+    throw new EmbeddedPostgresError('NO_PERMISSION', `cannot read ${file}: ${(error as Error).message}`, {
+      hint: 'the data belongs to another user: run as that user',
+      cause: error,
+    });
   }
 }
 

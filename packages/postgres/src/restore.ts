@@ -62,7 +62,7 @@ export async function restorePostgres(options: RestoreOptions): Promise<BackupMa
       if (manifest === undefined) throw new EmbeddedPostgresError('BACKUP_INVALID', `${file} has no manifest`);
       await markPasswordReset(fresh);
       if (!empty) await keepPort(dataDir, fresh);
-      await giveTree(fresh, account);
+      giveTree(fresh, account);
       await syncCluster(fresh, account, binaries);
       await swap(fresh, dataDir, empty);
       return manifest;

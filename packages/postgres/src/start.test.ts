@@ -23,7 +23,7 @@ afterAll(() => shared[Symbol.asyncDispose]());
 afterEach(() => stopPostgres(shared.dataDir(), { mode: 'immediate' }).then(() => {}));
 
 test('a second start on the same directory finds the data, the password and the port', async () => {
-  await using home = await testHome();
+  const home = shared;
   const dataDir = home.dataDir();
   expect(await inspectPostgres(dataDir)).toMatchObject({ state: 'absent' });
 
