@@ -1,0 +1,142 @@
+import { FailureType, type Lease, PayloadEncoding } from '@baton/contract';
+import type { AttemptContext, Executor, Outcome } from '@baton/runtime';
+import { failureOfError } from './failure-of-error.ts';
+import { byId, type RunnableTask, type Schema, type SchemaAnswer, type TaskSource } from './task-definition.ts';
+
+const decoder = new TextDecoder('utf-8', { fatal: true });
+const encoder = new TextEncoder();
+const nothing = encoder.encode('null');
+
+/**
+ * Carries tasks out by the functions that they export, in the main thread. The input is decoded from JSON (`undefined`
+ * when there is none) or handed over as bytes; a returned `Uint8Array` travels as bytes, everything else as JSON,
+ * `undefined` as null. What a task throws is an EVALUATION_ERROR.
+ */
+export function functionExecutor(tasks: Iterable<RunnableTask> | TaskSource): Executor {
+  const source = isSource(tasks) ? tasks : fixed(tasks);
+  return {
+    type: 'function',
+    get kinds() {
+      return source.kinds;
+    },
+    onKindsChange: (listener) => source.onKindsChange?.(listener),
+    start(lease, context) {
+      const task = source.get(lease.kind);
+      if (task === undefined) {
+        return refused(`no task "${lease.kind}" is registered on this worker`, false);
+      }
+      return start(task, lease, context);
+    },
+    close: () => source.close?.(),
+  };
+}
+
+function start(task: RunnableTask, lease: Lease, context: AttemptContext): Outcome | Promise<Outcome> {
+  let input: unknown;
+  try {
+    input = decodeInput(lease);
+  } catch (error) {
+    return refused(
+      `the input of task "${task.id}" is not JSON: ${error instanceof Error ? error.message : error}`,
+      true,
+    );
+  }
+  // Nothing is awaited that is there already: most tasks have no schema, and many return at once.
+  if (task.input !== undefined) {
+    return runChecked(task, input, context);
+  }
+  try {
+    const value = task.run(input, context);
+    return isThenable(value)
+      ? Promise.resolve(value).then((settled) => encode(task, settled), failed)
+      : encode(task, value);
+  } catch (error) {
+    return failed(error);
+  }
+}
+
+async function runChecked(task: RunnableTask, input: unknown, context: AttemptContext): Promise<Outcome> {
+  try {
+    const answer = await check(task.input, input);
+    if (answer.issues !== undefined) {
+      return refused(`the input of task "${task.id}" does not fit: ${issuesText(answer)}`, true);
+    }
+    return await encode(task, await task.run(answer.value, context));
+  } catch (error) {
+    return failed(error);
+  }
+}
+
+function encode(task: RunnableTask, value: unknown): Outcome | Promise<Outcome> {
+  if (task.output === undefined) {
+    return encodeValue(task, value);
+  }
+  return Promise.resolve(check(task.output, value)).then(
+    (answer) =>
+      answer.issues === undefined
+        ? encodeValue(task, answer.value)
+        : refused(`the output of task "${task.id}" does not fit: ${issuesText(answer)}`, true),
+    failed,
+  );
+}
+
+function encodeValue(task: RunnableTask, value: unknown): Outcome {
+  if (value === undefined || value === null) {
+    return { kind: 'success', output: nothing, encoding: PayloadEncoding.JSON };
+  }
+  if (value instanceof Uint8Array) {
+    return { kind: 'success', output: value, encoding: PayloadEncoding.BYTES };
+  }
+  let text: string | undefined;
+  let why = 'it is a function or a symbol';
+  try {
+    text = JSON.stringify(value);
+  } catch (error) {
+    why = error instanceof Error ? error.message : String(error);
+  }
+  if (text === undefined) {
+    return refused(`the output of task "${task.id}" cannot be written as JSON: ${why}`, true);
+  }
+  return { kind: 'success', output: encoder.encode(text), encoding: PayloadEncoding.JSON };
+}
+
+function decodeInput(lease: Lease): unknown {
+  if (lease.input.length === 0) {
+    return lease.encoding === PayloadEncoding.BYTES ? lease.input : undefined;
+  }
+  return lease.encoding === PayloadEncoding.BYTES ? lease.input : JSON.parse(decoder.decode(lease.input));
+}
+
+async function check(schema: Schema | undefined, value: unknown): Promise<SchemaAnswer> {
+  return schema === undefined ? { value } : schema['~standard'].validate(value);
+}
+
+function issuesText(answer: Extract<SchemaAnswer, { issues: readonly unknown[] }>): string {
+  return answer.issues
+    .map(({ message, path = [] }) => {
+      const at = path.map((part) => String(typeof part === 'object' ? part.key : part)).join('.');
+      return at === '' ? message : `${at}: ${message}`;
+    })
+    .join('; ');
+}
+
+function failed(error: unknown): Outcome {
+  return { kind: 'failure', failure: failureOfError(error) };
+}
+
+function refused(message: string, nonRetryable: boolean): Outcome {
+  return { kind: 'failure', failure: { type: FailureType.EVALUATION_ERROR, message, nonRetryable } };
+}
+
+function isThenable(value: unknown): value is PromiseLike<unknown> {
+  return typeof value === 'object' && value !== null && 'then' in value && typeof value.then === 'function';
+}
+
+function isSource(tasks: Iterable<RunnableTask> | TaskSource): tasks is TaskSource {
+  return !(Symbol.iterator in tasks);
+}
+
+function fixed(tasks: Iterable<RunnableTask>): TaskSource {
+  const map = byId(tasks);
+  return { get: (kind) => map.get(kind), kinds: [...map.keys()] };
+}

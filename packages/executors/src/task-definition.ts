@@ -1,0 +1,68 @@
+import type { AttemptContext } from '@baton/runtime';
+
+/** The parts of a Standard Schema (standardschema.dev) that are used here. */
+export interface Schema {
+  readonly '~standard': { readonly validate: (value: unknown) => SchemaAnswer | Promise<SchemaAnswer> };
+}
+
+export type SchemaAnswer =
+  | { readonly value: unknown; readonly issues?: undefined }
+  | { readonly issues: readonly SchemaIssue[] };
+
+export interface SchemaIssue {
+  readonly message: string;
+  readonly path?: readonly (PropertyKey | { readonly key: PropertyKey })[] | undefined;
+}
+
+/**
+ * A task as the function executor needs it. Known by its shape and not by its class: a user's module may bring its own
+ * copy of the client.
+ */
+export interface RunnableTask {
+  readonly __baton: 'task';
+  readonly id: string;
+  readonly input?: Schema;
+  readonly output?: Schema;
+  run(input: unknown, context: AttemptContext): unknown;
+}
+
+export function isTask(value: unknown): value is RunnableTask {
+  if (typeof value !== 'object' || value === null) {
+    return false;
+  }
+  const candidate = value as Partial<RunnableTask>;
+  return candidate.__baton === 'task' && typeof candidate.id === 'string' && typeof candidate.run === 'function';
+}
+
+/** Where the function executor finds its tasks; they may change while it runs. */
+export interface TaskSource {
+  get(kind: string): RunnableTask | undefined;
+  readonly kinds: readonly string[];
+  /** Calls back after kinds came or went. */
+  onKindsChange?(listener: () => void): void;
+  close?(): void;
+}
+
+/** Two different tasks have the same id. */
+export class DuplicateTaskError extends Error {
+  override readonly name = 'DuplicateTaskError';
+  readonly id: string;
+
+  constructor(id: string) {
+    super(`two different tasks have the id "${id}"`);
+    this.id = id;
+  }
+}
+
+/** By id; the same value twice is one task. Throws `DuplicateTaskError`. */
+export function byId(tasks: Iterable<RunnableTask>): Map<string, RunnableTask> {
+  const map = new Map<string, RunnableTask>();
+  for (const task of tasks) {
+    const known = map.get(task.id);
+    if (known !== undefined && known !== task) {
+      throw new DuplicateTaskError(task.id);
+    }
+    map.set(task.id, task);
+  }
+  return map;
+}

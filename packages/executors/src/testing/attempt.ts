@@ -1,0 +1,52 @@
+import { type Lease, LeaseSchema, PayloadEncoding } from '@baton/contract';
+import type { AttemptContext, Executor, Outcome } from '@baton/runtime';
+import { create, type MessageInitShape } from '@bufbuild/protobuf';
+
+export interface Started {
+  readonly outcome: Outcome | Promise<Outcome>;
+  readonly lines: string[];
+  readonly abort: AbortController;
+}
+
+/** Starts one attempt as the runtime would. `input` is a JSON value; leave it out for none. */
+export function start(
+  executor: Executor,
+  lease: MessageInitShape<typeof LeaseSchema>,
+  input?: unknown,
+  more: Partial<AttemptContext> = {},
+): Started {
+  const full: Lease = create(LeaseSchema, {
+    taskId: '42',
+    epoch: 3,
+    attempt: 2,
+    maxAttempts: 4,
+    encoding: PayloadEncoding.JSON,
+    input: input === undefined ? new Uint8Array() : new TextEncoder().encode(JSON.stringify(input)),
+    ...lease,
+  });
+  const lines: string[] = [];
+  const abort = new AbortController();
+  const context: AttemptContext = {
+    signal: abort.signal,
+    taskId: full.taskId,
+    attempt: full.attempt,
+    maxAttempts: full.maxAttempts,
+    epoch: full.epoch,
+    runId: undefined,
+    nodeId: undefined,
+    startToCloseMs: 0,
+    log: (text) => lines.push(text),
+    ...more,
+  };
+  return { outcome: executor.start(full, context), lines, abort };
+}
+
+/** The output of a success, decoded; throws for anything else. */
+export function outputOf(outcome: Outcome): unknown {
+  if (outcome.kind !== 'success') {
+    throw new Error(`not a success: ${JSON.stringify(outcome)}`);
+  }
+  return outcome.encoding === PayloadEncoding.BYTES
+    ? outcome.output
+    : JSON.parse(new TextDecoder().decode(outcome.output));
+}
