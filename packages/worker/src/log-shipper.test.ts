@@ -102,6 +102,7 @@ test('when nothing can be sent the oldest lines are dropped, and a line in their
     [15, '… 15 lines were dropped here: the worker could not send them in time'],
     ...Array.from({ length: 10 }, (_, i) => [16 + i, `line ${16 + i}`]),
   ]);
+  await shipper.flushed(attempt);
   expect(shipper.flushed(attempt)).toBeUndefined();
   shipper.close();
 });
