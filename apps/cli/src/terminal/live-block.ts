@@ -13,7 +13,8 @@ export class LiveBlock {
     const up = this.#height === 0 ? '' : `\u001b[${this.#height}A`;
     const body = lines.map((line) => `\u001b[2K${this.#screen.render(line)}\n`).join('');
     // What the block before had more of is cleared below.
-    this.#screen.writeRendered(`${up}${body}\u001b[0J`);
+    // A line that is wider than the terminal must not become two: then going up would end too low.
+    this.#screen.writeRendered(`${up}\u001b[?7l${body}\u001b[?7h\u001b[0J`);
     this.#height = lines.length;
   }
 }

@@ -52,12 +52,13 @@ export class Screen {
     return this.#stdout.isTTY === true && !this.#isDumb;
   }
 
+  /** A terminal that does not know its size says 0. */
   get columns(): number {
-    return this.#stdout.columns ?? 80;
+    return this.#stdout.columns || 80;
   }
 
   get rows(): number {
-    return this.#stdout.rows ?? 24;
+    return this.#stdout.rows || 24;
   }
 
   /** One line of data. */

@@ -27,7 +27,7 @@ import {
 import { errorDetails } from '@baton/contract/grpc';
 import { clone, create, type MessageInitShape } from '@bufbuild/protobuf';
 import { durationMs, timestampNow } from '@bufbuild/protobuf/wkt';
-import { Code, ConnectError, createRouterTransport, type Transport } from '@connectrpc/connect';
+import { Code, ConnectError, type ConnectRouter, createRouterTransport, type Transport } from '@connectrpc/connect';
 
 /**
  * Baton's client services in memory, for tests of code that uses a client: no database, no worker, no retry. Tasks and
@@ -56,8 +56,15 @@ export class FakeBaton {
   constructor({ maxWaitMs = 60_000 }: { readonly maxWaitMs?: number } = {}) {
     this.#maxWaitMs = maxWaitMs;
     this.#cut.promise.catch(() => {});
-    this.transport = this.#makeTransport();
+    this.transport = createRouterTransport(this.routes);
   }
+
+  /** The services, to be served over HTTP by one of Connect's adapters. */
+  readonly routes = (router: ConnectRouter): void => {
+    this.#serveTasks(router);
+    this.#serveWorkflows(router);
+    this.#serveSystem(router);
+  };
 
   /** Lets the next calls of a method (`submitTasks`, `getTask`, …) fail, once for each error. */
   failNext(method: string, ...errors: ConnectError[]): void {
@@ -186,15 +193,7 @@ export class FakeBaton {
     }
   }
 
-  #makeTransport(): Transport {
-    return createRouterTransport((router) => {
-      this.#serveTasks(router);
-      this.#serveWorkflows(router);
-      this.#serveSystem(router);
-    });
-  }
-
-  #serveTasks(router: Parameters<Parameters<typeof createRouterTransport>[0]>[0]): void {
+  #serveTasks(router: ConnectRouter): void {
     const isFinal = (task: Task): boolean => task.state >= TaskState.SUCCEEDED;
     const attempts = (task: Task) =>
       Array.from({ length: task.attempt }, (_, index) => ({
@@ -282,7 +281,7 @@ export class FakeBaton {
     });
   }
 
-  #serveWorkflows(router: Parameters<Parameters<typeof createRouterTransport>[0]>[0]): void {
+  #serveWorkflows(router: ConnectRouter): void {
     router.service(WorkflowService, {
       validateWorkflow: () => {
         this.#called('validateWorkflow');
@@ -373,7 +372,7 @@ export class FakeBaton {
     });
   }
 
-  #serveSystem(router: Parameters<Parameters<typeof createRouterTransport>[0]>[0]): void {
+  #serveSystem(router: ConnectRouter): void {
     router.service(SystemService, {
       getHealth: () => {
         this.#called('getHealth');
