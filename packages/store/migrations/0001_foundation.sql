@@ -607,12 +607,43 @@ left join baton.workers wo on wo.id = o.worker_id
 left join baton.sessions s on s.id = l.session_id
 left join baton.workers wl on wl.id = s.worker_id;
 comment on view baton.v_tasks is 'Every task with its state, wherever its row is. Filter by id, or by time with id >= baton.id_at(...).';
+comment on column baton.v_tasks.id is 'Task id.';
+comment on column baton.v_tasks.namespace is 'Namespace.';
+comment on column baton.v_tasks.queue is 'Queue.';
+comment on column baton.v_tasks.kind is 'Kind of task.';
+comment on column baton.v_tasks.state is 'scheduled, blocked, ready, leased, backoff, succeeded, failed or cancelled.';
+comment on column baton.v_tasks.attempt is 'Attempts begun so far.';
+comment on column baton.v_tasks.max_attempts is 'Attempts in all, lost workers not counted.';
+comment on column baton.v_tasks.priority is 'Higher first.';
+comment on column baton.v_tasks.created_at is 'When it was stored.';
+comment on column baton.v_tasks.due_at is 'When it becomes ready, while it waits.';
+comment on column baton.v_tasks.granted_at is 'When it was leased, while it is.';
+comment on column baton.v_tasks.ended_at is 'When it ended.';
+comment on column baton.v_tasks.worker is 'Worker that holds it, or that ended it.';
+comment on column baton.v_tasks.input is 'Input: JSON, or bytes in base64.';
+comment on column baton.v_tasks.output is 'Output: JSON, or bytes in base64.';
+comment on column baton.v_tasks.failure is 'Why it failed.';
+comment on column baton.v_tasks.run_id is 'The run that it belongs to.';
+comment on column baton.v_tasks.node_id is 'The node of the run that it carries out.';
+comment on column baton.v_tasks.labels is 'The client''s own words.';
 
 create view baton.v_attempts as
 select a.task_id, a.attempt, a.epoch, a.state, w.name as worker, a.session_id, a.granted_at, a.started_at, a.ended_at,
   a.failure ->> 'type' as failure_type, a.failure ->> 'message' as failure, a.retry_delay_ms
 from baton.attempts a join baton.workers w on w.id = a.worker_id;
 comment on view baton.v_attempts is 'What became of each lease.';
+comment on column baton.v_attempts.task_id is 'Task.';
+comment on column baton.v_attempts.attempt is 'Number of the attempt.';
+comment on column baton.v_attempts.epoch is 'Epoch of its lease.';
+comment on column baton.v_attempts.state is 'succeeded, failed, cancelled, lost (with its worker) or returned (at no cost).';
+comment on column baton.v_attempts.worker is 'Worker that held the lease.';
+comment on column baton.v_attempts.session_id is 'Session that held the lease.';
+comment on column baton.v_attempts.granted_at is 'When the lease was granted.';
+comment on column baton.v_attempts.started_at is 'When the work began; null: it did not, or was not reported.';
+comment on column baton.v_attempts.ended_at is 'When the lease ended.';
+comment on column baton.v_attempts.failure_type is 'Kind of failure, e.g. WORKER_CRASH.';
+comment on column baton.v_attempts.failure is 'Why it failed.';
+comment on column baton.v_attempts.retry_delay_ms is 'The delay chosen before the next attempt, ms.';
 
 create view baton.v_workers as
 select w.name, n.name as namespace,
@@ -621,6 +652,17 @@ select w.name, n.name as namespace,
   w.session_id, w.version, w.service_url, w.registered_at, w.capabilities, s.metrics
 from baton.workers w join baton.namespaces n on n.id = w.namespace_id left join baton.sessions s on s.id = w.session_id;
 comment on view baton.v_workers is 'Workers and how they are.';
+comment on column baton.v_workers.name is 'Stable over restarts.';
+comment on column baton.v_workers.namespace is 'Namespace.';
+comment on column baton.v_workers.state is 'active, draining, lost (its time is over) or gone (it left).';
+comment on column baton.v_workers.renewed_at is 'Its last heartbeat.';
+comment on column baton.v_workers.leases is 'Leases that it holds.';
+comment on column baton.v_workers.session_id is 'Its newest session.';
+comment on column baton.v_workers.version is 'Version of the worker''s software.';
+comment on column baton.v_workers.service_url is 'Where its WorkerService answers; empty if nowhere.';
+comment on column baton.v_workers.registered_at is 'When it last registered.';
+comment on column baton.v_workers.capabilities is 'What the machine has and what it takes, as registered.';
+comment on column baton.v_workers.metrics is 'Gauges of the last heartbeat.';
 
 create view baton.v_queues as
 select n.name as namespace, q.name as queue, q.paused,
@@ -631,6 +673,11 @@ left join baton.lanes l on l.route_id = r.id
 left join baton.ready y on y.lane_id = l.id
 group by n.name, q.name, q.paused;
 comment on view baton.v_queues is 'Queues with what is ready in them. Counts: dear over millions of rows.';
+comment on column baton.v_queues.namespace is 'Namespace.';
+comment on column baton.v_queues.queue is 'Name.';
+comment on column baton.v_queues.paused is 'Nothing is granted from it.';
+comment on column baton.v_queues.ready is 'Tasks that may be leased now.';
+comment on column baton.v_queues.oldest_ready is 'When the oldest of them was submitted.';
 
 create view baton.v_runs as
 select r.id, n.name as namespace, r.workflow_name as workflow, r.workflow_version as version, r.execution, r.state,
@@ -638,12 +685,39 @@ select r.id, n.name as namespace, r.workflow_name as workflow, r.workflow_versio
   baton.payload_text(r.input, r.input_encoding) as input, r.labels
 from baton.runs r join baton.namespaces n on n.id = r.namespace_id;
 comment on view baton.v_runs is 'Runs of workflows.';
+comment on column baton.v_runs.id is 'Run id.';
+comment on column baton.v_runs.namespace is 'Namespace.';
+comment on column baton.v_runs.workflow is 'The workflow.';
+comment on column baton.v_runs.version is 'The version that it is pinned to.';
+comment on column baton.v_runs.execution is '1, and one more for each retry of the run.';
+comment on column baton.v_runs.state is 'pending, running, succeeded, failed or cancelled.';
+comment on column baton.v_runs.nodes_succeeded is 'Nodes that have succeeded.';
+comment on column baton.v_runs.nodes_total is 'Nodes of its definition.';
+comment on column baton.v_runs.created_at is 'When it was stored.';
+comment on column baton.v_runs.started_at is 'When its first node became ready, in this execution.';
+comment on column baton.v_runs.ended_at is 'When this execution ended.';
+comment on column baton.v_runs.failed_node_id is 'The node that stopped it.';
+comment on column baton.v_runs.failure_message is 'Which node failed and why, in words.';
+comment on column baton.v_runs.input is 'Input: JSON, or bytes in base64.';
+comment on column baton.v_runs.labels is 'The client''s own words.';
 
 create view baton.v_run_nodes as
 select rn.run_id, rn.ordinal, rn.node_id, rn.state, rn.task_id, rn.attempts, rn.execution, w.name as worker, rn.started_at, rn.ended_at,
   rn.output_hash, rn.failure ->> 'message' as failure
 from baton.run_nodes rn left join baton.workers w on w.id = rn.worker_id;
 comment on view baton.v_run_nodes is 'The nodes of each run.';
+comment on column baton.v_run_nodes.run_id is 'Run.';
+comment on column baton.v_run_nodes.ordinal is 'Place in an order in which the nodes could run.';
+comment on column baton.v_run_nodes.node_id is 'Name in the definition.';
+comment on column baton.v_run_nodes.state is 'pending, running, succeeded, failed, cancelled or skipped.';
+comment on column baton.v_run_nodes.task_id is 'Its task in the execution named beside.';
+comment on column baton.v_run_nodes.attempts is 'Attempts over all executions, the running one not counted.';
+comment on column baton.v_run_nodes.execution is 'The execution of the run in which it last ran.';
+comment on column baton.v_run_nodes.worker is 'Worker of its last attempt.';
+comment on column baton.v_run_nodes.started_at is 'When its task was submitted.';
+comment on column baton.v_run_nodes.ended_at is 'When its task ended.';
+comment on column baton.v_run_nodes.output_hash is 'SHA-256 of its output, hex.';
+comment on column baton.v_run_nodes.failure is 'Why it failed.';
 
 -- A role that may look and not touch. It has no login of its own: `grant baton_readonly to you`. Where the migrating user may
 -- not create roles, Baton works without it.

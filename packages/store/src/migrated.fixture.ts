@@ -1,0 +1,24 @@
+import { testDatabase } from '@baton/testkit';
+import { openSql, type Sql } from './connection.ts';
+import { migrate } from './migrate.ts';
+import { loadMigrations } from './node.ts';
+
+/** A migrated database of a test's own, with a pool on it. */
+export interface MigratedDatabase extends AsyncDisposable {
+  url: string;
+  sql: Sql;
+  drop(): Promise<void>;
+}
+
+export async function migratedDatabase(options: { max?: number } = {}): Promise<MigratedDatabase> {
+  const database = await testDatabase();
+  const one = openSql(database.url, { max: 1 });
+  await migrate(one, loadMigrations());
+  await one.end({ timeout: 5 });
+  const sql = openSql(database.url, { max: options.max ?? 4 });
+  const drop = async () => {
+    await sql.end({ timeout: 5 });
+    await database.drop();
+  };
+  return { url: database.url, sql, drop, [Symbol.asyncDispose]: drop };
+}

@@ -1,0 +1,480 @@
+/**
+ * Baton's tables for TypeScript: what Drizzle's typed queries and the row types are made of. Migrations are reviewed SQL of their
+ * own; a test compares the two through the catalog of a migrated database, in both directions. What Drizzle has no words for
+ * (partitions, comments, storage, views, functions) stands in the migrations alone.
+ */
+import { EXECUTOR_TYPES, type Failure, type RetryPolicy, TASK_CLASSES } from '@baton/domain';
+import { type SQL, sql } from 'drizzle-orm';
+import {
+  bigint,
+  boolean,
+  check,
+  customType,
+  foreignKey,
+  index,
+  integer,
+  jsonb,
+  type PgColumn,
+  pgSchema,
+  primaryKey,
+  smallint,
+  text,
+  timestamp,
+  unique,
+  uniqueIndex,
+} from 'drizzle-orm/pg-core';
+
+/** 63 bits, made by a master; an opaque decimal string in TypeScript, never a number. */
+const id = customType<{ data: string; driverData: string }>({ dataType: () => 'bigint' });
+
+/** A bigint that is a list of ids, e.g. of a batch of events. */
+const ids = customType<{ data: string[]; driverData: string }>({
+  dataType: () => 'bigint[]',
+  toDriver: (values) => `{${values.join(',')}}`,
+  fromDriver: (value) => (value === '{}' ? [] : value.slice(1, -1).split(',')),
+});
+
+const bytea = customType<{ data: Uint8Array; driverData: Uint8Array }>({ dataType: () => 'bytea' });
+
+/** A transaction's number, 64 bits; a decimal string. */
+const xid8 = customType<{ data: string; driverData: string }>({ dataType: () => 'xid8' });
+
+/** Milliseconds in a bigint: within 2^53 by far, so a number. */
+const durationMs = (name: string) => bigint(name, { mode: 'number' });
+
+/** Microseconds in the database, milliseconds in a Date: to look at, not to page by. */
+const at = (name: string) => timestamp(name, { withTimezone: true });
+
+const now = sql`clock_timestamp()`;
+
+/** A name as Postgres gives it to an unnamed constraint of these columns. */
+const foreign = (name: string, columns: [PgColumn, ...PgColumn[]], foreignColumns: [PgColumn, ...PgColumn[]]) =>
+  foreignKey({ name, columns, foreignColumns });
+
+const oneOf = (column: PgColumn, words: readonly string[]): SQL =>
+  sql`${column} in (${sql.raw(words.map((word) => `'${word}'`).join(', '))})`;
+
+const wordsCheck = (name: string, column: PgColumn, words: readonly string[]) => check(name, oneOf(column, words));
+
+/** States of a session, as stored. */
+export const SESSION_STATES = ['active', 'draining', 'closed'] as const;
+/** Why a task is in `waiting`: those of the task's states that stand for waiting. */
+export const WAITING_REASONS = ['scheduled', 'backoff', 'blocked'] as const;
+/** Ends of a task. */
+export const OUTCOME_STATES = ['succeeded', 'failed', 'cancelled'] as const;
+/** What became of a lease. */
+export const ATTEMPT_STATES = ['succeeded', 'failed', 'cancelled', 'lost', 'returned'] as const;
+export const RUN_STATES = ['pending', 'running', 'succeeded', 'failed', 'cancelled'] as const;
+export const RUN_NODE_STATES = ['pending', 'running', 'succeeded', 'failed', 'cancelled', 'skipped'] as const;
+
+export const baton = pgSchema('baton');
+
+// who is there
+
+export const masters = baton.table(
+  'masters',
+  {
+    node: smallint('node').primaryKey(),
+    instance: text('instance').notNull(),
+    address: text('address').notNull(),
+    startedAt: at('started_at').notNull(),
+    expiresAt: at('expires_at').notNull(),
+    idFloor: id('id_floor').notNull(),
+  },
+  (t) => [check('masters_node_check', sql`${t.node} between 0 and 1023`)],
+);
+
+export const namespaces = baton.table(
+  'namespaces',
+  {
+    id: integer('id').primaryKey().generatedAlwaysAsIdentity(),
+    name: text('name').notNull(),
+    createdAt: at('created_at').notNull().default(now),
+  },
+  (t) => [
+    unique('namespaces_name_key').on(t.name),
+    check('namespaces_name_check', sql`${t.name} ~ '^[a-z0-9][a-z0-9._-]{0,62}$'`),
+  ],
+);
+
+export const workers = baton.table(
+  'workers',
+  {
+    id: integer('id').primaryKey().generatedAlwaysAsIdentity(),
+    namespaceId: integer('namespace_id').notNull(),
+    name: text('name').notNull(),
+    sessionId: id('session_id').notNull(),
+    capabilities: jsonb('capabilities').$type<Record<string, unknown>>().notNull(),
+    serviceUrl: text('service_url').notNull(),
+    version: text('version').notNull(),
+    metadata: jsonb('metadata').$type<Record<string, string>>().notNull(),
+    principal: text('principal'),
+    registeredAt: at('registered_at').notNull(),
+  },
+  (t) => [
+    unique('workers_namespace_id_name_key').on(t.namespaceId, t.name),
+    foreign('workers_namespace_id_fkey', [t.namespaceId], [namespaces.id]),
+  ],
+);
+
+export const sessions = baton.table(
+  'sessions',
+  {
+    id: id('id').primaryKey(),
+    expiresAt: at('expires_at').notNull(),
+    renewedAt: at('renewed_at').notNull(),
+    registeredAt: at('registered_at').notNull(),
+    namespaceId: integer('namespace_id').notNull(),
+    workerId: integer('worker_id').notNull(),
+    state: text('state', { enum: SESSION_STATES }).notNull(),
+    shutdown: boolean('shutdown').notNull().default(false),
+    instanceId: text('instance_id').notNull(),
+    reason: text('reason'),
+    metrics: jsonb('metrics').$type<Record<string, number>>(),
+  },
+  (t) => [
+    uniqueIndex('sessions_instance').on(t.workerId, t.instanceId),
+    wordsCheck('sessions_state_check', t.state, SESSION_STATES),
+  ],
+);
+
+// what tasks have in common
+
+export const queues = baton.table(
+  'queues',
+  {
+    namespaceId: integer('namespace_id').notNull(),
+    name: text('name').notNull(),
+    paused: boolean('paused').notNull().default(false),
+    createdAt: at('created_at').notNull().default(now),
+  },
+  (t) => [
+    primaryKey({ name: 'queues_pkey', columns: [t.namespaceId, t.name] }),
+    foreign('queues_namespace_id_fkey', [t.namespaceId], [namespaces.id]),
+  ],
+);
+
+export const routes = baton.table(
+  'routes',
+  {
+    id: integer('id').primaryKey().generatedAlwaysAsIdentity(),
+    namespaceId: integer('namespace_id').notNull(),
+    queue: text('queue').notNull(),
+    kind: text('kind').notNull(),
+  },
+  (t) => [
+    unique('routes_namespace_id_queue_kind_key').on(t.namespaceId, t.queue, t.kind),
+    foreign('routes_namespace_id_fkey', [t.namespaceId], [namespaces.id]),
+  ],
+);
+
+export const lanes = baton.table(
+  'lanes',
+  {
+    id: integer('id').primaryKey().generatedAlwaysAsIdentity(),
+    namespaceId: integer('namespace_id').notNull(),
+    routeId: integer('route_id').notNull(),
+    executor: text('executor', { enum: EXECUTOR_TYPES }).notNull(),
+    taskClass: text('task_class', { enum: TASK_CLASSES }).notNull(),
+    tags: text('tags').array().notNull().default(sql`'{}'`),
+    fairnessKey: text('fairness_key').notNull().default(''),
+    paused: boolean('paused').notNull().default(false),
+    createdAt: at('created_at').notNull().default(now),
+  },
+  (t) => [
+    unique('lanes_route_id_executor_task_class_tags_fairness_key_key').on(
+      t.routeId,
+      t.executor,
+      t.taskClass,
+      t.tags,
+      t.fairnessKey,
+    ),
+    foreign('lanes_namespace_id_fkey', [t.namespaceId], [namespaces.id]),
+    foreign('lanes_route_id_fkey', [t.routeId], [routes.id]),
+    wordsCheck('lanes_executor_check', t.executor, EXECUTOR_TYPES),
+    wordsCheck('lanes_task_class_check', t.taskClass, TASK_CLASSES),
+  ],
+);
+
+export const idempotency = baton.table(
+  'idempotency',
+  {
+    namespaceId: integer('namespace_id').notNull(),
+    scope: text('scope').notNull(),
+    key: text('key').notNull(),
+    bodyHash: bytea('body_hash').notNull(),
+    id: id('id').notNull(),
+    expiresAt: at('expires_at').notNull(),
+  },
+  (t) => [
+    primaryKey({ name: 'idempotency_pkey', columns: [t.namespaceId, t.scope, t.key] }),
+    index('idempotency_expiry').on(t.expiresAt),
+  ],
+);
+
+// tasks
+
+export const tasks = baton.table(
+  'tasks',
+  {
+    id: id('id').primaryKey(),
+    createdAt: at('created_at').notNull().default(now),
+    dueAt: at('due_at'),
+    runId: id('run_id'),
+    retryOf: id('retry_of'),
+    startToCloseMs: durationMs('start_to_close_ms').notNull(),
+    namespaceId: integer('namespace_id').notNull(),
+    routeId: integer('route_id').notNull(),
+    laneId: integer('lane_id').notNull(),
+    priority: smallint('priority').notNull(),
+    maxAttempts: smallint('max_attempts').notNull(),
+    inputEncoding: smallint('input_encoding').$type<1 | 2>().notNull(),
+    input: bytea('input'),
+    executorConfig: jsonb('executor_config').$type<Record<string, unknown>>(),
+    retry: jsonb('retry').$type<Partial<RetryPolicy>>(),
+    nodeId: text('node_id'),
+    labels: jsonb('labels').$type<Record<string, string>>(),
+    idempotencyKey: text('idempotency_key'),
+    principal: text('principal'),
+  },
+  (t) => [
+    check('tasks_max_attempts_check', sql`${t.maxAttempts} between 1 and 1000`),
+    check('tasks_input_encoding_check', sql`${t.inputEncoding} in (1, 2)`),
+  ],
+);
+
+export const ready = baton.table(
+  'ready',
+  {
+    taskId: id('task_id').primaryKey(),
+    position: id('position').notNull(),
+    runId: id('run_id'),
+    startToCloseMs: durationMs('start_to_close_ms').notNull(),
+    laneId: integer('lane_id').notNull(),
+    epoch: integer('epoch').notNull().default(0),
+    priority: smallint('priority').notNull(),
+    attempt: smallint('attempt').notNull().default(0),
+    maxAttempts: smallint('max_attempts').notNull(),
+    crashes: smallint('crashes').notNull().default(0),
+    inputEncoding: smallint('input_encoding').$type<1 | 2>().notNull(),
+    input: bytea('input'),
+  },
+  (t) => [index('ready_dispatch').on(t.laneId, t.priority.desc(), t.position)],
+);
+
+export const waiting = baton.table(
+  'waiting',
+  {
+    taskId: id('task_id').primaryKey(),
+    dueAt: at('due_at'),
+    runId: id('run_id'),
+    startToCloseMs: durationMs('start_to_close_ms').notNull(),
+    laneId: integer('lane_id').notNull(),
+    epoch: integer('epoch').notNull().default(0),
+    priority: smallint('priority').notNull(),
+    attempt: smallint('attempt').notNull().default(0),
+    maxAttempts: smallint('max_attempts').notNull(),
+    crashes: smallint('crashes').notNull().default(0),
+    inputEncoding: smallint('input_encoding').$type<1 | 2>().notNull(),
+    reason: text('reason', { enum: WAITING_REASONS }).notNull(),
+  },
+  (t) => [
+    index('waiting_due').on(t.dueAt).where(sql`${t.dueAt} is not null`),
+    wordsCheck('waiting_reason_check', t.reason, WAITING_REASONS),
+    check('waiting_check', sql`(${t.dueAt} is null) = (${t.reason} = 'blocked')`),
+  ],
+);
+
+export const leases = baton.table(
+  'leases',
+  {
+    taskId: id('task_id').primaryKey(),
+    sessionId: id('session_id').notNull(),
+    grantedAt: at('granted_at').notNull(),
+    startedAt: at('started_at'),
+    position: id('position').notNull(),
+    runId: id('run_id'),
+    startToCloseMs: durationMs('start_to_close_ms').notNull(),
+    laneId: integer('lane_id').notNull(),
+    epoch: integer('epoch').notNull(),
+    priority: smallint('priority').notNull(),
+    attempt: smallint('attempt').notNull(),
+    maxAttempts: smallint('max_attempts').notNull(),
+    crashes: smallint('crashes').notNull(),
+    inputEncoding: smallint('input_encoding').$type<1 | 2>().notNull(),
+    cancelReason: text('cancel_reason'),
+  },
+  (t) => [index('leases_session').on(t.sessionId)],
+);
+
+export const attempts = baton.table(
+  'attempts',
+  {
+    taskId: id('task_id').notNull(),
+    sessionId: id('session_id').notNull(),
+    grantedAt: at('granted_at').notNull(),
+    startedAt: at('started_at'),
+    endedAt: at('ended_at').notNull(),
+    retryDelayMs: durationMs('retry_delay_ms'),
+    epoch: integer('epoch').notNull(),
+    workerId: integer('worker_id').notNull(),
+    attempt: smallint('attempt').notNull(),
+    state: text('state', { enum: ATTEMPT_STATES }).notNull(),
+    failure: jsonb('failure').$type<Failure>(),
+  },
+  (t) => [
+    primaryKey({ name: 'attempts_pkey', columns: [t.taskId, t.epoch] }),
+    wordsCheck('attempts_state_check', t.state, ATTEMPT_STATES),
+  ],
+);
+
+export const outcomes = baton.table(
+  'outcomes',
+  {
+    taskId: id('task_id').primaryKey(),
+    runId: id('run_id'),
+    endedAt: at('ended_at').notNull(),
+    namespaceId: integer('namespace_id').notNull(),
+    routeId: integer('route_id').notNull(),
+    workerId: integer('worker_id'),
+    epoch: integer('epoch').notNull(),
+    attempt: smallint('attempt').notNull(),
+    outputEncoding: smallint('output_encoding').$type<1 | 2>(),
+    state: text('state', { enum: OUTCOME_STATES }).notNull(),
+    output: bytea('output'),
+    failure: jsonb('failure').$type<Failure>(),
+    cancelReason: text('cancel_reason'),
+  },
+  (t) => [
+    index('outcomes_list').on(t.routeId, t.state, t.taskId),
+    wordsCheck('outcomes_state_check', t.state, OUTCOME_STATES),
+  ],
+);
+
+export const taskLogs = baton.table(
+  'task_logs',
+  {
+    taskId: id('task_id').notNull(),
+    sequence: id('sequence').notNull(),
+    at: at('at').notNull(),
+    epoch: integer('epoch').notNull(),
+    attempt: smallint('attempt').notNull(),
+    stream: text('stream').notNull(),
+    text: text('text').notNull(),
+  },
+  (t) => [primaryKey({ name: 'task_logs_pkey', columns: [t.taskId, t.epoch, t.sequence] })],
+);
+
+// workflows
+
+export const workflows = baton.table(
+  'workflows',
+  {
+    namespaceId: integer('namespace_id').notNull(),
+    name: text('name').notNull(),
+    version: integer('version').notNull(),
+    hash: text('hash').notNull(),
+    description: text('description').notNull(),
+    definition: text('definition').notNull(),
+    storedForm: text('stored_form').notNull(),
+    principal: text('principal'),
+    createdAt: at('created_at').notNull().default(now),
+  },
+  (t) => [
+    primaryKey({ name: 'workflows_pkey', columns: [t.namespaceId, t.name, t.version] }),
+    foreign('workflows_namespace_id_fkey', [t.namespaceId], [namespaces.id]),
+  ],
+);
+
+export const runs = baton.table(
+  'runs',
+  {
+    id: id('id').primaryKey(),
+    createdAt: at('created_at').notNull().default(now),
+    startedAt: at('started_at'),
+    endedAt: at('ended_at'),
+    namespaceId: integer('namespace_id').notNull(),
+    workflowVersion: integer('workflow_version').notNull(),
+    execution: integer('execution').notNull().default(1),
+    revision: integer('revision').notNull().default(0),
+    nodesTotal: integer('nodes_total').notNull(),
+    nodesSucceeded: integer('nodes_succeeded').notNull().default(0),
+    state: text('state', { enum: RUN_STATES }).notNull(),
+    workflowName: text('workflow_name').notNull(),
+    inputEncoding: smallint('input_encoding').$type<1 | 2>().notNull().default(1),
+    input: bytea('input'),
+    failedNodeId: text('failed_node_id'),
+    failureMessage: text('failure_message'),
+    cancelReason: text('cancel_reason'),
+    labels: jsonb('labels').$type<Record<string, string>>(),
+    idempotencyKey: text('idempotency_key'),
+    principal: text('principal'),
+  },
+  (t) => [
+    index('runs_list').on(t.namespaceId, t.id),
+    index('runs_open')
+      .on(t.id)
+      .where(oneOf(t.state, ['pending', 'running'])),
+    foreign('runs_namespace_id_fkey', [t.namespaceId], [namespaces.id]),
+    wordsCheck('runs_state_check', t.state, RUN_STATES),
+  ],
+);
+
+export const runNodes = baton.table(
+  'run_nodes',
+  {
+    runId: id('run_id').notNull(),
+    ordinal: integer('ordinal').notNull(),
+    nodeId: text('node_id').notNull(),
+    state: text('state', { enum: RUN_NODE_STATES }).notNull(),
+    taskId: id('task_id'),
+    execution: integer('execution').notNull().default(1),
+    attempts: integer('attempts').notNull().default(0),
+    workerId: integer('worker_id'),
+    startedAt: at('started_at'),
+    endedAt: at('ended_at'),
+    outputHash: text('output_hash'),
+    failure: jsonb('failure').$type<Failure>(),
+  },
+  (t) => [
+    primaryKey({ name: 'run_nodes_pkey', columns: [t.runId, t.nodeId] }),
+    foreign('run_nodes_run_id_fkey', [t.runId], [runs.id]).onDelete('cascade'),
+    wordsCheck('run_nodes_state_check', t.state, RUN_NODE_STATES),
+  ],
+);
+
+export const advances = baton.table('advances', {
+  id: bigint('id', { mode: 'bigint' }).primaryKey().generatedAlwaysAsIdentity(),
+  runId: id('run_id').notNull(),
+  taskId: id('task_id'),
+  at: at('at').notNull().default(now),
+});
+
+// events and duties
+
+export const eventLog = baton.table(
+  'event_log',
+  { one: boolean('one').primaryKey().default(true), logId: text('log_id').notNull() },
+  (t) => [check('event_log_one_check', sql`${t.one}`)],
+);
+
+export const events = baton.table(
+  'events',
+  {
+    id: bigint('id', { mode: 'bigint' }).generatedAlwaysAsIdentity(),
+    xid: xid8('xid').notNull().default(sql`pg_current_xact_id()`),
+    at: at('at').notNull().default(now),
+    namespaceIds: integer('namespace_ids').array().notNull(),
+    types: smallint('types').array().notNull(),
+    taskIds: ids('task_ids').notNull(),
+    runIds: ids('run_ids').notNull(),
+    attempts: smallint('attempts').array().notNull(),
+    workerIds: integer('worker_ids').array().notNull(),
+  },
+  (t) => [primaryKey({ name: 'events_pkey', columns: [t.at, t.id] }), index('events_order').on(t.xid, t.id)],
+);
+
+export const sweeps = baton.table('sweeps', {
+  name: text('name').primaryKey(),
+  lastAt: at('last_at').notNull(),
+});
