@@ -1,1 +1,22 @@
-export {};
+export type { Assignment } from './dispatcher.ts';
+export * from './engine.ts';
+export * from './environment.ts';
+export type { EventHub } from './event-hub.ts';
+export * from './event-watch.ts';
+export * from './metrics.ts';
+export * from './results.ts';
+export type { ParsedWorkflow, Runs, StartRun } from './runs.ts';
+export type {
+  CancelOrder,
+  Capabilities,
+  ExchangeInput,
+  ExchangeOutput,
+  HeartbeatInput,
+  HeartbeatOutput,
+  Orders,
+  Sessions,
+  WorkerRegistration,
+} from './sessions.ts';
+export * from './settings.ts';
+export type { Submitted, Submitter, TaskExecutor, TaskRequest } from './submit.ts';
+export type { LogCursor, LogPage, TaskFilter, Tasks } from './tasks.ts';

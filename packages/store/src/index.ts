@@ -5,6 +5,7 @@ export * from './connection.ts';
 export * from './events.ts';
 export * from './health.ts';
 export * from './lanes.ts';
+export { hex } from './literals.ts';
 export * from './logs.ts';
 export * from './masters.ts';
 export * from './migrate.ts';

@@ -11,7 +11,7 @@ export async function leaseNode(
   const [row] = await sql.unsafe(
     `/* baton lease node */
      with free as (
-       select n.node, m.id_floor from generate_series(0, 1023) n(node) left join baton.masters m on m.node = n.node
+       select n.node, m.id_floor from generate_series(0, 959) n(node) left join baton.masters m on m.node = n.node
        where m.node is null or m.expires_at < clock_timestamp() order by (m.node is null), n.node limit 1
      )
      insert into baton.masters as m (node, instance, address, started_at, expires_at, id_floor)

@@ -43,52 +43,46 @@ comment on column public.baton_migrations.applied_at is 'When.';`;
  * whoever comes second finds nothing to do. Each migration is one transaction of its own (a multi-statement simple query), so a
  * failure leaves the ones before it applied and itself undone.
  *
- * @param sql a pool; one of its connections is reserved for the time
+ * @param sql a pool of exactly one connection, so that the lock and the work share it (the driver's `reserve` never answers on a
+ *   fresh connection when `fetch_types` is off)
  * @throws SchemaMismatch
  */
 export async function migrate(sql: Sql, migrations: readonly Migration[]): Promise<MigrationResult> {
-  const one = await sql.reserve();
+  if (sql.options.max !== 1) throw new RangeError('migrate needs a pool of exactly one connection');
+  await sql.unsafe('set lock_timeout = 0; set statement_timeout = 0');
+  await sql.unsafe(`select pg_advisory_lock(${LOCK})`);
   try {
-    await one.unsafe('set lock_timeout = 0; set statement_timeout = 0');
-    await one.unsafe(`select pg_advisory_lock(${LOCK})`);
-    try {
-      await one.unsafe(`begin; ${LEDGER} commit`);
-      const done = new Map(
-        (await one.unsafe('select version, name, hash from public.baton_migrations')).map((r) => [
-          Number(r.version),
-          r,
-        ]),
-      );
-      const known = new Map(migrations.map((m) => [m.version, m]));
-      for (const [version, row] of done) {
-        const migration = known.get(version);
-        if (!migration)
-          throw new SchemaMismatch(
-            `the database has migration ${version} (${row.name}), which this Baton does not know: start a newer Baton`,
-          );
-        if (migration.hash !== row.hash)
-          throw new SchemaMismatch(
-            `migration ${version} (${row.name}) was applied with other text: restore the file, or start from an empty database`,
-          );
-      }
-      const applied: number[] = [];
-      for (const migration of [...migrations].sort((a, b) => a.version - b.version)) {
-        if (done.has(migration.version)) continue;
-        const entry = `insert into public.baton_migrations (version, name, hash) values (${migration.version}, '${migration.name.replaceAll("'", "''")}', '${migration.hash}')`;
-        try {
-          await one.unsafe(`begin;\n${migration.sql}\n;${entry};\ncommit`);
-        } catch (error) {
-          await one.unsafe('rollback');
-          throw error;
-        }
-        applied.push(migration.version);
-      }
-      return { applied, version: Math.max(0, ...known.keys()) };
-    } finally {
-      await one.unsafe(`select pg_advisory_unlock(${LOCK})`);
-      await one.unsafe('reset lock_timeout; reset statement_timeout');
+    await sql.unsafe(`begin; ${LEDGER} commit`);
+    const done = new Map(
+      (await sql.unsafe('select version, name, hash from public.baton_migrations')).map((r) => [Number(r.version), r]),
+    );
+    const known = new Map(migrations.map((m) => [m.version, m]));
+    for (const [version, row] of done) {
+      const migration = known.get(version);
+      if (!migration)
+        throw new SchemaMismatch(
+          `the database has migration ${version} (${row.name}), which this Baton does not know: start a newer Baton`,
+        );
+      if (migration.hash !== row.hash)
+        throw new SchemaMismatch(
+          `migration ${version} (${row.name}) was applied with other text: restore the file, or start from an empty database`,
+        );
     }
+    const applied: number[] = [];
+    for (const migration of [...migrations].sort((a, b) => a.version - b.version)) {
+      if (done.has(migration.version)) continue;
+      const entry = `insert into public.baton_migrations (version, name, hash) values (${migration.version}, '${migration.name.replaceAll("'", "''")}', '${migration.hash}')`;
+      try {
+        await sql.unsafe(`begin;\n${migration.sql}\n;${entry};\ncommit`);
+      } catch (error) {
+        await sql.unsafe('rollback');
+        throw error;
+      }
+      applied.push(migration.version);
+    }
+    return { applied, version: Math.max(0, ...known.keys()) };
   } finally {
-    one.release();
+    await sql.unsafe(`select pg_advisory_unlock(${LOCK})`);
+    await sql.unsafe('reset lock_timeout; reset statement_timeout');
   }
 }

@@ -1,0 +1,65 @@
+import { describe, expect, it } from 'vitest';
+import { createCoalescer } from './coalescer.ts';
+
+function recorder() {
+  const batches: number[][] = [];
+  const gates: (() => void)[] = [];
+  const run = (batch: number[]) => {
+    batches.push(batch);
+    return new Promise<number[]>((resolve) => gates.push(() => resolve(batch.map((n) => n * 10))));
+  };
+  const opened = async (n: number) => {
+    while (gates.length <= n) await new Promise((r) => setTimeout(r, 1));
+    gates[n]!();
+  };
+  return { batches, run, opened };
+}
+
+describe('a coalescer', () => {
+  it('does what arrives together in one batch, and what arrives meanwhile in the next', async () => {
+    const { batches, run, opened } = recorder();
+    const c = createCoalescer({ run, maxItems: 100 });
+    const first = [1, 2, 3].map((n) => c.add(n));
+    const gate = opened(0);
+    await new Promise((r) => setTimeout(r, 5));
+    const later = [4, 5].map((n) => c.add(n));
+    await gate;
+    expect(await Promise.all(first)).toEqual([10, 20, 30]);
+    await opened(1);
+    expect(await Promise.all(later)).toEqual([40, 50]);
+    expect(batches).toEqual([
+      [1, 2, 3],
+      [4, 5],
+    ]);
+    await c.idle();
+  });
+
+  it('bounds a batch by rows and by bytes, and takes one item whatever its size', async () => {
+    const sizes: number[][] = [];
+    const c = createCoalescer<number, number>({
+      run: async (batch) => {
+        sizes.push(batch);
+        return batch;
+      },
+      maxItems: 3,
+      maxBytes: 10,
+      sizeOf: (n) => n,
+    });
+    await Promise.all([6, 6, 1, 1, 1, 99, 1].map((n) => c.add(n)));
+    expect(sizes).toEqual([[6], [6, 1, 1], [1], [99], [1]]);
+  });
+
+  it('gives every caller of a failed batch the error, and goes on', async () => {
+    let calls = 0;
+    const c = createCoalescer<number, number>({
+      run: async (batch) => {
+        if (calls++ === 0) throw new RangeError('down');
+        return batch;
+      },
+      maxItems: 10,
+    });
+    const results = await Promise.allSettled([c.add(1), c.add(2)]);
+    expect(results.map((r) => r.status)).toEqual(['rejected', 'rejected']);
+    expect(await c.add(3)).toBe(3);
+  });
+});

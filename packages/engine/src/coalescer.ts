@@ -1,0 +1,85 @@
+/**
+ * What many callers do at once, done in one statement for all.
+ *
+ * The first item waits for the end of the tick (or `gatherMs`), so that what arrives together goes together; while a batch is under
+ * way the next one gathers. Nothing waits for a full batch.
+ */
+export interface Coalescer<T, R> {
+  add(item: T): Promise<R>;
+  /** Batches that are under way or gathering are done. */
+  idle(): Promise<void>;
+}
+
+export interface CoalescerOptions<T, R> {
+  /** Carries a batch out; answers in its order. May throw: then every caller of the batch gets the error. */
+  run(batch: T[]): Promise<R[]>;
+  maxItems: number;
+  maxBytes?: number;
+  sizeOf?(item: T): number;
+  /** Batches under way at once. Default 1. */
+  inFlight?: number;
+  /** Gather this long before a batch starts, ms. Default 0: the rest of the tick. */
+  gatherMs?: number;
+}
+
+export function createCoalescer<T, R>(options: CoalescerOptions<T, R>): Coalescer<T, R> {
+  const { run, maxItems, maxBytes = Number.POSITIVE_INFINITY, sizeOf = () => 0, inFlight = 1, gatherMs = 0 } = options;
+  type Waiting = { item: T; resolve(result: R): void; reject(error: unknown): void };
+  let gathering: Waiting[] = [];
+  let running = 0;
+  let scheduled = false;
+  let onIdle: (() => void)[] = [];
+
+  const schedule = () => {
+    if (scheduled || running >= inFlight || gathering.length === 0) return;
+    scheduled = true;
+    setTimeout(start, gatherMs);
+  };
+
+  const start = () => {
+    scheduled = false;
+    if (running >= inFlight || gathering.length === 0) return;
+    let count = 0;
+    let bytes = 0;
+    while (count < gathering.length && count < maxItems) {
+      bytes += sizeOf(gathering[count]!.item);
+      if (count > 0 && bytes > maxBytes) break;
+      count++;
+    }
+    const batch = gathering.slice(0, count);
+    gathering = gathering.slice(count);
+    running++;
+    run(batch.map((w) => w.item))
+      .then(
+        (results) => {
+          for (let i = 0; i < batch.length; i++) batch[i]!.resolve(results[i]!);
+        },
+        (error) => {
+          for (const waiting of batch) waiting.reject(error);
+        },
+      )
+      .finally(() => {
+        running--;
+        if (gathering.length > 0) start();
+        else if (running === 0) {
+          const waiters = onIdle;
+          onIdle = [];
+          for (const resolve of waiters) resolve();
+        }
+      });
+    schedule();
+  };
+
+  return {
+    add(item) {
+      return new Promise<R>((resolve, reject) => {
+        gathering.push({ item, resolve, reject });
+        schedule();
+      });
+    },
+    idle() {
+      if (running === 0 && gathering.length === 0) return Promise.resolve();
+      return new Promise((resolve) => onIdle.push(resolve));
+    },
+  };
+}

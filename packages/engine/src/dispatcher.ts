@@ -1,0 +1,236 @@
+import { claimTasks, type Grant, loadSpecs } from '@baton/store';
+import type { EngineEnvironment } from './environment.ts';
+import { type Ability, canDo, type LaneBook } from './lane-book.ts';
+import type { Counters } from './metrics.ts';
+import { persist } from './persist.ts';
+
+/** Work for a worker, ready to be sent. */
+export interface Assignment extends Grant {
+  kind: string;
+  executor: { type: 'function' } | { type: 'grpc'; address: string; method: string; metadata?: Record<string, string> };
+  nodeId: string | null;
+}
+
+/**
+ * Brings waiting offers and ready tasks together.
+ *
+ * A lane is armed (maybe something is ready) or dry. A claim that came back short marks the lanes that it asked dry; a submit, a
+ * retry that came due or the rescan arms them again. Nothing is counted in Postgres. All of it can be lost: an offer is only a worker
+ * that waits, and a lane that is wrongly armed costs one empty claim.
+ */
+export interface Dispatcher {
+  /** Waits for work for this session; resolves with what was granted, maybe nothing. A newer offer ends an older one. */
+  offer(
+    session: { id: string; ability: Ability },
+    number: bigint,
+    free: number,
+    waitMs: number,
+    abort?: AbortSignal,
+  ): Promise<Assignment[]>;
+  /** Ends the waiting offer of a session, if any: there is something else to say. */
+  release(sessionId: string): void;
+  /** Keeps what was granted for the session's next call: its answer could not be sent. */
+  keep(sessionId: string, assignments: Assignment[]): void;
+  arm(laneId: number): void;
+  armAll(): void;
+  waiting(): number;
+  close(): void;
+}
+
+interface Offer {
+  sessionId: string;
+  ability: Ability;
+  number: bigint;
+  free: number;
+  /** Answer after the next claim, even with nothing. */
+  urgent: boolean;
+  resolve(assignments: Assignment[]): void;
+}
+
+export function createDispatcher(env: EngineEnvironment, lanes: LaneBook, counters: Counters): Dispatcher {
+  const { pools, settings } = env;
+  /** Lanes that may have something, with a number that tells whether they were armed again during a claim. */
+  const armed = new Map<number, number>();
+  let armings = 0;
+  const offers = new Map<string, Offer>();
+  /** Granted to a session whose offer had gone: goes with its next answer. If there is none, the heartbeat brings it back. */
+  const undelivered = new Map<string, Assignment[]>();
+  let pumping = false;
+  let again = false;
+  let closed = false;
+
+  const end = (offer: Offer, assignments: Assignment[]) => {
+    if (offers.get(offer.sessionId) === offer) offers.delete(offer.sessionId);
+    offer.resolve(assignments);
+  };
+
+  const arm = (laneId: number) => {
+    armed.set(laneId, ++armings);
+    pump();
+  };
+
+  const pump = () => {
+    if (closed) return;
+    if (pumping) {
+      again = true;
+      return;
+    }
+    pumping = true;
+    void (async () => {
+      try {
+        do {
+          again = false;
+          await round();
+        } while (again && !closed);
+      } catch (error) {
+        env.log.error('dispatch failed', { error: String(error) });
+        setTimeout(pump, 100 + env.random() * 200);
+      } finally {
+        pumping = false;
+        if (again) pump();
+      }
+    })();
+  };
+
+  /** One pass over the waiting offers: those that can do the same lanes are served by one claim. */
+  async function round(): Promise<void> {
+    const groups = new Map<string, { laneIds: number[]; offers: Offer[] }>();
+    for (const offer of offers.values()) {
+      const laneIds: number[] = [];
+      for (const laneId of armed.keys()) {
+        const lane = lanes.get(laneId);
+        if (lane && canDo(offer.ability, lane)) laneIds.push(laneId);
+      }
+      if (laneIds.length === 0) {
+        if (offer.urgent) end(offer, []);
+        continue;
+      }
+      const signature = laneIds.join(',');
+      const group = groups.get(signature);
+      if (group) group.offers.push(offer);
+      else groups.set(signature, { laneIds, offers: [offer] });
+    }
+    for (const group of groups.values()) await serve(group.laneIds, group.offers);
+  }
+
+  async function serve(laneIds: number[], waiting: Offer[]): Promise<void> {
+    const wants: { sessionId: string; count: number }[] = [];
+    let total = 0;
+    for (const offer of waiting) {
+      // An offer may have ended while an earlier group was served.
+      if (offers.get(offer.sessionId) !== offer) continue;
+      const count = Math.min(offer.free, settings.batchRows - total);
+      if (count <= 0) {
+        again = true;
+        break;
+      }
+      wants.push({ sessionId: offer.sessionId, count });
+      total += count;
+    }
+    if (total === 0) return;
+    const before = armings;
+    counters.add('baton_claims_total');
+    const grants = await persist(() => claimTasks(pools.hot, laneIds, wants), env.random);
+    if (grants.length < total)
+      for (const laneId of laneIds) if ((armed.get(laneId) ?? 0) <= before) armed.delete(laneId);
+    counters.add('baton_tasks_granted_total', grants.length);
+    const assignments = await complete(grants);
+    const bySession = new Map<string, Assignment[]>();
+    for (const assignment of assignments) {
+      const list = bySession.get(assignment.sessionId);
+      if (list) list.push(assignment);
+      else bySession.set(assignment.sessionId, [assignment]);
+    }
+    for (const offer of waiting) {
+      const mine = bySession.get(offer.sessionId);
+      if (mine) bySession.delete(offer.sessionId);
+      if (offers.get(offer.sessionId) === offer) {
+        if (mine || offer.urgent) end(offer, mine ?? []);
+      } else if (mine) keep(offer.sessionId, mine);
+    }
+  }
+
+  const keep = (sessionId: string, assignments: Assignment[]) => {
+    if (assignments.length === 0) return;
+    const earlier = undelivered.get(sessionId);
+    undelivered.set(sessionId, earlier ? [...earlier, ...assignments] : assignments);
+  };
+
+  /** Adds what did not ride along with the claim. */
+  async function complete(grants: Grant[]): Promise<Assignment[]> {
+    const bare = grants.filter(
+      (g) => g.input === null || lanes.get(g.laneId)?.executor !== 'function' || g.runId !== null,
+    );
+    const specs =
+      bare.length > 0
+        ? await persist(
+            () =>
+              loadSpecs(
+                pools.hot,
+                bare.map((g) => g.taskId),
+              ),
+            env.random,
+          )
+        : undefined;
+    return grants.map((grant) => {
+      const lane = lanes.get(grant.laneId)!;
+      const spec = specs?.get(grant.taskId);
+      return {
+        ...grant,
+        input: grant.input ?? spec?.input ?? null,
+        kind: lane.kind,
+        executor:
+          lane.executor === 'grpc' && spec?.executor ? { type: 'grpc', ...spec.executor } : { type: 'function' },
+        nodeId: spec?.nodeId ?? null,
+      };
+    });
+  }
+
+  return {
+    offer(session, number, free, waitMs, abort) {
+      const left = undelivered.get(session.id);
+      if (left) {
+        undelivered.delete(session.id);
+        return Promise.resolve(left);
+      }
+      const older = offers.get(session.id);
+      if (older && older.number > number) return Promise.resolve([]);
+      if (older) end(older, []);
+      if (abort?.aborted || closed || free <= 0) return Promise.resolve([]);
+      return new Promise((resolve) => {
+        const offer: Offer = {
+          sessionId: session.id,
+          ability: session.ability,
+          number,
+          free,
+          urgent: waitMs <= 0,
+          resolve: (assignments) => {
+            clearTimeout(timer);
+            abort?.removeEventListener('abort', onEnd);
+            resolve(assignments);
+          },
+        };
+        const onEnd = () => end(offer, []);
+        const timer = waitMs > 0 ? setTimeout(onEnd, waitMs) : undefined;
+        abort?.addEventListener('abort', onEnd, { once: true });
+        offers.set(session.id, offer);
+        pump();
+      });
+    },
+    release(sessionId) {
+      const offer = offers.get(sessionId);
+      if (offer) end(offer, []);
+    },
+    keep,
+    arm,
+    armAll() {
+      for (const lane of lanes.all()) if (!armed.has(lane.id)) armed.set(lane.id, ++armings);
+      if (offers.size > 0) pump();
+    },
+    waiting: () => offers.size,
+    close() {
+      closed = true;
+      for (const offer of [...offers.values()]) end(offer, []);
+    },
+  };
+}

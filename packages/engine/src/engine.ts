@@ -1,0 +1,129 @@
+import { Refusal } from '@baton/domain';
+import { appendLogs, type NewLogLine } from '@baton/store';
+import { createCoalescer } from './coalescer.ts';
+import { createDispatcher } from './dispatcher.ts';
+import type { EngineEnvironment } from './environment.ts';
+import { createEventHub, type EventHub } from './event-hub.ts';
+import { createLaneBook, type LaneBook } from './lane-book.ts';
+import { type Counters, createCounters } from './metrics.ts';
+import { bisect, persist } from './persist.ts';
+import { createResults } from './results.ts';
+import { createRuns, type Runs } from './runs.ts';
+import { createSessions, type Sessions } from './sessions.ts';
+import { createSignals } from './signals.ts';
+import { createSubmitter, type Submitter } from './submit.ts';
+import { createSweeper } from './sweeper.ts';
+import { createTasks, type Tasks } from './tasks.ts';
+
+/** What the client services need. An edge function has this much. */
+export interface ClientEngine {
+  env: EngineEnvironment;
+  lanes: LaneBook;
+  submitter: Submitter;
+  tasks: Tasks;
+  runs: Runs;
+  counters: Counters;
+}
+
+/** All that a master does. */
+export interface Engine extends ClientEngine {
+  hub: EventHub;
+  sessions: Sessions;
+  appendLogs(line: NewLogLine): Promise<boolean>;
+  /** Begins the periodic duties. */
+  start(): void;
+  /** Ends waiting offers, then the duties. */
+  stop(): Promise<void>;
+  /** Offers that wait for work now. */
+  waitingOffers(): number;
+}
+
+/**
+ * Wires the use cases together. What a master keeps in memory, here and below, can all be lost without loss to anyone.
+ */
+export function createEngine(env: EngineEnvironment): Engine {
+  const counters = createCounters();
+  const lanes = createLaneBook(env);
+  const hub = createEventHub(env);
+  const ends = createSignals<string>();
+  const dispatcher = createDispatcher(env, lanes, counters);
+
+  const onReady = (laneId: number) => {
+    hub.poke();
+    dispatcher.arm(laneId);
+  };
+  const onEnded = (taskId: string, runId: string | null) => {
+    ends.raise(taskId);
+    hub.poke();
+    if (runId !== null) runs.poke();
+  };
+  const results = createResults(env, counters, { onEnded, onReady, onBackoff: (delayMs) => sweeper.dueIn(delayMs) });
+  const sessions = createSessions(env, lanes, dispatcher, results, counters);
+  const tasks = createTasks(env, hub, ends, { onEnded, orderCancel: sessions.orderCancel });
+  const runs = createRuns(env, lanes, counters, {
+    onReady,
+    onChanged: () => hub.poke(),
+    cancelTasks: (namespaceId, ids, reason) => cancelNodes(tasks, namespaceId, ids, reason),
+  });
+  const sweeper = createSweeper(env, lanes, dispatcher, results, sessions, counters, () => runs.poke());
+
+  const logs = createCoalescer<NewLogLine, boolean>({
+    maxItems: 2_000,
+    maxBytes: env.settings.batchBytes,
+    sizeOf: (line) => line.text.length + 100,
+    gatherMs: 5,
+    run: (batch) =>
+      bisect(
+        batch,
+        async (part) => {
+          const refused = await persist(() => appendLogs(env.pools.api, part), env.random);
+          return part.map((_, i) => i >= refused);
+        },
+        () => false,
+      ),
+  });
+
+  return {
+    env,
+    lanes,
+    hub,
+    counters,
+    sessions,
+    tasks,
+    runs,
+    submitter: createSubmitter(env, lanes, counters, onReady, (delayMs) => sweeper.dueIn(delayMs)),
+    appendLogs: logs.add,
+    start: () => sweeper.start(),
+    async stop() {
+      dispatcher.close();
+      hub.close();
+      await sweeper.stop();
+      await runs.stop();
+      await logs.idle();
+    },
+    waitingOffers: () => dispatcher.waiting(),
+  };
+}
+
+/** The client's part alone: nothing runs between requests. Workers are woken by their master's own looking. */
+export function createClientEngine(env: EngineEnvironment): ClientEngine {
+  const counters = createCounters();
+  const lanes = createLaneBook(env);
+  const ends = createSignals<string>();
+  const nothing = () => {};
+  const tasks = createTasks(env, null, ends, { onEnded: nothing, orderCancel: nothing });
+  const runs = createRuns(env, lanes, counters, {
+    onReady: nothing,
+    onChanged: nothing,
+    cancelTasks: (namespaceId, ids, reason) => cancelNodes(tasks, namespaceId, ids, reason),
+  });
+  return { env, lanes, counters, tasks, runs, submitter: createSubmitter(env, lanes, counters, nothing, nothing) };
+}
+
+async function cancelNodes(tasks: Tasks, namespaceId: number, ids: readonly string[], reason: string): Promise<void> {
+  for (const id of ids)
+    await tasks.cancelById(namespaceId, id, reason).catch((error) => {
+      // It ended meanwhile: that is what was wanted, or as good.
+      if (!(error instanceof Refusal)) throw error;
+    });
+}

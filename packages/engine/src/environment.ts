@@ -1,0 +1,26 @@
+import type { IdMaker } from '@baton/domain';
+import type { Pools } from '@baton/store';
+import type { EngineSettings } from './settings.ts';
+
+/** What the engine is handed: nothing in it reads a clock or draws a random number of its own. */
+export interface EngineEnvironment {
+  pools: Pools;
+  ids: IdMaker;
+  settings: EngineSettings;
+  /** Wall clock, ms: for times that travel to people. Durations that decide are Postgres's. */
+  now(): number;
+  /** In [0, 1). */
+  random(): number;
+  log: EngineLog;
+}
+
+export type LogFields = Record<string, string | number | boolean | null | undefined>;
+
+/** A constant message and its fields. */
+export interface EngineLog {
+  info(message: string, fields?: LogFields): void;
+  warn(message: string, fields?: LogFields): void;
+  error(message: string, fields?: LogFields): void;
+}
+
+export const silentLog: EngineLog = { info() {}, warn() {}, error() {} };

@@ -1,0 +1,82 @@
+import type { ExecutorType, TaskClass } from '@baton/domain';
+import { internLane, internNamespace, type Lane, type LaneKey, lanesAfter } from '@baton/store';
+import type { EngineEnvironment } from './environment.ts';
+
+/** What a session can do, as it matters for lanes. */
+export interface Ability {
+  namespaceId: number;
+  workerName: string;
+  taskClasses: readonly TaskClass[];
+  tags: readonly string[];
+  executors: readonly ExecutorType[];
+  kinds: readonly string[];
+  /** Empty: all. */
+  queues: readonly string[];
+}
+
+/** Every lane that this master knows of, and a memory of names. All of it can be lost and read again. */
+export interface LaneBook {
+  namespaceId(name: string): Promise<number>;
+  laneFor(key: LaneKey): Promise<Lane>;
+  get(id: number): Lane | undefined;
+  /** Reads lanes that others made; returns the new ones. */
+  refresh(): Promise<Lane[]>;
+  all(): Iterable<Lane>;
+}
+
+export function createLaneBook(env: EngineEnvironment): LaneBook {
+  const namespaces = new Map<string, Promise<number>>();
+  const byKey = new Map<string, Promise<Lane>>();
+  const byId = new Map<number, Lane>();
+  let highest = 0;
+
+  const remember = <T>(map: Map<string, Promise<T>>, key: string, read: () => Promise<T>): Promise<T> => {
+    let known = map.get(key);
+    if (!known) {
+      known = read();
+      map.set(key, known);
+      // A failed look-up must not stay.
+      known.catch(() => map.delete(key));
+    }
+    return known;
+  };
+
+  return {
+    namespaceId: (name) => remember(namespaces, name, () => internNamespace(env.pools.api, name)),
+    laneFor(key) {
+      const text = JSON.stringify([key.namespaceId, key.queue, key.kind, key.executor, key.taskClass, key.tags]);
+      return remember(byKey, text, async () => {
+        const lane = await internLane(env.pools.api, key);
+        byId.set(lane.id, lane);
+        return lane;
+      });
+    },
+    get: (id) => byId.get(id),
+    async refresh() {
+      const fresh = await lanesAfter(env.pools.api, highest);
+      for (const lane of fresh) {
+        byId.set(lane.id, lane);
+        highest = Math.max(highest, lane.id);
+      }
+      return fresh;
+    },
+    all: () => byId.values(),
+  };
+}
+
+/** The tag that every worker has of itself: a task that asks for it is for this worker alone. */
+export function ownTag(workerName: string): string {
+  return `worker:${workerName.toLowerCase()}`;
+}
+
+/** Whether this worker can do this lane's tasks. */
+export function canDo(ability: Ability, lane: Lane): boolean {
+  return (
+    ability.namespaceId === lane.namespaceId &&
+    ability.executors.includes(lane.executor) &&
+    ability.taskClasses.includes(lane.taskClass) &&
+    (lane.executor !== 'function' || ability.kinds.includes(lane.kind)) &&
+    (ability.queues.length === 0 || ability.queues.includes(lane.queue)) &&
+    lane.tags.every((tag) => ability.tags.includes(tag) || tag === ownTag(ability.workerName))
+  );
+}

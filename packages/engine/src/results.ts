@@ -1,0 +1,202 @@
+import { compareIds, decideRetry, type Failure, POISON_CRASHES, type RetryPolicy, storableText } from '@baton/domain';
+import {
+  alreadyEnded,
+  completeTasks,
+  type Encoding,
+  type HeldAttempt,
+  readHeld,
+  type Settlement,
+  type Success,
+  settleTasks,
+} from '@baton/store';
+import { createCoalescer } from './coalescer.ts';
+import type { EngineEnvironment } from './environment.ts';
+import type { Counters } from './metrics.ts';
+import { bisect, persist } from './persist.ts';
+
+export type Outcome =
+  | { type: 'success'; output: Uint8Array; encoding: Encoding }
+  | { type: 'failure'; failure: Failure }
+  | { type: 'cancelled' }
+  | { type: 'returned' };
+
+export interface Report {
+  taskId: string;
+  epoch: number;
+  sessionId: string;
+  outcome: Outcome;
+  /** Time it ran, µs. */
+  ranUs: number;
+}
+
+/** null: taken. Otherwise the stable reason of the refusal. */
+export type Verdict = null | { reason: 'LEASE_LOST' | 'RESULT_TOO_LARGE'; message: string };
+
+export interface ResultSinks {
+  /** A task reached its end. */
+  onEnded(taskId: string, runId: string | null): void;
+  /** A task is ready again. */
+  onReady(laneId: number): void;
+  /** A task waits for its next attempt. */
+  onBackoff(delayMs: number): void;
+}
+
+/** Takes what workers report, fenced by (task, epoch, session). */
+export interface Results {
+  report(report: Report): Promise<Verdict>;
+  /** Ends leases for the master's own reasons: sessions that are over, leases nobody heard of, overdue work. Returns how many. */
+  settle(settlements: Settlement[]): Promise<number>;
+}
+
+export function createResults(env: EngineEnvironment, counters: Counters, sinks: ResultSinks): Results {
+  const { pools, settings } = env;
+
+  const successes = createCoalescer<Success, Verdict>({
+    maxItems: settings.batchRows,
+    maxBytes: settings.batchBytes,
+    sizeOf: (s) => s.output.byteLength + 100,
+    inFlight: 2,
+    run: (batch) => bisect(batch, complete, (_, error) => ({ reason: 'RESULT_TOO_LARGE', message: String(error) })),
+  });
+
+  async function complete(batch: Success[]): Promise<Verdict[]> {
+    const sorted = [...batch].sort(byTask);
+    const ended = await persist(() => completeTasks(pools.hot, sorted), env.random);
+    const done = new Map(ended.map((e) => [e.taskId, e]));
+    counters.add('baton_tasks_succeeded_total', ended.length);
+    const verdicts = await verdictsFor(batch, (s) => done.has(s.taskId));
+    for (const { taskId, runId } of ended) sinks.onEnded(taskId, runId);
+    return verdicts;
+  }
+
+  /** What is not held any more was either ended by this very session before (a repeated call), or is lost. */
+  async function verdictsFor<T extends { taskId: string; epoch: number; sessionId: string }>(
+    batch: T[],
+    isDone: (item: T) => boolean,
+  ): Promise<Verdict[]> {
+    const rest = batch.filter((item) => !isDone(item));
+    if (rest.length === 0) return batch.map(() => null);
+    const before = await persist(() => alreadyEnded(pools.hot, rest), env.random);
+    return batch.map((item) => {
+      if (isDone(item) || before.has(item.taskId)) return null;
+      counters.add('baton_results_refused_total');
+      return {
+        reason: 'LEASE_LOST',
+        message: `the lease of task ${item.taskId}, epoch ${item.epoch}, is not this session's any more`,
+      };
+    });
+  }
+
+  const reports = createCoalescer<Report, Verdict>({
+    maxItems: 200,
+    inFlight: 1,
+    run: async (batch) => {
+      const held = await persist(() => readHeld(pools.hot, batch), env.random);
+      const settlements: Settlement[] = [];
+      for (const report of batch) {
+        const lease = held.get(report.taskId);
+        if (lease && lease.epoch === report.epoch && lease.sessionId === report.sessionId)
+          settlements.push(decide(report, lease));
+      }
+      const settled = await write(settlements);
+      return verdictsFor(batch, (report) => settled.has(report.taskId));
+    },
+  });
+
+  function decide(report: Report, lease: HeldAttempt): Settlement {
+    const base = {
+      taskId: report.taskId,
+      epoch: report.epoch,
+      sessionId: report.sessionId,
+      crash: false,
+      ranUs: report.ranUs,
+    };
+    if (report.outcome.type === 'cancelled' || (lease.cancelReason !== null && report.outcome.type !== 'success'))
+      return { ...base, attempt: 'cancelled', next: 'cancelled', delayMs: null, failure: null };
+    if (report.outcome.type === 'returned')
+      return { ...base, attempt: 'returned', next: 'ready', delayMs: null, failure: null };
+    const failure = clean((report.outcome as { failure: Failure }).failure);
+    const policy: RetryPolicy = { ...settings.retry, ...lease.retry, maxAttempts: lease.maxAttempts };
+    const decision = decideRetry(policy, lease, failure, env.random());
+    counters.add('baton_attempts_failed_total');
+    return decision.retry
+      ? { ...base, attempt: 'failed', next: 'backoff', delayMs: decision.delayMs, failure }
+      : { ...base, attempt: 'failed', next: 'failed', delayMs: null, failure };
+  }
+
+  async function write(settlements: Settlement[]): Promise<Set<string>> {
+    if (settlements.length === 0) return new Set();
+    const sorted = [...settlements].sort(byTask);
+    const settled = await persist(() => settleTasks(pools.hot, sorted), env.random);
+    const asked = new Map(settlements.map((s) => [s.taskId, s]));
+    for (const s of settled) {
+      if (s.next === 'ready') sinks.onReady(s.laneId);
+      else if (s.next === 'backoff') sinks.onBackoff(asked.get(s.taskId)!.delayMs!);
+      else {
+        counters.add(s.next === 'failed' ? 'baton_tasks_failed_total' : 'baton_tasks_cancelled_total');
+        sinks.onEnded(s.taskId, s.runId);
+      }
+      const how = asked.get(s.taskId)!.attempt;
+      if (how === 'returned') counters.add('baton_leases_returned_total');
+      if (how === 'lost') counters.add('baton_leases_lost_total');
+    }
+    return new Set(settled.map((s) => s.taskId));
+  }
+
+  return {
+    report(report) {
+      const { outcome } = report;
+      if (outcome.type !== 'success') return reports.add(report);
+      if (outcome.output.byteLength > settings.maxResultBytes)
+        return reports.add({
+          ...report,
+          outcome: { type: 'failure', failure: tooLarge(outcome.output.byteLength, settings.maxResultBytes) },
+        });
+      return successes.add({ ...report, output: outcome.output, encoding: outcome.encoding });
+    },
+    settle: async (settlements) => (await write(settlements)).size,
+  };
+}
+
+/** How a lease ends whose worker is gone. */
+export function settleLost(lease: HeldAttempt, why: string): Settlement {
+  const base = { taskId: lease.taskId, epoch: lease.epoch, sessionId: lease.sessionId, ranUs: 0, delayMs: null };
+  const failure: Failure = { type: 'WORKER_CRASH', message: why };
+  if (lease.cancelReason !== null) return { ...base, attempt: 'lost', next: 'cancelled', crash: true, failure };
+  if (lease.crashes + 1 >= POISON_CRASHES)
+    return {
+      ...base,
+      attempt: 'lost',
+      next: 'failed',
+      crash: true,
+      failure: {
+        ...failure,
+        message: `${POISON_CRASHES} workers were lost while they held this task; the last: ${why}`,
+        nonRetryable: true,
+      },
+    };
+  return { ...base, attempt: 'lost', next: 'ready', crash: true, failure };
+}
+
+function tooLarge(bytes: number, limit: number): Failure {
+  return {
+    type: 'EVALUATION_ERROR',
+    message: `RESULT_TOO_LARGE: the result has ${bytes} bytes; at most ${limit} are kept`,
+    nonRetryable: true,
+  };
+}
+
+/** A failure must not fail for its own text. */
+function clean(failure: Failure): Failure {
+  return {
+    ...failure,
+    message: storableText(failure.message),
+    ...(failure.exceptionType !== undefined && { exceptionType: storableText(failure.exceptionType) }),
+    ...(failure.stack !== undefined && { stack: storableText(failure.stack) }),
+  };
+}
+
+/** Two batches that share tasks take their locks in the same order. */
+function byTask(a: { taskId: string }, b: { taskId: string }): number {
+  return compareIds(a.taskId, b.taskId);
+}

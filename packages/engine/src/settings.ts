@@ -1,0 +1,41 @@
+import { DEFAULT_RETRY, type RetryPolicy } from '@baton/domain';
+
+/** What an installation may set. Times in ms, sizes in bytes. */
+export interface EngineSettings {
+  /** A session and its leases live this long after the last heartbeat. */
+  leaseTtlMs: number;
+  heartbeatIntervalMs: number;
+  /** An exchange without results waits this long for work, at most. */
+  longPollMs: number;
+  drainGraceMs: number;
+  maxInputBytes: number;
+  maxResultBytes: number;
+  startToCloseMs: number;
+  retry: RetryPolicy;
+  /** An idempotency key stands for its task this long. */
+  idempotencyTtlMs: number;
+  /** Sessions are swept, and lanes looked at again, about this often. */
+  sweepIntervalMs: number;
+  /** One statement takes at most this many rows, */
+  batchRows: number;
+  /** and about this many bytes. */
+  batchBytes: number;
+  /** Heartbeats are gathered this long before they are written together. */
+  renewGatherMs: number;
+}
+
+export const DEFAULT_SETTINGS: Readonly<EngineSettings> = {
+  leaseTtlMs: 30_000,
+  heartbeatIntervalMs: 10_000,
+  longPollMs: 20_000,
+  drainGraceMs: 30_000,
+  maxInputBytes: 2 * 1024 * 1024,
+  maxResultBytes: 2 * 1024 * 1024,
+  startToCloseMs: 3_600_000,
+  retry: DEFAULT_RETRY,
+  idempotencyTtlMs: 86_400_000,
+  sweepIntervalMs: 1_000,
+  batchRows: 500,
+  batchBytes: 4 * 1024 * 1024,
+  renewGatherMs: 20,
+};

@@ -1,0 +1,45 @@
+/**
+ * In-memory wake-ups of one master. A signal is a hint: whoever waits on one also looks by itself after a while, so that a change
+ * that another master made, or a hint that was lost, only costs time.
+ */
+export interface Signals<K> {
+  /** Resolves true at the next `raise` of the key, or false after the time, or when aborted. */
+  wait(key: K, timeoutMs: number, abort?: AbortSignal): Promise<boolean>;
+  raise(key: K): void;
+  waiting(): number;
+}
+
+export function createSignals<K>(): Signals<K> {
+  const waiters = new Map<K, Set<(raised: boolean) => void>>();
+  let total = 0;
+  return {
+    wait(key, timeoutMs, abort) {
+      if (abort?.aborted) return Promise.resolve(false);
+      return new Promise((resolve) => {
+        let set = waiters.get(key);
+        if (!set) {
+          set = new Set();
+          waiters.set(key, set);
+        }
+        const done = (raised: boolean) => {
+          if (!set.delete(done)) return;
+          total--;
+          if (set.size === 0 && waiters.get(key) === set) waiters.delete(key);
+          clearTimeout(timer);
+          abort?.removeEventListener('abort', onAbort);
+          resolve(raised);
+        };
+        const onAbort = () => done(false);
+        const timer = setTimeout(() => done(false), timeoutMs);
+        abort?.addEventListener('abort', onAbort, { once: true });
+        set.add(done);
+        total++;
+      });
+    },
+    raise(key) {
+      const set = waiters.get(key);
+      if (set) for (const done of [...set]) done(true);
+    },
+    waiting: () => total,
+  };
+}

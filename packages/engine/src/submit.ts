@@ -1,0 +1,225 @@
+import { type FieldViolation, isStorableText, Refusal, type RetryPolicy, type TaskClass } from '@baton/domain';
+import { type Encoding, type LaneKey, lookUpKeys, type NewTask, submitTasks } from '@baton/store';
+import { createCoalescer } from './coalescer.ts';
+import { sha256 } from './digest.ts';
+import type { EngineEnvironment } from './environment.ts';
+import type { LaneBook } from './lane-book.ts';
+import type { Counters } from './metrics.ts';
+import { bisect, persist } from './persist.ts';
+
+export type TaskExecutor =
+  | { type: 'function' }
+  | { type: 'grpc'; address: string; method: string; metadata?: Record<string, string> };
+
+/** What is to be done, decoded and checked against the contract's field rules. */
+export interface TaskRequest {
+  kind: string;
+  queue?: string;
+  taskClass?: TaskClass;
+  tags?: readonly string[];
+  executor?: TaskExecutor;
+  input?: Uint8Array | null;
+  encoding?: Encoding;
+  priority?: number;
+  retry?: Partial<RetryPolicy>;
+  startToCloseMs?: number;
+  /** Wall clock, ms since the epoch. */
+  runAtMs?: number;
+  idempotencyKey?: string;
+  labels?: Record<string, string>;
+}
+
+export interface Submitted {
+  taskId: string;
+  deduplicated: boolean;
+}
+
+export interface Submitter {
+  /** @throws Refusal */
+  submit(namespace: string, request: TaskRequest): Promise<Submitted>;
+}
+
+/** @param onReady told the lanes that have something ready now; @param onDelayed told when something becomes due, ms from now */
+export function createSubmitter(
+  env: EngineEnvironment,
+  lanes: LaneBook,
+  counters: Counters,
+  onReady: (laneId: number) => void,
+  onDelayed: (delayMs: number) => void,
+): Submitter {
+  const { settings, pools } = env;
+
+  const batches = createCoalescer<NewTask, Submitted>({
+    maxItems: settings.batchRows,
+    maxBytes: settings.batchBytes,
+    sizeOf: (task) => (task.input?.byteLength ?? 0) + 200,
+    inFlight: 2,
+    run: (batch) =>
+      bisect(batch, store, (_, error) => {
+        throw new Refusal(
+          'invalid_argument',
+          'TASK_NOT_STORABLE',
+          `Postgres refused the task: ${(error as Error).message}`,
+        );
+      }),
+  });
+
+  async function store(batch: NewTask[]): Promise<Submitted[]> {
+    let repeated = false;
+    const stored = await persist(async () => {
+      const now = await submitTasks(pools.hot, batch).catch((error) => {
+        repeated = true;
+        throw error;
+      });
+      return now;
+    }, env.random);
+    const missing = batch.filter((task) => !stored.has(task.id));
+    // Without a key, only an earlier try of this very batch can have stored it.
+    const holders = missing.some((task) => task.idempotency)
+      ? await lookUpKeys(
+          pools.api,
+          missing.filter((t) => t.idempotency).map((t) => ({ namespaceId: t.namespaceId, ...t.idempotency! })),
+        )
+      : [];
+    let next = 0;
+    const byId = new Map<string, Submitted | Refusal>();
+    for (const task of missing) {
+      if (!task.idempotency) {
+        if (!repeated) byId.set(task.id, new Refusal('unavailable', 'ID_COLLISION', 'try again'));
+        continue;
+      }
+      const holder = holders[next++];
+      if (!holder) byId.set(task.id, new Refusal('unavailable', 'KEY_EXPIRED_MEANWHILE', 'try again'));
+      else if (holder.id === task.id) byId.set(task.id, { taskId: task.id, deduplicated: false });
+      else if (!sameBytes(holder.bodyHash, task.idempotency.bodyHash))
+        byId.set(task.id, keyConflict(task.idempotency.key, holder.id));
+      else byId.set(task.id, { taskId: holder.id, deduplicated: true });
+    }
+    const touched = new Set<number>();
+    const results = batch.map((task) => {
+      const other = byId.get(task.id);
+      if (!other && task.dueAtMs === null) touched.add(task.laneId);
+      return other ?? { taskId: task.id, deduplicated: false };
+    });
+    for (const laneId of touched) onReady(laneId);
+    counters.add('baton_tasks_submitted_total', batch.length - byId.size);
+    return results as Submitted[];
+  }
+
+  return {
+    async submit(namespace, request) {
+      checkTexts(request);
+      const input = request.input ?? null;
+      if (input && input.byteLength > settings.maxInputBytes)
+        throw new Refusal(
+          'resource_exhausted',
+          'INPUT_TOO_LARGE',
+          `the input has ${input.byteLength} bytes; at most ${settings.maxInputBytes} are taken`,
+        );
+      const namespaceId = await lanes.namespaceId(namespace);
+      const executor = request.executor ?? { type: 'function' };
+      const lane = await lanes.laneFor(laneKey(namespaceId, request));
+      const idempotency = request.idempotencyKey
+        ? {
+            scope: `task:${request.kind}`,
+            key: request.idempotencyKey,
+            bodyHash: await bodyHash(request),
+            ttlMs: settings.idempotencyTtlMs,
+          }
+        : null;
+      const dueAtMs = request.runAtMs !== undefined && request.runAtMs > env.now() ? request.runAtMs : null;
+      const result = await batches.add({
+        id: env.ids.next(),
+        namespaceId,
+        routeId: lane.routeId,
+        laneId: lane.id,
+        priority: request.priority ?? 0,
+        maxAttempts: request.retry?.maxAttempts ?? settings.retry.maxAttempts,
+        startToCloseMs: request.startToCloseMs ?? settings.startToCloseMs,
+        encoding: request.encoding ?? 1,
+        input,
+        dueAtMs,
+        idempotency,
+        extra: extraOf(request, executor),
+      });
+      if (result instanceof Refusal) throw result;
+      if (dueAtMs !== null) onDelayed(dueAtMs - env.now());
+      if (result.deduplicated) counters.add('baton_tasks_deduplicated_total');
+      return result;
+    },
+  };
+}
+
+export function laneKey(namespaceId: number, request: TaskRequest): LaneKey {
+  return {
+    namespaceId,
+    queue: request.queue || 'default',
+    kind: request.kind,
+    executor: request.executor?.type ?? 'function',
+    taskClass: request.taskClass ?? 'cpu_short',
+    tags: [...new Set((request.tags ?? []).map((tag) => tag.toLowerCase()))].sort(),
+  };
+}
+
+function extraOf(request: TaskRequest, executor: TaskExecutor): NewTask['extra'] {
+  const extra: NonNullable<NewTask['extra']> = {};
+  if (executor.type !== 'function') {
+    const { type: _, ...config } = executor;
+    extra.executor = config;
+  }
+  if (request.retry && Object.keys(request.retry).some((name) => name !== 'maxAttempts')) extra.retry = request.retry;
+  if (request.labels && Object.keys(request.labels).length > 0) extra.labels = request.labels;
+  return Object.keys(extra).length > 0 ? extra : null;
+}
+
+/** Text columns cannot keep NUL or lone surrogates; inputs are bytes and can. */
+function checkTexts(request: TaskRequest): void {
+  const violations: FieldViolation[] = [];
+  const check = (field: string, text: string | undefined) => {
+    if (text !== undefined && !isStorableText(text))
+      violations.push({ field: `task.${field}`, description: 'must not contain NUL or lone surrogates' });
+  };
+  check('kind', request.kind);
+  check('queue', request.queue);
+  check('idempotency_key', request.idempotencyKey);
+  for (const [i, tag] of (request.tags ?? []).entries()) check(`tags[${i}]`, tag);
+  for (const [key, value] of Object.entries(request.labels ?? {})) {
+    check(`labels[${JSON.stringify(key)}]`, key);
+    check(`labels[${JSON.stringify(key)}]`, value);
+  }
+  if (request.executor?.type === 'grpc') check('grpc.address', request.executor.address);
+  if (violations.length > 0)
+    throw new Refusal(
+      'invalid_argument',
+      'INVALID_REQUEST',
+      violations.map((v) => `${v.field} ${v.description}`).join('; '),
+      {
+        violations,
+      },
+    );
+}
+
+async function bodyHash(request: TaskRequest): Promise<Uint8Array> {
+  const { input, idempotencyKey: _, labels, ...rest } = request;
+  const ordered = Object.entries({ ...rest, labels: Object.entries(labels ?? {}).sort() }).sort(([a], [b]) =>
+    a < b ? -1 : 1,
+  );
+  const head = new TextEncoder().encode(`${JSON.stringify(ordered)}\n`);
+  const all = new Uint8Array(head.length + (input?.length ?? 0));
+  all.set(head);
+  if (input) all.set(input, head.length);
+  return sha256(all);
+}
+
+export function keyConflict(key: string, holderId: string): Refusal {
+  return new Refusal(
+    'failed_precondition',
+    'IDEMPOTENCY_CONFLICT',
+    `the key ${JSON.stringify(key)} stands for ${holderId}, which was submitted with another body`,
+    { metadata: { existing_id: holderId } },
+  );
+}
+
+export function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
+  return a.length === b.length && a.every((byte, i) => byte === b[i]);
+}
