@@ -1,10 +1,7 @@
 import { buildCommand, buildRouteMap } from '@stricli/core';
 import type { CliContext } from '../context.ts';
 import { helpText, type OutputFlags, outputAlias, outputFlags } from '../flags.ts';
-
-export interface RestoreFlags extends OutputFlags {
-  readonly force: boolean;
-}
+import type { RestoreFlags } from './db-flags.ts';
 
 const file = { brief: 'The backup, a .tar.gz', parse: String, placeholder: 'FILE' };
 

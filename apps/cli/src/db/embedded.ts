@@ -1,6 +1,6 @@
 import type { EmbeddedPostgresError } from '@baton/postgres';
 import { type CliConfig, postgresDataDir } from '../config.ts';
-import { CliFailure, EXIT, type ExitCode, usageError } from '../exit.ts';
+import { CliFailure, EXIT, usageError } from '../exit.ts';
 
 /** The embedded Postgres's directory. Throws a usage failure when DATABASE_URL names another Postgres. */
 export function embeddedDataDir(config: CliConfig): string {
@@ -13,13 +13,16 @@ export function embeddedDataDir(config: CliConfig): string {
   return postgresDataDir(config.home.value);
 }
 
-const EXIT_BY_REASON: Readonly<Record<string, ExitCode>> = { NOT_A_DATA_DIRECTORY: EXIT.notFound };
+// What to type, where the package can only say what to do.
+const HINTS: Readonly<Record<string, string>> = {
+  RUNNING: 'stop it first: baton stop',
+  NOT_EMPTY: 'pass --force to replace what is there',
+};
 
 /** What the embedded Postgres refused, as the command's failure. */
 export function databaseFailure(thrown: unknown): unknown {
   if (!(thrown instanceof Error) || thrown.name !== 'EmbeddedPostgresError') return thrown;
   const { reason, message, hint } = thrown as EmbeddedPostgresError;
-  return new CliFailure(EXIT_BY_REASON[reason] ?? EXIT.failed, `${message} (${reason})`, hint ? [hint] : [], {
-    cause: thrown,
-  });
+  const said = HINTS[reason] ?? hint;
+  return new CliFailure(EXIT.failed, `${message} (${reason})`, said === undefined ? [] : [said], { cause: thrown });
 }

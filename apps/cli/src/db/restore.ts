@@ -1,6 +1,6 @@
 import { restorePostgres } from '@baton/postgres';
 import type { CliContext } from '../context.ts';
-import type { RestoreFlags } from './command.ts';
+import type { RestoreFlags } from './db-flags.ts';
 import { databaseFailure, embeddedDataDir } from './embedded.ts';
 
 /** `baton db restore FILE`. */

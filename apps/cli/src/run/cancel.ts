@@ -1,5 +1,5 @@
 import type { CliContext } from '../context.ts';
-import type { ReasonFlags } from './command.ts';
+import type { ReasonFlags } from './run-flags.ts';
 
 /** `baton run cancel RUN`. */
 export async function cancel(this: CliContext, flags: ReasonFlags, id: string): Promise<void> {

@@ -2,23 +2,7 @@ import type { RunStateName } from '@baton/client';
 import { buildCommand, buildRouteMap, type FlagParametersForType } from '@stricli/core';
 import type { CliContext } from '../context.ts';
 import { type CommonFlags, commonFlags, helpText, idArgument, outputAlias, wholeNumber } from '../flags.ts';
-
-export interface StartFlags extends CommonFlags {
-  readonly watch: boolean;
-  readonly input?: readonly string[];
-  readonly inputJson?: string;
-  readonly key?: string;
-}
-
-export interface ListFlags extends CommonFlags {
-  readonly state?: readonly RunStateName[];
-  readonly workflow?: string;
-  readonly limit: number;
-}
-
-export interface ReasonFlags extends CommonFlags {
-  readonly reason?: string;
-}
+import type { ListFlags, ReasonFlags, StartFlags } from './run-flags.ts';
 
 const RUN_STATES = ['pending', 'running', 'succeeded', 'failed', 'cancelled'] as const satisfies RunStateName[];
 

@@ -4,8 +4,8 @@ import type { CliContext } from '../context.ts';
 import { usageError } from '../exit.ts';
 import { inputOf, inputOfJson } from '../input.ts';
 import { soundWorkflowFile } from '../workflow/file.ts';
-import type { StartFlags } from './command.ts';
 import { followRun } from './follow.ts';
+import type { StartFlags } from './run-flags.ts';
 
 /** `baton run start FILE|NAME`. */
 export async function start(this: CliContext, flags: StartFlags, workflow: string): Promise<void> {

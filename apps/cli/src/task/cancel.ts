@@ -1,5 +1,5 @@
 import type { CliContext } from '../context.ts';
-import type { ReasonFlags } from './command.ts';
+import type { ReasonFlags } from './task-flags.ts';
 
 /** `baton task cancel TASK`. */
 export async function cancel(this: CliContext, flags: ReasonFlags, id: string): Promise<void> {

@@ -2,36 +2,7 @@ import type { TaskClassName, TaskStateName } from '@baton/client';
 import { buildCommand, buildRouteMap, type FlagParametersForType } from '@stricli/core';
 import type { CliContext } from '../context.ts';
 import { type CommonFlags, commonFlags, durationMs, helpText, idArgument, outputAlias, wholeNumber } from '../flags.ts';
-
-export interface SubmitFlags extends CommonFlags {
-  readonly input?: readonly string[];
-  readonly queue?: string;
-  readonly class?: TaskClassName;
-  readonly tag?: readonly string[];
-  readonly priority?: number;
-  readonly key?: string;
-  readonly delay?: number;
-  readonly timeout?: number;
-  readonly maxAttempts?: number;
-  readonly grpc?: string;
-  readonly method?: string;
-  readonly wait: boolean;
-}
-
-export interface ListFlags extends CommonFlags {
-  readonly state?: readonly TaskStateName[];
-  readonly queue?: string;
-  readonly kind?: string;
-  readonly limit: number;
-}
-
-export interface ReasonFlags extends CommonFlags {
-  readonly reason?: string;
-}
-
-export interface LogsFlags extends CommonFlags {
-  readonly follow: boolean;
-}
+import type { ListFlags, LogsFlags, ReasonFlags, SubmitFlags } from './task-flags.ts';
 
 // Written out and not taken from the client, which is loaded only by commands that call a server. A test compares them.
 export const TASK_CLASSES = ['cpu_short', 'cpu_long', 'gpu', 'gpu_slurm'] as const satisfies TaskClassName[];

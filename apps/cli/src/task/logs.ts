@@ -1,6 +1,6 @@
 import type { CliContext } from '../context.ts';
 import { timeText } from '../terminal/words.ts';
-import type { LogsFlags } from './command.ts';
+import type { LogsFlags } from './task-flags.ts';
 
 /** `baton task logs TASK`. */
 export async function logs(this: CliContext, flags: LogsFlags, id: string): Promise<void> {

@@ -2,7 +2,7 @@ import { JsonText, type TaskSubmission } from '@baton/client';
 import type { CliContext } from '../context.ts';
 import { usageError } from '../exit.ts';
 import { inputOf } from '../input.ts';
-import type { SubmitFlags } from './command.ts';
+import type { SubmitFlags } from './task-flags.ts';
 
 /** `baton task submit KIND`. */
 export async function submit(this: CliContext, flags: SubmitFlags, kind: string): Promise<void> {

@@ -1,14 +1,7 @@
 import { buildCommand, buildRouteMap } from '@stricli/core';
 import type { CliContext } from '../context.ts';
-import { type CommonFlags, commonFlags, helpText, outputAlias } from '../flags.ts';
-
-export interface ListFlags extends CommonFlags {
-  readonly all: boolean;
-}
-
-export interface DrainFlags extends CommonFlags {
-  readonly reason?: string;
-}
+import { commonFlags, helpText, outputAlias } from '../flags.ts';
+import type { DrainFlags, ListFlags } from './worker-flags.ts';
 
 const start = buildCommand<Record<never, never>, [], CliContext>({
   loader: async () => (await import('./start.ts')).start,

@@ -1,5 +1,5 @@
 import type { CliContext } from '../context.ts';
-import type { DrainFlags } from './command.ts';
+import type { DrainFlags } from './worker-flags.ts';
 
 /** `baton worker drain NAME`. */
 export async function drain(this: CliContext, flags: DrainFlags, name: string): Promise<void> {

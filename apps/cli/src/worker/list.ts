@@ -1,7 +1,7 @@
 import type { CliContext } from '../context.ts';
 import { printTable } from '../terminal/table.ts';
 import { stateCell } from '../terminal/words.ts';
-import type { ListFlags } from './command.ts';
+import type { ListFlags } from './worker-flags.ts';
 
 /** `baton worker list`. */
 export async function list(this: CliContext, flags: ListFlags): Promise<void> {

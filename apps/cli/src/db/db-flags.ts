@@ -1,0 +1,5 @@
+import type { OutputFlags } from '../flags.ts';
+
+export interface RestoreFlags extends OutputFlags {
+  readonly force: boolean;
+}

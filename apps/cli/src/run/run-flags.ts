@@ -1,0 +1,19 @@
+import type { RunStateName } from '@baton/client';
+import type { CommonFlags } from '../flags.ts';
+
+export interface StartFlags extends CommonFlags {
+  readonly watch: boolean;
+  readonly input?: readonly string[];
+  readonly inputJson?: string;
+  readonly key?: string;
+}
+
+export interface ListFlags extends CommonFlags {
+  readonly state?: readonly RunStateName[];
+  readonly workflow?: string;
+  readonly limit: number;
+}
+
+export interface ReasonFlags extends CommonFlags {
+  readonly reason?: string;
+}

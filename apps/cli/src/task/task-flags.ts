@@ -1,0 +1,32 @@
+import type { TaskClassName, TaskStateName } from '@baton/client';
+import type { CommonFlags } from '../flags.ts';
+
+export interface SubmitFlags extends CommonFlags {
+  readonly input?: readonly string[];
+  readonly queue?: string;
+  readonly class?: TaskClassName;
+  readonly tag?: readonly string[];
+  readonly priority?: number;
+  readonly key?: string;
+  readonly delay?: number;
+  readonly timeout?: number;
+  readonly maxAttempts?: number;
+  readonly grpc?: string;
+  readonly method?: string;
+  readonly wait: boolean;
+}
+
+export interface ListFlags extends CommonFlags {
+  readonly state?: readonly TaskStateName[];
+  readonly queue?: string;
+  readonly kind?: string;
+  readonly limit: number;
+}
+
+export interface ReasonFlags extends CommonFlags {
+  readonly reason?: string;
+}
+
+export interface LogsFlags extends CommonFlags {
+  readonly follow: boolean;
+}
