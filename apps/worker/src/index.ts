@@ -1,1 +1,2 @@
-export {};
+export { loadTasks } from '@baton/executors';
+export { createWorker, type Worker, type WorkerOptions } from './create-worker.ts';

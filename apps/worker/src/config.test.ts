@@ -1,0 +1,65 @@
+import { expect, test } from 'vitest';
+import { readConfig, WorkerConfigError } from './config.ts';
+
+test('everything has a default', () => {
+  const config = readConfig({});
+  expect(config).toMatchObject({
+    url: 'http://127.0.0.1:7800',
+    namespace: 'default',
+    classes: [],
+    tags: [],
+    queues: [],
+    modules: [],
+    watch: false,
+    port: 7801,
+    portIsFixed: false,
+    logDir: 'logs',
+  });
+  expect(config.slots).toBeGreaterThanOrEqual(1);
+  expect(config.name).not.toBe('');
+  expect(config.name).not.toContain(String(process.pid));
+  expect(Object.isFrozen(config)).toBe(true);
+});
+
+test('the environment is read, and flags win over it', () => {
+  const config = readConfig(
+    {
+      BATON_URL: 'http://10.0.0.5:7800',
+      BATON_WORKER_NAME: 'w1',
+      BATON_WORKER_SLOTS: '3',
+      BATON_WORKER_CLASSES: 'gpu, cpu_long',
+      BATON_WORKER_TAGS: 'a,b,',
+      BATON_WORKER_TASKS: './tasks.ts,./more.ts',
+      BATON_WORKER_PORT: '0',
+      LOG_DIR: '/var/log/baton',
+    },
+    ['--name', 'w2', '--queues=q1,q2', '--watch'],
+  );
+  expect(config).toMatchObject({
+    url: 'http://10.0.0.5:7800',
+    name: 'w2',
+    slots: 3,
+    classes: ['gpu', 'cpu_long'],
+    tags: ['a', 'b'],
+    queues: ['q1', 'q2'],
+    modules: ['./tasks.ts', './more.ts'],
+    watch: true,
+    port: 0,
+    portIsFixed: true,
+    logDir: '/var/log/baton',
+  });
+});
+
+test('all that is wrong is named at once, with where it was said', () => {
+  const read = () =>
+    readConfig({ BATON_URL: 'localhost:7800', BATON_WORKER_SLOTS: '-1', BATON_WORKER_CLASSES: 'gpu,huge' }, [
+      '--port',
+      '70000',
+    ]);
+  expect(read).toThrow(WorkerConfigError);
+  expect(read).toThrow(/BATON_URL is "localhost:7800"/);
+  expect(read).toThrow(/--port is "70000"/);
+  expect(read).toThrow(/BATON_WORKER_SLOTS is "-1"/);
+  expect(read).toThrow(/BATON_WORKER_CLASSES has huge/);
+  expect(() => readConfig({}, ['--sluts', '3'])).toThrow(/--sluts/);
+});

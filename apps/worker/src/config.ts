@@ -1,0 +1,149 @@
+import { hostname } from 'node:os';
+import { parseArgs } from 'node:util';
+import { type TaskClassName, taskClassNames } from '@baton/client';
+import { readMachine } from '@baton/hardware';
+import type { LogLevel } from '@baton/telemetry';
+
+/** All that the worker process reads from its surroundings, read once. Lists are separated by commas. */
+export interface WorkerConfig {
+  /** BATON_URL, --url. Default http://127.0.0.1:7800. */
+  readonly url: string;
+  /** BATON_NAMESPACE, --namespace. Default "default". */
+  readonly namespace: string;
+  /** BATON_WORKER_NAME, --name. Stable over restarts, unique in the namespace. Default: the host's name. */
+  readonly name: string;
+  /** BATON_WORKER_SLOTS, --slots: tasks at once. Default: the processors of the machine. */
+  readonly slots: number;
+  /** BATON_WORKER_CLASSES, --classes: of cpu_short, cpu_long, gpu, gpu_slurm. Default: cpu_short and cpu_long. */
+  readonly classes: readonly TaskClassName[];
+  /** BATON_WORKER_TAGS, --tags. */
+  readonly tags: readonly string[];
+  /** BATON_WORKER_QUEUES, --queues. Default: all. */
+  readonly queues: readonly string[];
+  /** BATON_WORKER_TASKS, --tasks: paths of modules that export tasks. */
+  readonly modules: readonly string[];
+  /** BATON_WORKER_WATCH=1, --watch: follow changes of those modules. */
+  readonly watch: boolean;
+  /** BATON_WORKER_HOST, --host: where WorkerService listens. Default 127.0.0.1. */
+  readonly host: string;
+  /** BATON_WORKER_PORT, --port. 0: any free one. Default 7801, or any free one when that is taken. */
+  readonly port: number;
+  /** The port was asked for and not the default: when it is taken, that is an error. */
+  readonly portIsFixed: boolean;
+  /** BATON_WORKER_CORS_ORIGINS, --cors-origins: exact origins whose pages may call WorkerService. */
+  readonly corsOrigins: readonly string[];
+  /** LOG_DIR, --log-dir. Default logs. */
+  readonly logDir: string;
+  /** BATON_LOG_LEVEL, --log-level: debug, info, warn, error. Default info. */
+  readonly logLevel: LogLevel;
+}
+
+/** The surroundings say something that cannot be; `problems` has all of it, each with its fix. */
+export class WorkerConfigError extends Error {
+  override readonly name = 'WorkerConfigError';
+  readonly problems: readonly string[];
+
+  constructor(problems: readonly string[]) {
+    super(problems.join('\n'));
+    this.problems = problems;
+  }
+}
+
+const variables = {
+  url: 'BATON_URL',
+  namespace: 'BATON_NAMESPACE',
+  name: 'BATON_WORKER_NAME',
+  slots: 'BATON_WORKER_SLOTS',
+  classes: 'BATON_WORKER_CLASSES',
+  tags: 'BATON_WORKER_TAGS',
+  queues: 'BATON_WORKER_QUEUES',
+  tasks: 'BATON_WORKER_TASKS',
+  watch: 'BATON_WORKER_WATCH',
+  host: 'BATON_WORKER_HOST',
+  port: 'BATON_WORKER_PORT',
+  'cors-origins': 'BATON_WORKER_CORS_ORIGINS',
+  'log-dir': 'LOG_DIR',
+  'log-level': 'BATON_LOG_LEVEL',
+} as const;
+
+type Flag = keyof typeof variables;
+
+const defaultPort = 7801;
+const logLevels: readonly LogLevel[] = ['debug', 'info', 'warn', 'error'];
+
+/** Flags win over the environment. Throws `WorkerConfigError`. */
+export function readConfig(
+  env: Readonly<Record<string, string | undefined>>,
+  argv: readonly string[] = [],
+): WorkerConfig {
+  const problems: string[] = [];
+  const flags = readFlags(argv, problems);
+  const text = (flag: Flag, fallback = ''): string => flags[flag] || env[variables[flag]] || fallback;
+  const list = (flag: Flag): string[] =>
+    text(flag)
+      .split(',')
+      .map((each) => each.trim())
+      .filter((each) => each !== '');
+  const source = (flag: Flag): string => (flags[flag] ? `--${flag}` : variables[flag]);
+  const whole = (flag: Flag, fallback: number, least: number, most: number): number => {
+    const value = text(flag);
+    if (value === '') {
+      return fallback;
+    }
+    if (!/^\d{1,9}$/.test(value) || Number(value) < least || Number(value) > most) {
+      problems.push(`${source(flag)} is "${value}"; write a whole number from ${least} to ${most}`);
+    }
+    return Number(value);
+  };
+
+  const url = text('url', 'http://127.0.0.1:7800');
+  if (!URL.canParse(url) || new URL(url).protocol !== 'http:') {
+    problems.push(`${source('url')} is "${url}"; write it as http://host:port`);
+  }
+  const classes = list('classes');
+  const unknown = classes.filter((name) => !taskClassNames.includes(name as TaskClassName));
+  if (unknown.length > 0) {
+    problems.push(`${source('classes')} has ${unknown.join(', ')}; there are ${taskClassNames.join(', ')}`);
+  }
+  const logLevel = text('log-level', 'info') as LogLevel;
+  if (!logLevels.includes(logLevel)) {
+    problems.push(`${source('log-level')} is "${logLevel}"; there are ${logLevels.join(', ')}`);
+  }
+  const config: WorkerConfig = {
+    url,
+    namespace: text('namespace', 'default'),
+    name: text('name', hostname()),
+    slots: whole('slots', readMachine().cpus, 1, 100_000),
+    classes: classes as TaskClassName[],
+    tags: list('tags'),
+    queues: list('queues'),
+    modules: list('tasks'),
+    watch: ['1', 'true', 'yes'].includes(text('watch').toLowerCase()),
+    host: text('host', '127.0.0.1'),
+    port: whole('port', defaultPort, 0, 65_535),
+    portIsFixed: text('port') !== '',
+    corsOrigins: list('cors-origins'),
+    logDir: text('log-dir', 'logs'),
+    logLevel,
+  };
+  if (problems.length > 0) {
+    throw new WorkerConfigError(problems);
+  }
+  return Object.freeze(config);
+}
+
+function readFlags(argv: readonly string[], problems: string[]): Partial<Record<Flag, string>> {
+  const names = Object.keys(variables) as Flag[];
+  const options = Object.fromEntries(
+    names.map((name) => [name, name === 'watch' ? { type: 'boolean' as const } : { type: 'string' as const }]),
+  );
+  try {
+    const { values } = parseArgs({ args: [...argv], options, allowPositionals: false });
+    return Object.fromEntries(
+      Object.entries(values).map(([name, value]) => [name, value === true ? '1' : String(value)]),
+    );
+  } catch (error) {
+    problems.push(error instanceof Error ? error.message : String(error));
+    return {};
+  }
+}

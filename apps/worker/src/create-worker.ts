@@ -1,0 +1,132 @@
+import { hostname } from 'node:os';
+import type { TaskClassName } from '@baton/client';
+import { TaskClass } from '@baton/contract';
+import { functionExecutor, grpcExecutor, isTask, type RunnableTask, type TaskSource } from '@baton/executors';
+import { readMachine } from '@baton/hardware';
+import { createWorkerRuntime, type Executor, type StateName, type WorkerRuntimeOptions } from '@baton/runtime';
+import { createLogger, type Logger } from '@baton/telemetry';
+import manifest from '../package.json' with { type: 'json' };
+
+/** What a worker is made of. Everything has a default. */
+export interface WorkerOptions {
+  /** Of a master. Default http://127.0.0.1:7800. */
+  readonly url?: string;
+  /** Default "default". */
+  readonly namespace?: string;
+  /** Stable over restarts, unique in the namespace: a second worker of the same name takes the first one's place. Default: the host's name. */
+  readonly name?: string;
+  /**
+   * The tasks that it carries out: an array, a module (`import * as tasks from './tasks.ts'`) whose tasks are taken, or
+   * what `loadTasks` gives.
+   */
+  readonly tasks?: Iterable<RunnableTask> | TaskSource | Readonly<Record<string, unknown>>;
+  /** Tags that tasks may ask for. The worker has `worker:<name>` in any case. */
+  readonly tags?: readonly string[];
+  /** Classes of tasks that it takes. Default cpu_short and cpu_long. */
+  readonly classes?: readonly TaskClassName[];
+  /** Queues that it takes from. Default: all. */
+  readonly queues?: readonly string[];
+  /** Tasks at once. Default: the processors of the machine. */
+  readonly slots?: number;
+  /** Where WorkerService (status, cancel, drain, execute, logs) is served. 0: any free port; `null`, the default: nowhere. */
+  readonly port?: number | null;
+  /** Default 127.0.0.1. */
+  readonly host?: string;
+  /** Exact origins whose pages may call WorkerService. */
+  readonly corsOrigins?: readonly string[];
+  /** How long a drain lets tasks run, in milliseconds. Default: what the master says, 30 000. */
+  readonly drainGraceMs?: number;
+  /** The most leases held beyond the slots while tasks are short. Default 2 000. */
+  readonly prefetchCap?: number;
+  /** Default: lines for people on stderr, from `info`. */
+  readonly log?: Logger;
+  /** Ways of carrying tasks out beside `function` and `grpc`, which are built in. */
+  readonly executors?: readonly Executor[];
+}
+
+export interface Worker {
+  readonly name: string;
+  /** Resolves when a master has taken it; tries until then. Rejects when it is stopped before, or its port is taken. */
+  start(): Promise<void>;
+  /** Takes no new work, finishes what it holds within the grace, hands back the rest, leaves. */
+  drain(reason?: string): Promise<void>;
+  /** Hands back what it holds and ends now. */
+  stop(reason?: string): Promise<void>;
+  readonly state: StateName;
+  /** Where WorkerService is served; undefined where it is not. */
+  readonly url: string | undefined;
+  /** Resolves with the reason when everything has ended. */
+  readonly stopped: Promise<string>;
+}
+
+const taskClasses: Readonly<Record<TaskClassName, TaskClass>> = {
+  cpu_short: TaskClass.CPU_SHORT,
+  cpu_long: TaskClass.CPU_LONG,
+  gpu: TaskClass.GPU,
+  gpu_slurm: TaskClass.GPU_SLURM,
+};
+
+/**
+ * Makes a worker that carries out tasks:
+ *
+ * ```ts
+ * const worker = createWorker({ tasks: [greet] });
+ * await worker.start();
+ * ```
+ *
+ * Throws `WorkerOptionsError` for options that cannot work, `DuplicateTaskError` for two tasks of one id.
+ */
+export function createWorker(options: WorkerOptions = {}): Worker {
+  const machine = readMachine();
+  const name = options.name ?? hostname();
+  const runtime = createWorkerRuntime({
+    masterUrl: options.url ?? 'http://127.0.0.1:7800',
+    namespace: options.namespace,
+    name,
+    version: manifest.version,
+    executors: [functionExecutor(tasksOf(options.tasks ?? [])), grpcExecutor(), ...(options.executors ?? [])],
+    capabilities: {
+      os: machine.os,
+      arch: machine.arch,
+      cpus: machine.cpus,
+      memoryBytes: BigInt(machine.memoryBytes),
+      hostname: machine.hostname,
+      pid: process.pid,
+      slots: options.slots ?? machine.cpus,
+      taskClasses: (options.classes ?? []).map((each) => taskClasses[each]),
+      tags: [...(options.tags ?? [])],
+      queues: [...(options.queues ?? [])],
+    },
+    servicePort: options.port === undefined ? null : options.port,
+    serviceHost: options.host,
+    corsOrigins: options.corsOrigins,
+    drainGraceMs: options.drainGraceMs,
+    prefetchCap: options.prefetchCap,
+    log: options.log ?? createLogger({ name: 'worker' }),
+  } satisfies WorkerRuntimeOptions);
+  return {
+    name,
+    start: () => runtime.start(),
+    drain: (reason = 'asked to') => runtime.drain(reason),
+    stop: (reason = 'asked to') => runtime.shutdown(reason),
+    get state() {
+      return runtime.state;
+    },
+    get url() {
+      return runtime.url;
+    },
+    stopped: runtime.stopped,
+  };
+}
+
+function tasksOf(tasks: NonNullable<WorkerOptions['tasks']>): Iterable<RunnableTask> | TaskSource {
+  if (Symbol.iterator in tasks) {
+    return tasks as Iterable<RunnableTask>;
+  }
+  return isTaskSource(tasks) ? tasks : Object.values(tasks).flat().filter(isTask);
+}
+
+/** What `loadTasks` gives. A module of tasks may export a `get` of its own; it has no list of kinds beside it. */
+function isTaskSource(tasks: object): tasks is TaskSource {
+  return 'get' in tasks && typeof tasks.get === 'function' && 'kinds' in tasks && Array.isArray(tasks.kinds);
+}
