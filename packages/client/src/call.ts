@@ -79,10 +79,11 @@ export async function pauseBeforeRetry(
 
 /** The error of a call that its own signal ended. */
 export function canceled(reason: unknown): BatonError {
-  const timedOut = reason instanceof Error && reason.name === 'TimeoutError';
-  return new BatonError({
-    code: timedOut ? 'deadline_exceeded' : 'canceled',
-    message: timedOut ? 'the time given for the call is over' : 'the call was cancelled by its signal',
-    cause: reason,
-  });
+  if (reason instanceof Error && reason.name === 'TimeoutError') return outOfTime(reason);
+  return new BatonError({ code: 'canceled', message: 'the call was cancelled by its signal', cause: reason });
+}
+
+/** The error of a call whose time is over. */
+export function outOfTime(cause?: unknown): BatonError {
+  return new BatonError({ code: 'deadline_exceeded', message: 'the time given for the call is over', cause });
 }

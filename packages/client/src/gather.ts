@@ -1,5 +1,5 @@
 import type { SubmitTaskResponse, SubmitTasksResponse, TaskSpec } from '@baton/contract';
-import { type CallOptions, canceled, pauseBeforeRetry, type RetryTiming } from './call.ts';
+import { type CallOptions, canceled, outOfTime, pauseBeforeRetry, type RetryTiming } from './call.ts';
 import { BatonError, codeFromName, toBatonError } from './error.ts';
 
 /** The two calls that submits are sent with. */
@@ -49,13 +49,16 @@ export class SubmitGatherer {
 
   /** Rejects with `BatonError`. `timeoutMs` counts from now on, the gathering included. */
   submit(task: TaskSpec, options: Required<Pick<CallOptions, 'timeoutMs'>> & CallOptions): Promise<SubmitTaskResponse> {
-    const timeout = AbortSignal.timeout(options.timeoutMs);
-    const signal = options.signal ? AbortSignal.any([options.signal, timeout]) : timeout;
+    const { signal, timeoutMs } = options;
+    if (signal?.aborted) return Promise.reject(canceled(signal.reason));
     return new Promise((resolve, reject) => {
-      const onAbort = (): void => {
-        waiting.settle(canceled(signal.reason));
+      const leave = (error: BatonError): void => {
+        waiting.settle(error);
         waiting.onLeft?.();
       };
+      const onAbort = (): void => leave(canceled(signal?.reason));
+      // A timer and no AbortSignal.timeout: that one lives on after the answer, 30 s for each of a million submits.
+      const timer = setTimeout(() => leave(outOfTime()), timeoutMs);
       const waiting: Waiting = {
         task,
         bytes: sizeOf(task),
@@ -65,13 +68,13 @@ export class SubmitGatherer {
         settle: (outcome) => {
           if (waiting.isSettled) return;
           waiting.isSettled = true;
-          signal.removeEventListener('abort', onAbort);
+          clearTimeout(timer);
+          signal?.removeEventListener('abort', onAbort);
           if (outcome instanceof BatonError) reject(outcome);
           else resolve(outcome);
         },
       };
-      if (signal.aborted) return onAbort();
-      signal.addEventListener('abort', onAbort, { once: true });
+      signal?.addEventListener('abort', onAbort, { once: true });
       this.#enqueue(waiting);
     });
   }
