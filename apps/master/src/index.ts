@@ -1,1 +1,3 @@
-export {};
+export { ConfigProblems, type MasterConfig, readConfig } from './config.ts';
+export { openDatabase, postgresDataDir } from './database.ts';
+export { type Master, startMaster, VERSION } from './start.ts';

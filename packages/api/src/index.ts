@@ -1,1 +1,5 @@
-export {};
+export * from './errors.ts';
+export * from './fetch-handler.ts';
+export * from './master-app.ts';
+export * from './options.ts';
+export * from './routes.ts';

@@ -4,6 +4,7 @@ export * from './environment.ts';
 export type { EventHub } from './event-hub.ts';
 export * from './event-watch.ts';
 export * from './metrics.ts';
+export * from './reads.ts';
 export * from './results.ts';
 export type { ParsedWorkflow, Runs, StartRun } from './runs.ts';
 export type {

@@ -1,0 +1,28 @@
+import type { ClientEngine } from '@baton/engine';
+import { createConnectRouter } from '@connectrpc/connect';
+import { universalServerRequestFromFetch, universalServerResponseToFetch } from '@connectrpc/connect/protocol';
+import { Hono } from 'hono';
+import type { ApiOptions } from './options.ts';
+import { apiInterceptors, edgeRoutes } from './routes.ts';
+
+/**
+ * The client services as a fetch handler: Connect, JSON and gRPC-Web (gRPC needs trailers, which fetch does not have). Each
+ * request may bring an engine of its own, for platforms where a connection must not outlive a request.
+ */
+export function createFetchApp(engineFor: (request: Request) => ClientEngine, options: ApiOptions): Hono {
+  const app = new Hono();
+  // The routes are the same for every request; only the engine behind them changes.
+  const paths = createConnectRouter({ grpc: false });
+  edgeRoutes({} as ClientEngine, options)(paths);
+  for (const { requestPath } of paths.handlers)
+    app.all(requestPath, async (c) => {
+      const router = createConnectRouter({ grpc: false, interceptors: apiInterceptors(options) });
+      edgeRoutes(engineFor(c.req.raw), options)(router);
+      const handler = router.handlers.find((h) => h.requestPath === requestPath)!;
+      const request = universalServerRequestFromFetch(c.req.raw, {});
+      return universalServerResponseToFetch(await handler(request));
+    });
+  app.get('/healthz', (c) => c.json({ status: 'ok', version: options.version }));
+  app.notFound((c) => c.json({ code: 'not_found', message: `nothing is at ${new URL(c.req.url).pathname}` }, 404));
+  return app;
+}

@@ -1,0 +1,33 @@
+import type { Engine } from '@baton/engine';
+import { Hono } from 'hono';
+import type { ApiOptions } from './options.ts';
+import { measureHealth, readMetrics } from './system-service.ts';
+
+/** What a master serves besides RPCs. The dashboard's files are mounted behind it by the app. */
+export function createMasterApp(engine: Engine, options: ApiOptions & { ready(): boolean }): Hono {
+  const app = new Hono();
+  // Alive: the process answers. Says nothing about Postgres, so that an outage does not restart every master.
+  app.get('/healthz', (c) => c.json({ status: 'ok', version: options.version, master: options.masterId }));
+  // Ready: it can serve now.
+  app.get('/readyz', async (c) => {
+    const { healthy, parts } = await measureHealth(engine);
+    const ready = healthy && options.ready();
+    return c.json(
+      {
+        status: ready ? 'ready' : 'not ready',
+        parts: parts.map(({ name, healthy, message }) => ({ name, healthy, message })),
+      },
+      ready ? 200 : 503,
+    );
+  });
+  app.get('/metrics', async (c) => {
+    const metrics = await readMetrics(engine, options, []);
+    const lines = metrics.flatMap((m) => [
+      `# HELP ${m.name} ${m.help}`,
+      `# TYPE ${m.name} ${m.type}`,
+      `${m.name} ${m.value}`,
+    ]);
+    return c.text(`${lines.join('\n')}\n`, 200, { 'content-type': 'text/plain; version=0.0.4; charset=utf-8' });
+  });
+  return app;
+}

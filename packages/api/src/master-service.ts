@@ -1,0 +1,247 @@
+import {
+  type FailureType,
+  FunctionExecutorSchema,
+  GrpcExecutorSchema,
+  LeaseSchema,
+  type MasterService,
+  type Orders as OrdersMessage,
+  OrdersSchema,
+  PayloadEncoding,
+  RefusedResultSchema,
+  type TaskClass,
+  type TaskResult,
+} from '@baton/contract';
+import { EXECUTOR_TYPES, type ExecutorType, Refusal } from '@baton/domain';
+import type { Assignment, Engine, Orders, Outcome } from '@baton/engine';
+import { create } from '@bufbuild/protobuf';
+import { durationFromMs, durationMs, timestampMs } from '@bufbuild/protobuf/wkt';
+import type { ServiceImpl } from '@connectrpc/connect';
+import { type ApiOptions, eitherAborts, PROTOCOL_VERSION } from './options.ts';
+import { failureTypes, taskClasses, wordOf } from './words.ts';
+
+const ID = /^[1-9][0-9]{0,18}$/;
+
+export function masterService(engine: Engine, options: ApiOptions): ServiceImpl<typeof MasterService> {
+  const { sessions } = engine;
+  const { settings } = engine.env;
+  return {
+    async registerWorker(request) {
+      if (request.protocolVersion !== 0 && request.protocolVersion !== PROTOCOL_VERSION)
+        throw new Refusal(
+          'failed_precondition',
+          'PROTOCOL_VERSION',
+          `the worker speaks protocol ${request.protocolVersion}, this master ${PROTOCOL_VERSION}: bring both to versions that are at most one apart`,
+        );
+      const c = request.capabilities!;
+      const unknown = c.executors.filter((e) => !EXECUTOR_TYPES.includes(e as ExecutorType));
+      if (unknown.length > 0)
+        throw new Refusal('invalid_argument', 'INVALID_REQUEST', `unknown executors: ${unknown.join(', ')}`, {
+          violations: [{ field: 'capabilities.executors', description: `must be among ${EXECUTOR_TYPES.join(', ')}` }],
+        });
+      const { sessionId } = await sessions.register(request.namespace || 'default', {
+        name: request.name,
+        instanceId: request.instanceId,
+        serviceUrl: request.serviceUrl,
+        version: request.version,
+        metadata: request.metadata,
+        capabilities: {
+          taskClasses: c.taskClasses
+            .map((value: TaskClass) => wordOf(taskClasses, value))
+            .filter((w) => w !== undefined),
+          tags: c.tags,
+          executors: c.executors as ExecutorType[],
+          kinds: c.kinds,
+          queues: c.queues,
+          slots: c.slots,
+          os: c.os,
+          arch: c.arch,
+          cpus: c.cpus,
+          memoryBytes: Number(c.memoryBytes),
+          gpus: c.gpus.map((g) => ({
+            uuid: g.uuid,
+            model: g.model,
+            memoryBytes: Number(g.memoryBytes),
+            simulated: g.simulated,
+          })),
+          hostname: c.hostname,
+          pid: c.pid,
+        },
+      });
+      return {
+        sessionId,
+        masterId: options.masterId,
+        protocolVersion: PROTOCOL_VERSION,
+        leaseTtl: durationFromMs(settings.leaseTtlMs),
+        heartbeatInterval: durationFromMs(settings.heartbeatIntervalMs),
+        longPoll: durationFromMs(settings.longPollMs),
+        drainGrace: durationFromMs(settings.drainGraceMs),
+        maxResultBytes: BigInt(settings.maxResultBytes),
+      };
+    },
+
+    async exchange(request, context) {
+      checkIds([request.sessionId], 'session_id');
+      checkIds(
+        request.results.map((r) => r.taskId),
+        'results.task_id',
+      );
+      const output = await sessions.exchange(
+        {
+          sessionId: request.sessionId,
+          results: request.results.map((r) => ({
+            taskId: r.taskId,
+            epoch: r.epoch,
+            outcome: outcomeOf(r),
+            ranUs: Number(r.ranUs),
+          })),
+          offer: request.offer ? { number: request.offer.number, freeSlots: request.offer.freeSlots } : null,
+          waitMs: request.waitMs,
+        },
+        eitherAborts(context.signal, options.closing),
+      );
+      return {
+        refused: output.refused.map((r) => create(RefusedResultSchema, r)),
+        leases: output.assignments.map(leaseMessage),
+        orders: ordersMessage(output.orders),
+      };
+    },
+
+    async heartbeat(request) {
+      checkIds([request.sessionId], 'session_id');
+      checkIds(
+        request.held.map((h) => h.taskId),
+        'held.task_id',
+      );
+      const output = await sessions.heartbeat({
+        sessionId: request.sessionId,
+        count: request.digest?.count ?? 0,
+        xor: request.digest?.xor ?? 0n,
+        held: request.held.map((h) => ({
+          taskId: h.taskId,
+          epoch: h.epoch,
+          started: h.started,
+          ranMs: Number(h.ranMs),
+        })),
+        heldIsComplete: request.heldIsComplete,
+        metrics: request.metrics
+          ? {
+              cpuPercent: request.metrics.cpuPercent,
+              memoryPercent: request.metrics.memoryPercent,
+              tasksCompleted: Number(request.metrics.tasksCompleted),
+              tasksFailed: Number(request.metrics.tasksFailed),
+              running: request.metrics.running,
+              loopLagMs: request.metrics.loopLagMs,
+            }
+          : null,
+      });
+      return {
+        leaseTtl: durationFromMs(output.leaseTtlMs),
+        sendHeld: output.sendHeld,
+        lost: output.lost,
+        orders: ordersMessage(output.orders),
+      };
+    },
+
+    async appendLogs(request) {
+      checkIds([request.sessionId], 'session_id');
+      checkIds(
+        request.lines.map((l) => l.taskId),
+        'lines.task_id',
+      );
+      const taken = await Promise.all(
+        request.lines.map((line) =>
+          engine.appendLogs({
+            sessionId: request.sessionId,
+            taskId: line.taskId,
+            epoch: line.epoch,
+            attempt: line.attempt,
+            sequence: line.sequence.toString(),
+            atMs: line.time ? timestampMs(line.time) : engine.env.now(),
+            stream: line.stream || 'log',
+            text: line.text.replaceAll('\u0000', '\ufffd'),
+          }),
+        ),
+      );
+      return { refused: taken.filter((ok) => !ok).length };
+    },
+
+    async leave(request) {
+      checkIds([request.sessionId], 'session_id');
+      return sessions.leave(request.sessionId, request.reason || 'left');
+    },
+  };
+}
+
+/** These calls are not run through the validator: they carry many small items. What would reach SQL is looked at here. */
+function checkIds(ids: readonly string[], field: string): void {
+  for (const id of ids)
+    if (!ID.test(id))
+      throw new Refusal(
+        'invalid_argument',
+        'INVALID_REQUEST',
+        `${field}: ${JSON.stringify(id.slice(0, 40))} is not an id`,
+        {
+          violations: [{ field, description: 'must be a decimal id' }],
+        },
+      );
+}
+
+function outcomeOf(result: TaskResult): Outcome {
+  const { outcome } = result;
+  switch (outcome.case) {
+    case 'success':
+      return {
+        type: 'success',
+        output: outcome.value.output,
+        encoding: outcome.value.encoding === PayloadEncoding.BYTES ? 2 : 1,
+      };
+    case 'failure': {
+      const f = outcome.value;
+      return {
+        type: 'failure',
+        failure: {
+          type: wordOf(failureTypes, f.type as FailureType) ?? 'UNKNOWN',
+          message: f.message.slice(0, 65_536),
+          ...(f.exceptionType && { exceptionType: f.exceptionType.slice(0, 1_024) }),
+          ...(f.stack && { stack: f.stack.slice(0, 65_536) }),
+          ...(f.nonRetryable && { nonRetryable: true }),
+          ...(f.retryAfter && { retryAfterMs: durationMs(f.retryAfter) }),
+        },
+      };
+    }
+    case 'cancelled':
+      return { type: 'cancelled' };
+    case 'returned':
+      return { type: 'returned' };
+    default:
+      throw new Refusal('invalid_argument', 'INVALID_REQUEST', `the result of task ${result.taskId} has no outcome`, {
+        violations: [
+          { field: 'results.outcome', description: 'one of success, failure, cancelled, returned is required' },
+        ],
+      });
+  }
+}
+
+const EMPTY = new Uint8Array();
+const FUNCTION = { case: 'function' as const, value: create(FunctionExecutorSchema) };
+
+function leaseMessage(a: Assignment) {
+  return create(LeaseSchema, {
+    taskId: a.taskId,
+    epoch: a.epoch,
+    attempt: a.attempt,
+    maxAttempts: a.maxAttempts,
+    kind: a.kind,
+    executor: a.executor.type === 'grpc' ? { case: 'grpc', value: create(GrpcExecutorSchema, a.executor) } : FUNCTION,
+    input: a.input ?? EMPTY,
+    encoding: a.encoding as number as PayloadEncoding,
+    startToCloseMs: BigInt(a.startToCloseMs),
+    runId: a.runId ?? '',
+    nodeId: a.nodeId ?? '',
+  });
+}
+
+function ordersMessage(orders: Orders): OrdersMessage | undefined {
+  if (orders.cancels.length === 0 && !orders.drain && !orders.shutdown) return undefined;
+  return create(OrdersSchema, orders);
+}

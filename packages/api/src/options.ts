@@ -1,0 +1,20 @@
+/** What the API is handed besides the engine. */
+export interface ApiOptions {
+  version: string;
+  masterId: string;
+  /** Milliseconds since the master started; 0 at the edge. */
+  uptimeMs(): number;
+  /** Raised when the server goes: long polls and watches end. */
+  closing?: AbortSignal;
+  /** Errors that nobody foresaw. */
+  report(error: unknown, where: string): void;
+  /** Metrics that only this process can tell, beside the engine's. */
+  processMetrics?(): { name: string; value: number; help: string; type: 'counter' | 'gauge' }[];
+}
+
+/** Protocol that master and workers speak; N and N−1 run together. */
+export const PROTOCOL_VERSION = 1;
+
+export function eitherAborts(a: AbortSignal, b: AbortSignal | undefined): AbortSignal {
+  return b ? AbortSignal.any([a, b]) : a;
+}

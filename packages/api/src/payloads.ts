@@ -1,0 +1,64 @@
+import { PayloadEncoding, PayloadFormat } from '@baton/contract';
+import { Refusal } from '@baton/domain';
+import type { JsonValue } from '@bufbuild/protobuf';
+import { fromJson, toJson } from '@bufbuild/protobuf';
+import { type Value, ValueSchema } from '@bufbuild/protobuf/wkt';
+
+export type Encoding = 1 | 2;
+
+/** A payload as a request carries it, in one of three ways. */
+export type PayloadIn =
+  | { case: 'input'; value: Value }
+  | { case: 'inputJson'; value: string }
+  | { case: 'inputBytes'; value: Uint8Array }
+  | { case: undefined; value?: undefined };
+
+/**
+ * The bytes that are kept. A JSON value is written as compact text; JSON text is checked and kept byte for byte; bytes are bytes.
+ *
+ * @param field for the error: path of the payload in the request
+ */
+export function decodePayload(payload: PayloadIn, field: string): { bytes: Uint8Array | null; encoding: Encoding } {
+  switch (payload.case) {
+    case 'input':
+      return { bytes: new TextEncoder().encode(JSON.stringify(toJson(ValueSchema, payload.value))), encoding: 1 };
+    case 'inputJson':
+      try {
+        JSON.parse(payload.value);
+      } catch (error) {
+        throw new Refusal(
+          'invalid_argument',
+          'INVALID_REQUEST',
+          `${field}.input_json: not JSON: ${(error as Error).message}`,
+          {
+            violations: [{ field: `${field}.input_json`, description: `not JSON: ${(error as Error).message}` }],
+          },
+        );
+      }
+      return { bytes: new TextEncoder().encode(payload.value), encoding: 1 };
+    case 'inputBytes':
+      return { bytes: payload.value, encoding: 2 };
+    default:
+      return { bytes: null, encoding: 1 };
+  }
+}
+
+export type PayloadOut =
+  | { case: 'value'; value: Value }
+  | { case: 'json'; value: string }
+  | { case: 'bytes'; value: Uint8Array }
+  | { case: undefined };
+
+/** A kept payload in the format that the reader asked for. */
+export function encodePayload(bytes: Uint8Array | null, encoding: number | null, format: PayloadFormat): PayloadOut {
+  if (bytes === null || format === PayloadFormat.NONE) return { case: undefined };
+  if (format === PayloadFormat.BYTES || encoding !== PayloadEncoding.JSON) return { case: 'bytes', value: bytes };
+  const text = new TextDecoder().decode(bytes);
+  if (format === PayloadFormat.TEXT) return { case: 'json', value: text };
+  try {
+    return { case: 'value', value: fromJson(ValueSchema, JSON.parse(text) as JsonValue) };
+  } catch {
+    // A worker may have called something JSON that is none, or it is nested too deep for a Value: as it is.
+    return { case: 'json', value: text };
+  }
+}

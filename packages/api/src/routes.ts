@@ -1,0 +1,40 @@
+import { EventService, MasterService, SystemService, TaskService, WorkflowService } from '@baton/contract';
+import type { ClientEngine, Engine } from '@baton/engine';
+import type { ConnectRouter, Interceptor } from '@connectrpc/connect';
+import { errorInterceptor } from './errors.ts';
+import { eventService } from './event-service.ts';
+import { masterService } from './master-service.ts';
+import type { ApiOptions } from './options.ts';
+import { systemService } from './system-service.ts';
+import { taskService } from './task-service.ts';
+import { validateInterceptor } from './validate.ts';
+import { workflowService } from './workflow-service.ts';
+
+/** Everything that a master serves. */
+export const MASTER_SERVICES = [TaskService, WorkflowService, EventService, SystemService, MasterService] as const;
+
+/** What the edge serves: calls that need no memory between requests. */
+export const EDGE_SERVICES = [TaskService, WorkflowService, SystemService] as const;
+
+/** Errors outermost: what the validator throws is converted too. */
+export function apiInterceptors(options: ApiOptions): Interceptor[] {
+  return [errorInterceptor(options.report), validateInterceptor];
+}
+
+export function masterRoutes(engine: Engine, options: ApiOptions): (router: ConnectRouter) => void {
+  return (router) => {
+    router.service(TaskService, taskService(engine, options));
+    router.service(WorkflowService, workflowService(engine, engine.hub, options));
+    router.service(EventService, eventService(engine, options));
+    router.service(SystemService, systemService(engine, engine.sessions, options));
+    router.service(MasterService, masterService(engine, options));
+  };
+}
+
+export function edgeRoutes(engine: ClientEngine, options: ApiOptions): (router: ConnectRouter) => void {
+  return (router) => {
+    router.service(TaskService, taskService(engine, options));
+    router.service(WorkflowService, workflowService(engine, null, options));
+    router.service(SystemService, systemService(engine, null, options));
+  };
+}

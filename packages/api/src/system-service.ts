@@ -1,0 +1,223 @@
+import {
+  GpuSchema,
+  type SystemService,
+  WorkerCapabilitiesSchema,
+  WorkerMetricsSchema,
+  WorkerSchema,
+} from '@baton/contract';
+import type { TaskClass } from '@baton/domain';
+import { Refusal } from '@baton/domain';
+import {
+  type ClientEngine,
+  COUNTERS,
+  type CounterName,
+  countLive,
+  listWorkers,
+  readVitals,
+  type Sessions,
+  type Vitals,
+  type WorkerRow,
+} from '@baton/engine';
+import { create } from '@bufbuild/protobuf';
+import { durationFromMs, timestampFromDate, timestampFromMs } from '@bufbuild/protobuf/wkt';
+import type { ServiceImpl } from '@connectrpc/connect';
+import { type ApiOptions, PROTOCOL_VERSION } from './options.ts';
+import { decodePageToken, encodePageToken } from './page-token.ts';
+import { taskClasses, workerState } from './words.ts';
+
+/** Without a sweep for this long, nobody notices dead workers. */
+const SWEEP_ALARM_MS = 10_000;
+
+export interface HealthPart {
+  name: string;
+  healthy: boolean;
+  message: string;
+  latencyMs: number;
+}
+
+/** Every part measured now. `needed` parts decide whether the whole is healthy. */
+export async function measureHealth(engine: ClientEngine): Promise<{ healthy: boolean; parts: HealthPart[] }> {
+  const started = performance.now();
+  let vitals: Vitals;
+  try {
+    vitals = await readVitals(engine.env.pools.api);
+  } catch (error) {
+    const parts = [
+      { name: 'postgres', healthy: false, message: String(error), latencyMs: performance.now() - started },
+    ];
+    return { healthy: false, parts };
+  }
+  const latencyMs = performance.now() - started;
+  const sweeping = vitals.sinceSweepMs < SWEEP_ALARM_MS;
+  const parts = [
+    { name: 'postgres', healthy: true, message: `PostgreSQL ${vitals.postgresVersion}`, latencyMs },
+    { name: 'schema', healthy: vitals.schemaVersion > 0, message: `version ${vitals.schemaVersion}`, latencyMs: 0 },
+    {
+      name: 'sweeps',
+      healthy: sweeping,
+      message: `last ${(vitals.sinceSweepMs / 1000).toFixed(1)} s ago${sweeping ? '' : ': dead workers are not noticed'}`,
+      latencyMs: 0,
+    },
+    // No worker is a fact to show, not a fault of the installation: work waits and is not lost.
+    { name: 'workers', healthy: true, message: `${vitals.workers} connected`, latencyMs: 0 },
+  ];
+  return { healthy: parts.every((p) => p.healthy), parts };
+}
+
+export interface MetricValue {
+  name: string;
+  labels: Record<string, string>;
+  value: number;
+  help: string;
+  type: 'counter' | 'gauge';
+}
+
+/** Names of the gauges that are read from Postgres. */
+const GAUGES = {
+  baton_tasks_ready: 'Tasks that may be leased now (counted up to 100 000).',
+  baton_tasks_waiting: 'Tasks that are due later (counted up to 100 000).',
+  baton_tasks_leased: 'Tasks that a worker holds.',
+  baton_workers: 'Sessions of workers that are alive.',
+} as const;
+
+/** @throws Refusal UNKNOWN_METRIC */
+export async function readMetrics(
+  engine: ClientEngine,
+  options: ApiOptions,
+  names: readonly string[],
+): Promise<MetricValue[]> {
+  const own = options.processMetrics?.() ?? [];
+  const all = [...Object.keys(COUNTERS), ...Object.keys(GAUGES), ...own.map((m) => m.name)];
+  const wants = (metric: string) =>
+    names.length === 0 || names.some((n) => (n.endsWith('*') ? metric.startsWith(n.slice(0, -1)) : n === metric));
+  const unknown = names.filter((n) => !all.some((m) => (n.endsWith('*') ? m.startsWith(n.slice(0, -1)) : n === m)));
+  if (unknown.length > 0)
+    throw new Refusal(
+      'invalid_argument',
+      'UNKNOWN_METRIC',
+      `no metric is named ${unknown.join(', ')}; there are: ${all.join(', ')}`,
+      {
+        violations: unknown.map((n) => ({ field: 'names', description: `no metric is named ${n}` })),
+      },
+    );
+  const values: MetricValue[] = [];
+  const counters = engine.counters.read();
+  for (const name of Object.keys(COUNTERS) as CounterName[])
+    if (wants(name)) values.push({ name, labels: {}, value: counters[name], help: COUNTERS[name], type: 'counter' });
+  if (Object.keys(GAUGES).some(wants)) {
+    const live = await countLive(engine.env.pools.api);
+    const gauges: Record<keyof typeof GAUGES, number> = {
+      baton_tasks_ready: live.ready,
+      baton_tasks_waiting: live.waiting,
+      baton_tasks_leased: live.leases,
+      baton_workers: live.sessions,
+    };
+    for (const name of Object.keys(GAUGES) as (keyof typeof GAUGES)[])
+      if (wants(name)) values.push({ name, labels: {}, value: gauges[name], help: GAUGES[name], type: 'gauge' });
+  }
+  for (const metric of own) if (wants(metric.name)) values.push({ ...metric, labels: {} });
+  return values;
+}
+
+/** @param sessions absent at the edge: draining a worker is then refused */
+export function systemService(
+  engine: ClientEngine,
+  sessions: Sessions | null,
+  options: ApiOptions,
+): ServiceImpl<typeof SystemService> {
+  return {
+    async getHealth() {
+      const { healthy, parts } = await measureHealth(engine);
+      return {
+        healthy,
+        version: options.version,
+        parts: parts.map((p) => ({
+          name: p.name,
+          healthy: p.healthy,
+          message: p.message,
+          latency: durationFromMs(p.latencyMs),
+        })),
+      };
+    },
+
+    async getMetrics(request) {
+      return { metrics: await readMetrics(engine, options, request.names), time: timestampFromMs(engine.env.now()) };
+    },
+
+    async getInfo() {
+      const vitals = await readVitals(engine.env.pools.api);
+      return {
+        version: options.version,
+        protocolVersion: PROTOCOL_VERSION,
+        schemaVersion: vitals.schemaVersion,
+        postgresVersion: vitals.postgresVersion,
+        masterId: options.masterId,
+        uptime: durationFromMs(options.uptimeMs()),
+      };
+    },
+
+    async listWorkers(request) {
+      const namespace = request.namespace || 'default';
+      const limit = request.pageSize || 100;
+      const list = JSON.stringify(['workers', namespace, request.includeGone]);
+      const rows = await listWorkers(engine.env.pools.api, {
+        namespaceId: await engine.lanes.namespaceId(namespace),
+        afterName: decodePageToken(list, request.pageToken) ?? '',
+        limit: limit + 1,
+        includeGone: request.includeGone,
+      });
+      return {
+        workers: rows.slice(0, limit).map((row) => workerMessage(row, namespace)),
+        nextPageToken: rows.length > limit ? encodePageToken(list, rows[limit - 1]!.name) : '',
+      };
+    },
+
+    async drainWorker(request) {
+      if (!sessions) throw new Refusal('unimplemented', 'NOT_AT_THE_EDGE', 'workers are drained through a master');
+      const namespaceId = await engine.lanes.namespaceId(request.namespace || 'default');
+      return sessions.drain(namespaceId, request.name, request.reason || 'drained by a client');
+    },
+  };
+}
+
+function workerMessage(row: WorkerRow, namespace: string) {
+  const c = row.capabilities as Record<string, never>;
+  return create(WorkerSchema, {
+    name: row.name,
+    namespace,
+    sessionId: row.sessionId,
+    state: workerState(row.state, row.leases),
+    capabilities: create(WorkerCapabilitiesSchema, {
+      os: c.os,
+      arch: c.arch,
+      cpus: c.cpus,
+      memoryBytes: BigInt(c.memoryBytes ?? 0),
+      gpus: ((c.gpus ?? []) as { uuid: string; model: string; memoryBytes: number; simulated: boolean }[]).map((g) =>
+        create(GpuSchema, { ...g, memoryBytes: BigInt(g.memoryBytes) }),
+      ),
+      taskClasses: ((c.taskClasses ?? []) as TaskClass[]).map((w) => taskClasses[w]),
+      tags: c.tags,
+      executors: c.executors,
+      kinds: c.kinds,
+      queues: c.queues,
+      slots: c.slots,
+      hostname: c.hostname,
+      pid: c.pid,
+    }),
+    ...(row.metrics && {
+      metrics: create(WorkerMetricsSchema, {
+        cpuPercent: row.metrics.cpuPercent,
+        memoryPercent: row.metrics.memoryPercent,
+        tasksCompleted: BigInt(row.metrics.tasksCompleted ?? 0),
+        tasksFailed: BigInt(row.metrics.tasksFailed ?? 0),
+        running: row.metrics.running,
+        loopLagMs: row.metrics.loopLagMs,
+      }),
+    }),
+    serviceUrl: row.serviceUrl,
+    version: row.version,
+    registerTime: timestampFromDate(row.registeredAt),
+    lastHeard: durationFromMs(row.lastHeardMs),
+    leases: row.leases,
+  });
+}

@@ -1,0 +1,142 @@
+import {
+  type Attempt,
+  AttemptSchema,
+  type Failure as FailureMessage,
+  FailureSchema,
+  type PayloadFormat,
+  type Task,
+  TaskSchema,
+  type TaskSpec,
+} from '@baton/contract';
+import type { Failure, RetryPolicy } from '@baton/domain';
+import type { AttemptRow, TaskRequest, TaskRow } from '@baton/engine';
+import { create } from '@bufbuild/protobuf';
+import { durationFromMs, durationMs, timestampFromDate, timestampMs } from '@bufbuild/protobuf/wkt';
+import { decodePayload, encodePayload } from './payloads.ts';
+import { attemptStates, failureTypes, taskClasses, taskStates, wordOf } from './words.ts';
+
+/** @param field path of the spec in its request, for errors */
+export function toTaskRequest(spec: TaskSpec, field: string): TaskRequest {
+  const { bytes, encoding } = decodePayload(spec.payload, field);
+  const retry: Partial<RetryPolicy> = {};
+  if (spec.retry) {
+    if (spec.retry.maxAttempts) retry.maxAttempts = spec.retry.maxAttempts;
+    if (spec.retry.initialDelay) retry.initialDelayMs = durationMs(spec.retry.initialDelay);
+    if (spec.retry.factor) retry.factor = spec.retry.factor;
+    if (spec.retry.maxDelay) retry.maxDelayMs = durationMs(spec.retry.maxDelay);
+    if (spec.retry.jitter) retry.jitter = spec.retry.jitter;
+  }
+  const taskClass = wordOf(taskClasses, spec.taskClass);
+  return {
+    kind: spec.kind,
+    queue: spec.queue,
+    tags: spec.tags,
+    executor:
+      spec.executor.case === 'grpc'
+        ? {
+            type: 'grpc',
+            address: spec.executor.value.address,
+            method: spec.executor.value.method,
+            ...(Object.keys(spec.executor.value.metadata).length > 0 && { metadata: spec.executor.value.metadata }),
+          }
+        : { type: 'function' },
+    input: bytes,
+    encoding,
+    priority: spec.priority,
+    labels: spec.labels,
+    ...(taskClass && { taskClass }),
+    ...(Object.keys(retry).length > 0 && { retry }),
+    ...(spec.startToCloseTimeout && { startToCloseMs: Math.max(1, durationMs(spec.startToCloseTimeout)) }),
+    ...(spec.runAt && { runAtMs: timestampMs(spec.runAt) }),
+    ...(spec.idempotencyKey && { idempotencyKey: spec.idempotencyKey }),
+  };
+}
+
+export function failureMessage(failure: Failure | null): FailureMessage | undefined {
+  if (!failure) return undefined;
+  return create(FailureSchema, {
+    type: failureTypes[failure.type],
+    message: failure.message,
+    exceptionType: failure.exceptionType ?? '',
+    stack: failure.stack ?? '',
+    nonRetryable: failure.nonRetryable ?? false,
+    ...(failure.retryAfterMs !== undefined && { retryAfter: durationFromMs(failure.retryAfterMs) }),
+  });
+}
+
+export function taskMessage(row: TaskRow, namespace: string, format: PayloadFormat): Task {
+  const input = encodePayload(row.input, row.inputEncoding, format);
+  const output = encodePayload(row.output, row.outputEncoding, format);
+  const config = row.executorConfig as { address: string; method: string; metadata?: Record<string, string> } | null;
+  const ended = row.state === 'succeeded' || row.state === 'failed' || row.state === 'cancelled';
+  return create(TaskSchema, {
+    id: row.id,
+    namespace,
+    kind: row.kind,
+    queue: row.queue,
+    taskClass: taskClasses[row.taskClass],
+    tags: row.tags,
+    state: taskStates[row.state],
+    attempt: row.attempt,
+    maxAttempts: row.maxAttempts,
+    priority: row.priority,
+    createTime: timestampFromDate(row.createdAt),
+    ...(row.dueAt && { dueTime: timestampFromDate(row.dueAt) }),
+    ...((row.startedAt ?? row.grantedAt) && { startTime: timestampFromDate((row.startedAt ?? row.grantedAt)!) }),
+    ...(row.endedAt && { endTime: timestampFromDate(row.endedAt) }),
+    worker: row.worker ?? '',
+    executor:
+      row.executor === 'grpc' && config
+        ? { case: 'grpc', value: { address: config.address, method: config.method, metadata: config.metadata ?? {} } }
+        : { case: 'function', value: {} },
+    inputPayload:
+      input.case === 'value'
+        ? { case: 'input', value: input.value }
+        : input.case === 'json'
+          ? { case: 'inputJson', value: input.value }
+          : input.case === 'bytes'
+            ? { case: 'inputBytes', value: input.value }
+            : { case: undefined },
+    outputPayload:
+      output.case === 'value'
+        ? { case: 'output', value: output.value }
+        : output.case === 'json'
+          ? { case: 'outputJson', value: output.value }
+          : output.case === 'bytes'
+            ? { case: 'outputBytes', value: output.value }
+            : { case: undefined },
+    outputHash: row.outputHash ?? '',
+    // A failure of an earlier attempt is shown while the task lives, and not on a task that succeeded after it.
+    ...(row.failure && !(ended && row.state !== 'failed') && { failure: failureMessage(row.failure) }),
+    cancelReason: row.cancelReason ?? '',
+    runId: row.runId ?? '',
+    nodeId: row.nodeId ?? '',
+    ...(row.retry && {
+      retry: {
+        maxAttempts: row.maxAttempts,
+        factor: row.retry.factor ?? 0,
+        jitter: row.retry.jitter ?? 0,
+        ...(row.retry.initialDelayMs !== undefined && { initialDelay: durationFromMs(row.retry.initialDelayMs) }),
+        ...(row.retry.maxDelayMs !== undefined && { maxDelay: durationFromMs(row.retry.maxDelayMs) }),
+      },
+    }),
+    startToCloseTimeout: durationFromMs(row.startToCloseMs),
+    idempotencyKey: row.idempotencyKey ?? '',
+    labels: row.labels ?? {},
+  });
+}
+
+export function attemptMessage(row: AttemptRow): Attempt {
+  return create(AttemptSchema, {
+    number: row.attempt,
+    epoch: row.epoch,
+    state: attemptStates[row.state],
+    worker: row.worker,
+    sessionId: row.sessionId,
+    grantTime: timestampFromDate(row.grantedAt),
+    ...(row.startedAt && { startTime: timestampFromDate(row.startedAt) }),
+    ...(row.endedAt && { endTime: timestampFromDate(row.endedAt) }),
+    ...(row.failure && { failure: failureMessage(row.failure) }),
+    ...(row.retryDelayMs !== null && { retryDelay: durationFromMs(row.retryDelayMs) }),
+  });
+}
