@@ -15,7 +15,7 @@ export interface CancelResult extends Ended {
  */
 export const CANCEL = `/* baton cancel */
 with input as materialized (
-  select t.id, t.run_id, t.namespace_id, t.route_id from unnest($1::bigint[]) i(id) join baton.tasks t on t.id = i.id
+  select t.id, t.run_id, t.namespace_id, t.route_id from unnest($1::bigint[]) i(id) join baton.tasks t on t.id = i.id order by t.id
 ), from_ready as (
   delete from baton.ready y using input i where y.task_id = i.id returning y.task_id, y.epoch, y.attempt
 ), from_waiting as (

@@ -16,12 +16,13 @@ export interface Success {
  * Ends a batch of leases with success: lease out, attempt, outcome, advance and event in, in one statement.
  *
  * The fence is the delete: (task, epoch, session). It does not ask for the lease's time: finished work is taken as long as
- * nobody else was granted the task. The batch comes sorted by task, so that two batches never lock in opposite order.
+ * nobody else was granted the task. The batch is sorted by task, so that two batches never lock in opposite order.
  */
 export const COMPLETE = `/* baton complete */
 with input as materialized (
   select * from unnest($1::bigint[], $2::integer[], $3::bigint[], $4::bytea[], $5::smallint[], $6::double precision[])
     as i(task_id, epoch, session_id, output, encoding, ran_us)
+  order by task_id
 ), done as (
   delete from baton.leases l using input i
   where l.task_id = i.task_id and l.epoch = i.epoch and l.session_id = i.session_id

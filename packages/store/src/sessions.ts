@@ -59,6 +59,13 @@ export async function registerWorker(sql: Sql, r: Registration): Promise<{ sessi
     ],
     { prepare: true },
   );
+  // Two lives that register in the same moment do not see each other's session. Whoever comes here last sees both.
+  await sql.unsafe(
+    `/* baton replace sessions */ update baton.sessions s set state = 'draining', shutdown = true, reason = 'another life of this worker registered'
+     from baton.workers w where w.id = $1 and s.worker_id = w.id and s.id <> w.session_id and s.state = 'active'`,
+    [row!.worker_id as number],
+    { prepare: true },
+  );
   // The instance's earlier session is closed: the number in workers would name none. Say so; the worker takes a new instance id.
   if (!row!.usable) return { sessionId: '', workerId: row!.worker_id as number };
   return { sessionId: row!.session_id as string, workerId: row!.worker_id as number };
@@ -90,7 +97,7 @@ export interface Renewed {
  */
 export const RENEW = `/* baton renew */
 with input as materialized (
-  select * from unnest($1::bigint[], $2::double precision[], $3::text[]) i(session_id, ttl_ms, metrics)
+  select * from unnest($1::bigint[], $2::double precision[], $3::text[]) i(session_id, ttl_ms, metrics) order by session_id
 ), renewed as (
   update baton.sessions s
   set expires_at = clock_timestamp() + i.ttl_ms * interval '1 ms', renewed_at = clock_timestamp(), metrics = coalesce(i.metrics::jsonb, s.metrics)
@@ -147,7 +154,7 @@ export async function markStarted(sql: Sql, sessionId: string, held: readonly He
   await sql.unsafe(
     `/* baton mark started */ update baton.leases l
      set started_at = greatest(l.granted_at, clock_timestamp() - i.ran_ms * interval '1 ms')
-     from unnest($2::bigint[], $3::integer[], $4::double precision[]) i(task_id, epoch, ran_ms)
+     from (select * from unnest($2::bigint[], $3::integer[], $4::double precision[]) i(task_id, epoch, ran_ms) order by task_id) i
      where l.task_id = i.task_id and l.epoch = i.epoch and l.session_id = $1 and l.started_at is null`,
     [
       sessionId,

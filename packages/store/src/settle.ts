@@ -66,13 +66,14 @@ export interface Settlement {
 }
 
 /**
- * Ends a batch of leases without success, fenced like COMPLETE. `returned` gives the attempt's number back: it cost nothing.
+ * Ends a batch of leases without success, fenced and sorted like COMPLETE. `returned` gives the attempt's number back: it cost nothing.
  * The input is read from `tasks` when the task is claimed again.
  */
 export const SETTLE = `/* baton settle */
 with input as materialized (
   select * from unnest($1::bigint[], $2::integer[], $3::bigint[], $4::text[], $5::text[], $6::double precision[], $7::boolean[], $8::text[], $9::double precision[])
     as i(task_id, epoch, session_id, attempt_state, next, delay_ms, crash, failure, ran_us)
+  order by task_id
 ), done as (
   delete from baton.leases l using input i
   where l.task_id = i.task_id and l.epoch = i.epoch and l.session_id = i.session_id
