@@ -1,8 +1,8 @@
 import { errorDetails } from '@baton/contract/grpc';
 import { Refusal, type RefusalCode } from '@baton/domain';
 import { create } from '@bufbuild/protobuf';
-import { durationFromMs } from '@bufbuild/protobuf/wkt';
 import { Code, ConnectError, type Interceptor } from '@connectrpc/connect';
+import { durationFromMs } from './durations.ts';
 
 const CODES: Record<RefusalCode, Code> = {
   invalid_argument: Code.InvalidArgument,

@@ -14,8 +14,9 @@ import {
 import { EXECUTOR_TYPES, type ExecutorType, Refusal } from '@baton/domain';
 import type { Assignment, Engine, Orders, Outcome } from '@baton/engine';
 import { create } from '@bufbuild/protobuf';
-import { durationFromMs, durationMs, timestampMs } from '@bufbuild/protobuf/wkt';
+import { durationMs, timestampMs } from '@bufbuild/protobuf/wkt';
 import type { ServiceImpl } from '@connectrpc/connect';
+import { durationFromMs } from './durations.ts';
 import { type ApiOptions, eitherAborts, PROTOCOL_VERSION } from './options.ts';
 import { failureTypes, taskClasses, wordOf } from './words.ts';
 

@@ -19,8 +19,9 @@ import {
   type WorkerRow,
 } from '@baton/engine';
 import { create } from '@bufbuild/protobuf';
-import { durationFromMs, timestampFromDate, timestampFromMs } from '@bufbuild/protobuf/wkt';
+import { timestampFromDate, timestampFromMs } from '@bufbuild/protobuf/wkt';
 import type { ServiceImpl } from '@connectrpc/connect';
+import { durationFromMs } from './durations.ts';
 import { type ApiOptions, PROTOCOL_VERSION } from './options.ts';
 import { decodePageToken, encodePageToken } from './page-token.ts';
 import { taskClasses, workerState } from './words.ts';

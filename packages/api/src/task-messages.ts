@@ -11,7 +11,8 @@ import {
 import type { Failure, RetryPolicy } from '@baton/domain';
 import type { AttemptRow, TaskRequest, TaskRow } from '@baton/engine';
 import { create } from '@bufbuild/protobuf';
-import { durationFromMs, durationMs, timestampFromDate, timestampMs } from '@bufbuild/protobuf/wkt';
+import { durationMs, timestampFromDate, timestampMs } from '@bufbuild/protobuf/wkt';
+import { durationFromMs } from './durations.ts';
 import { decodePayload, encodePayload } from './payloads.ts';
 import { attemptStates, failureTypes, taskClasses, taskStates, wordOf } from './words.ts';
 
