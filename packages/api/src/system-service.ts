@@ -162,7 +162,7 @@ export function systemService(
       const limit = request.pageSize || 100;
       const list = JSON.stringify(['workers', namespace, request.includeGone]);
       const rows = await listWorkers(engine.env.pools.api, {
-        namespaceId: await engine.lanes.namespaceId(namespace),
+        namespaceId: await engine.lanes.knownNamespaceId(namespace),
         afterName: decodePageToken(list, request.pageToken) ?? '',
         limit: limit + 1,
         includeGone: request.includeGone,
@@ -175,7 +175,7 @@ export function systemService(
 
     async drainWorker(request) {
       if (!sessions) throw new Refusal('unimplemented', 'NOT_AT_THE_EDGE', 'workers are drained through a master');
-      const namespaceId = await engine.lanes.namespaceId(request.namespace || 'default');
+      const namespaceId = await engine.lanes.knownNamespaceId(request.namespace || 'default');
       return sessions.drain(namespaceId, request.name, request.reason || 'drained by a client');
     },
   };

@@ -40,7 +40,7 @@ export function workflowService(
 ): ServiceImpl<typeof WorkflowService> {
   const { runs, lanes, env } = engine;
   const { api } = env.pools;
-  const idOf = (namespace: string) => lanes.namespaceId(namespace || 'default');
+  const idOf = (namespace: string) => lanes.knownNamespaceId(namespace || 'default');
 
   async function runMessage(namespace: string, runId: string, format: PayloadFormat, outputs: boolean) {
     const namespaceId = await idOf(namespace);

@@ -1,5 +1,5 @@
 import type { ExecutorType, TaskClass } from '@baton/domain';
-import { internLane, internNamespace, type Lane, type LaneKey, lanesAfter } from '@baton/store';
+import { findNamespace, internLane, internNamespace, type Lane, type LaneKey, lanesAfter } from '@baton/store';
 import type { EngineEnvironment } from './environment.ts';
 
 /** What a session can do, as it matters for lanes. */
@@ -16,6 +16,9 @@ export interface Ability {
 
 /** Every lane that this master knows of, and a memory of names. All of it can be lost and read again. */
 export interface LaneBook {
+  /** For reads: 0, which no row has, when nobody has used the namespace yet. Reading does not make it. */
+  knownNamespaceId(name: string): Promise<number>;
+  /** For writes: makes it when it is new. */
   namespaceId(name: string): Promise<number>;
   laneFor(key: LaneKey): Promise<Lane>;
   get(id: number): Lane | undefined;
@@ -42,6 +45,9 @@ export function createLaneBook(env: EngineEnvironment): LaneBook {
   };
 
   return {
+    async knownNamespaceId(name) {
+      return (await namespaces.get(name)) ?? (await findNamespace(env.pools.api, name)) ?? 0;
+    },
     namespaceId: (name) => remember(namespaces, name, () => internNamespace(env.pools.api, name)),
     laneFor(key) {
       const text = JSON.stringify([key.namespaceId, key.queue, key.kind, key.executor, key.taskClass, key.tags]);

@@ -212,6 +212,8 @@ export function createSessions(
       const { sessionId } = input;
       const ability = await abilityOf(sessionId);
       const verdicts = Promise.all(input.results.map((result) => results.report({ ...result, sessionId })));
+      // Results that cannot be written now end the wait for work: the caller is told, and sends them again.
+      verdicts.catch(() => dispatcher.release(sessionId));
       const mustAnswer = input.results.length > 0 || input.waitMs <= 0 || pending.has(sessionId);
       const waitMs = mustAnswer ? 0 : Math.min(input.waitMs, settings.longPollMs);
       let assignments: Assignment[] = [];

@@ -49,22 +49,16 @@ export function createSubmitter(
 ): Submitter {
   const { settings, pools } = env;
 
-  const batches = createCoalescer<NewTask, Submitted>({
+  // One task that Postgres refuses does not touch the others of its batch, so a refusal is an answer and not an error.
+  const batches = createCoalescer<NewTask, Submitted | Refusal>({
     maxItems: settings.batchRows,
     maxBytes: settings.batchBytes,
     sizeOf: (task) => (task.input?.byteLength ?? 0) + 200,
     inFlight: 2,
-    run: (batch) =>
-      bisect(batch, store, (_, error) => {
-        throw new Refusal(
-          'invalid_argument',
-          'TASK_NOT_STORABLE',
-          `Postgres refused the task: ${(error as Error).message}`,
-        );
-      }),
+    run: (batch) => bisect(batch, store, (_, error) => notStorable(error)),
   });
 
-  async function store(batch: NewTask[]): Promise<Submitted[]> {
+  async function store(batch: NewTask[]): Promise<(Submitted | Refusal)[]> {
     let repeated = false;
     const stored = await persist(async () => {
       const now = await submitTasks(pools.hot, batch).catch((error) => {
@@ -103,7 +97,7 @@ export function createSubmitter(
     });
     for (const laneId of touched) onReady(laneId);
     counters.add('baton_tasks_submitted_total', batch.length - byId.size);
-    return results as Submitted[];
+    return results;
   }
 
   return {
@@ -209,6 +203,10 @@ async function bodyHash(request: TaskRequest): Promise<Uint8Array> {
   all.set(head);
   if (input) all.set(input, head.length);
   return sha256(all);
+}
+
+function notStorable(error: unknown): Refusal {
+  return new Refusal('invalid_argument', 'TASK_NOT_STORABLE', `Postgres refused the task: ${(error as Error).message}`);
 }
 
 export function keyConflict(key: string, holderId: string): Refusal {
