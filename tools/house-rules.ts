@@ -35,7 +35,8 @@ export const LAYERS: Record<string, Layer> = {
   telemetry: { may: ['domain'] },
   hardware: { may: ['domain'] },
   postgres: { may: ['domain'] },
-  testkit: { may: ['*'] },
+  // It starts the real processes.
+  testkit: { may: ['*', 'master', 'worker'] },
 
   // Apps. None imports another, but for the command that starts them.
   master: { may: ['api', 'contract', 'domain', 'engine', 'hardware', 'postgres', 'server', 'store', 'telemetry'] },

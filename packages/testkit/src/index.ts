@@ -1,7 +1,16 @@
 export {
+  type Child,
+  ChildStartError,
+  type Environment,
+  type Exit,
+  NotLoggedError,
+  type RestartOptions,
+} from './child.ts';
+export {
   NoTestServerError,
   startTestPostgres,
   type TestDatabase,
   type TestPostgres,
   testDatabase,
 } from './database.ts';
+export { NoSuchWorkerError, type Stack, type StackOptions, startStack, type WorkerSetup } from './stack.ts';
