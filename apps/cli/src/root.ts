@@ -2,16 +2,21 @@ import { buildRouteMap } from '@stricli/core';
 import { command as config } from './config/command.ts';
 import type { CliContext } from './context.ts';
 import { command as db } from './db/command.ts';
+import { command as doctor } from './doctor/command.ts';
+import { command as init } from './init/command.ts';
 import { command as master } from './master/command.ts';
 import { command as run } from './run/command.ts';
+import { command as status } from './status/command.ts';
+import { command as stop } from './stop/command.ts';
 import { command as task } from './task/command.ts';
+import { command as up } from './up/command.ts';
 import { command as version } from './version/command.ts';
 import { command as worker } from './worker/command.ts';
 import { command as workflow } from './workflow/command.ts';
 
 /** The tree of commands. Each part loads its code when it is run. */
 export const root = buildRouteMap<string, CliContext>({
-  routes: { workflow, run, task, worker, master, db, config, version },
+  routes: { init, up, status, stop, workflow, run, task, worker, master, db, config, doctor, version },
   docs: {
     brief: 'Durable task and workflow orchestration for machines you own',
     fullDescription: [
@@ -21,6 +26,7 @@ export const root = buildRouteMap<string, CliContext>({
       '3 not found, 5 Baton cannot be reached, 64 wrong usage.',
       '',
       'EXAMPLES',
+      '  baton up',
       '  baton workflow validate pipeline.yaml',
       '  baton run start pipeline.yaml --watch',
       '  baton task list -o json',

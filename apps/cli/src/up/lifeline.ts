@@ -1,0 +1,20 @@
+import { Socket } from 'node:net';
+
+/** What is left to a process that has lost its supervisor: to finish what it runs, then to hand it back, then nothing. */
+const SECOND_SIGNAL_MS = 3_000;
+const KILL_MS = 6_000;
+
+const lifeline = new Socket({ fd: 0, readable: true, writable: false });
+lifeline.on('error', end);
+lifeline.on('end', end);
+lifeline.resume();
+
+let hasEnded = false;
+
+function end(): void {
+  if (hasEnded) return;
+  hasEnded = true;
+  process.kill(process.pid, 'SIGTERM');
+  setTimeout(() => process.kill(process.pid, 'SIGTERM'), SECOND_SIGNAL_MS);
+  setTimeout(() => process.kill(process.pid, 'SIGKILL'), KILL_MS);
+}
