@@ -3,7 +3,7 @@ import { createConnectRouter } from '@connectrpc/connect';
 import { universalServerRequestFromFetch, universalServerResponseToFetch } from '@connectrpc/connect/protocol';
 import { Hono } from 'hono';
 import type { ApiOptions } from './options.ts';
-import { apiInterceptors, edgeRoutes } from './routes.ts';
+import { apiInterceptors, EDGE_SERVICES, edgeRoutes } from './routes.ts';
 
 /**
  * The client services as a fetch handler: Connect, JSON and gRPC-Web (gRPC needs trailers, which fetch does not have). Each
@@ -12,9 +12,8 @@ import { apiInterceptors, edgeRoutes } from './routes.ts';
 export function createFetchApp(engineFor: (request: Request) => ClientEngine, options: ApiOptions): Hono {
   const app = new Hono();
   // The routes are the same for every request; only the engine behind them changes.
-  const paths = createConnectRouter({ grpc: false });
-  edgeRoutes({} as ClientEngine, options)(paths);
-  for (const { requestPath } of paths.handlers)
+  const paths = EDGE_SERVICES.flatMap((service) => service.methods.map((m) => `/${service.typeName}/${m.name}`));
+  for (const requestPath of paths)
     app.all(requestPath, async (c) => {
       const router = createConnectRouter({ grpc: false, interceptors: apiInterceptors(options) });
       edgeRoutes(engineFor(c.req.raw), options)(router);

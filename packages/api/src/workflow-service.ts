@@ -38,7 +38,7 @@ export function workflowService(
   hub: EventHub | null,
   options: ApiOptions,
 ): ServiceImpl<typeof WorkflowService> {
-  const { runs, lanes, env } = engine;
+  const { runs, workflows, lanes, env } = engine;
   const { api } = env.pools;
   const idOf = (namespace: string) => lanes.knownNamespaceId(namespace || 'default');
 
@@ -47,7 +47,7 @@ export function workflowService(
     const row = await readRun(api, namespaceId, runId);
     if (!row) throw notFound('run', runId);
     const nodes = await readRunNodes(api, runId, outputs && format !== PayloadFormat.NONE);
-    const definition = await runs.definitionOf(namespaceId, row.workflowName, row.workflowVersion);
+    const definition = await workflows.definitionOf(namespaceId, row.workflowName, row.workflowVersion);
     const needs = new Map(definition.nodes.map((n) => [n.id, n.needs]));
     return {
       row,
@@ -60,7 +60,7 @@ export function workflowService(
 
   return {
     async validateWorkflow(request) {
-      const parsed = runs.validate(request.definitionJson);
+      const parsed = workflows.validate(request.definitionJson);
       if (parsed.ok) return { nodeIds: topologicalWaves(parsed.definition).flat() };
       return {
         problems: parsed.problems.map((p) => ({ path: p.path, code: p.code, message: p.message, hint: p.hint ?? '' })),
@@ -68,8 +68,8 @@ export function workflowService(
     },
 
     async applyWorkflow(request) {
-      const { workflow, changed } = await runs.apply(request.namespace || 'default', request.definitionJson);
-      const definition = await runs.definitionOf(await idOf(request.namespace), workflow.name, workflow.version);
+      const { workflow, changed } = await workflows.apply(request.namespace || 'default', request.definitionJson);
+      const definition = await workflows.definitionOf(await idOf(request.namespace), workflow.name, workflow.version);
       return {
         workflow: workflowMessage(
           workflow,
@@ -83,7 +83,7 @@ export function workflowService(
       const namespaceId = await idOf(request.namespace);
       const row = await readWorkflow(api, namespaceId, request.name, request.version || null);
       if (!row) throw notFound('workflow', request.name);
-      const definition = await runs.definitionOf(namespaceId, row.name, row.version);
+      const definition = await workflows.definitionOf(namespaceId, row.name, row.version);
       return {
         workflow: {
           ...workflowMessage(

@@ -14,6 +14,7 @@ import { createSignals } from './signals.ts';
 import { createSubmitter, type Submitter } from './submit.ts';
 import { createSweeper } from './sweeper.ts';
 import { createTasks, type Tasks } from './tasks.ts';
+import { createWorkflows, type Workflows } from './workflows.ts';
 
 /** What the client services need. An edge function has this much. */
 export interface ClientEngine {
@@ -21,6 +22,7 @@ export interface ClientEngine {
   lanes: LaneBook;
   submitter: Submitter;
   tasks: Tasks;
+  workflows: Workflows;
   runs: Runs;
   counters: Counters;
 }
@@ -60,7 +62,8 @@ export function createEngine(env: EngineEnvironment): Engine {
   const results = createResults(env, counters, { onEnded, onReady, onBackoff: (delayMs) => sweeper.dueIn(delayMs) });
   const sessions = createSessions(env, lanes, dispatcher, results, counters);
   const tasks = createTasks(env, hub, ends, { onEnded, orderCancel: sessions.orderCancel });
-  const runs = createRuns(env, lanes, counters, {
+  const workflows = createWorkflows(env, lanes);
+  const runs = createRuns(env, workflows, lanes, counters, {
     onReady,
     onChanged: () => hub.poke(),
     cancelTasks: (namespaceId, ids, reason) => cancelNodes(tasks, namespaceId, ids, reason),
@@ -90,6 +93,7 @@ export function createEngine(env: EngineEnvironment): Engine {
     counters,
     sessions,
     tasks,
+    workflows,
     runs,
     submitter: createSubmitter(env, lanes, counters, onReady, (delayMs) => sweeper.dueIn(delayMs)),
     appendLogs: logs.add,
@@ -112,12 +116,21 @@ export function createClientEngine(env: EngineEnvironment): ClientEngine {
   const ends = createSignals<string>();
   const nothing = () => {};
   const tasks = createTasks(env, null, ends, { onEnded: nothing, orderCancel: nothing });
-  const runs = createRuns(env, lanes, counters, {
+  const workflows = createWorkflows(env, lanes);
+  const runs = createRuns(env, workflows, lanes, counters, {
     onReady: nothing,
     onChanged: nothing,
     cancelTasks: (namespaceId, ids, reason) => cancelNodes(tasks, namespaceId, ids, reason),
   });
-  return { env, lanes, counters, tasks, runs, submitter: createSubmitter(env, lanes, counters, nothing, nothing) };
+  return {
+    env,
+    lanes,
+    counters,
+    tasks,
+    workflows,
+    runs,
+    submitter: createSubmitter(env, lanes, counters, nothing, nothing),
+  };
 }
 
 async function cancelNodes(tasks: Tasks, namespaceId: number, ids: readonly string[], reason: string): Promise<void> {

@@ -6,7 +6,7 @@ export * from './event-watch.ts';
 export * from './metrics.ts';
 export * from './reads.ts';
 export * from './results.ts';
-export type { ParsedWorkflow, Runs, StartRun } from './runs.ts';
+export type { Runs, StartRun } from './runs.ts';
 export type {
   CancelOrder,
   Capabilities,
@@ -21,3 +21,4 @@ export type {
 export * from './settings.ts';
 export type { Submitted, Submitter, TaskExecutor, TaskRequest } from './submit.ts';
 export type { LogCursor, LogPage, TaskFilter, Tasks } from './tasks.ts';
+export type { ParsedWorkflow, Workflows } from './workflows.ts';

@@ -1,0 +1,96 @@
+import {
+  fromStoredForm,
+  notFound,
+  type Problem,
+  parseDefinitionJson,
+  Refusal,
+  toStoredForm,
+  type WorkflowDefinition,
+} from '@baton/domain';
+import { hex, readWorkflow, storeWorkflow, type WorkflowRow } from '@baton/store';
+import { sha256 } from './digest.ts';
+import type { EngineEnvironment } from './environment.ts';
+import type { LaneBook } from './lane-book.ts';
+import { persist } from './persist.ts';
+
+export type ParsedWorkflow = { ok: true; definition: WorkflowDefinition } | { ok: false; problems: readonly Problem[] };
+
+/** Definitions: checked, stored by version, remembered. */
+export interface Workflows {
+  validate(definitionJson: string): ParsedWorkflow;
+  /** @throws Refusal INVALID_WORKFLOW */
+  apply(namespace: string, definitionJson: string): Promise<{ workflow: WorkflowRow; changed: boolean }>;
+  /** @throws Refusal WORKFLOW_NOT_FOUND */
+  definitionOf(namespaceId: number, name: string, version: number): Promise<WorkflowDefinition>;
+}
+
+/** @throws Refusal INVALID_WORKFLOW with every problem */
+function parsed(definitionJson: string): WorkflowDefinition {
+  const result = parseDefinitionJson(definitionJson);
+  if (result.ok) return result.definition;
+  const { problems } = result;
+  throw new Refusal(
+    'invalid_argument',
+    'INVALID_WORKFLOW',
+    problems
+      .map((p) => `${p.path || 'file'}: ${p.message}`)
+      .slice(0, 20)
+      .join('\n'),
+    {
+      violations: problems.slice(0, 1000).map((p) => ({
+        field: p.path,
+        description: `${p.code}: ${p.message}${p.hint ? ` (${p.hint})` : ''}`,
+      })),
+    },
+  );
+}
+
+export function createWorkflows(env: EngineEnvironment, lanes: LaneBook): Workflows {
+  const { pools } = env;
+  const definitions = new Map<string, Promise<WorkflowDefinition>>();
+
+  function definitionOf(namespaceId: number, name: string, version: number): Promise<WorkflowDefinition> {
+    const key = JSON.stringify([namespaceId, name, version]);
+    let known = definitions.get(key);
+    if (!known) {
+      known = readWorkflow(pools.api, namespaceId, name, version).then((row) => {
+        if (!row) throw notFound('workflow', `${name} version ${version}`);
+        return fromStoredForm(row.storedForm);
+      });
+      definitions.set(key, known);
+      known.catch(() => definitions.delete(key));
+      // Definitions of old versions are read again when they are wanted again.
+      if (definitions.size > 500) definitions.delete(definitions.keys().next().value!);
+    }
+    return known;
+  }
+
+  async function apply(
+    namespace: string,
+    definitionJson: string,
+  ): Promise<{ workflow: WorkflowRow; changed: boolean }> {
+    const definition = parsed(definitionJson);
+    const namespaceId = await lanes.namespaceId(namespace);
+    const storedForm = toStoredForm(definition);
+    const hash = hex(await sha256(new TextEncoder().encode(storedForm)));
+    for (;;) {
+      const newest = await readWorkflow(pools.api, namespaceId, definition.name, null);
+      if (newest !== null && newest.hash === hash) return { workflow: newest, changed: false };
+      const stored = await persist(
+        () =>
+          storeWorkflow(pools.api, {
+            namespaceId,
+            name: definition.name,
+            hash,
+            description: definition.description ?? '',
+            definition: definitionJson,
+            storedForm,
+          }),
+        env.random,
+      );
+      if (stored) return { workflow: stored, changed: true };
+    }
+  }
+
+  return { validate: (definitionJson) => parseDefinitionJson(definitionJson), apply, definitionOf };
+}
