@@ -13,4 +13,11 @@ export {
   type TestPostgres,
   testDatabase,
 } from './database.ts';
+export {
+  type AnswerChoice,
+  type FaultProxy,
+  type FaultProxyOptions,
+  startFaultProxy,
+} from './fault-proxy.ts';
+export type { ProxyProtocol } from './fault-proxy-framing.ts';
 export { NoSuchWorkerError, type Stack, type StackOptions, startStack, type WorkerSetup } from './stack.ts';
