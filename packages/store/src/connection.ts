@@ -1,4 +1,5 @@
 import postgres from 'postgres';
+import { renewingPool } from './renewing-pool.ts';
 
 /** A pool of connections. Statements on it are single statements: the driver's `begin` is not used (a connection that dies inside it can leak writes into another transaction). */
 export type Sql = postgres.Sql;
@@ -35,17 +36,19 @@ export function openSql(url: string, options: SqlOptions): Sql {
       session.plan_cache_mode = 'force_generic_plan';
     }
   }
-  return postgres(url, {
-    max: options.max,
-    // Registry look-ups are a query per connection; every array travels as a literal or as JSON instead.
-    fetch_types: false,
-    prepare: !options.pooled,
-    connect_timeout: 10,
-    max_lifetime: null,
-    backoff: (attempt: number) => Math.min(1, 0.05 * 2 ** attempt) * (0.5 + Math.random() / 2),
-    onnotice: (notice) => options.onNotice?.(String(notice.message)),
-    connection: session as Record<string, string>,
-  });
+  return renewingPool(() =>
+    postgres(url, {
+      max: options.max,
+      // Registry look-ups are a query per connection; every array travels as a literal or as JSON instead.
+      fetch_types: false,
+      prepare: !options.pooled,
+      connect_timeout: 10,
+      max_lifetime: null,
+      backoff: (attempt: number) => Math.min(1, 0.05 * 2 ** attempt) * (0.5 + Math.random() / 2),
+      onnotice: (notice) => options.onNotice?.(String(notice.message)),
+      connection: session as Record<string, string>,
+    }),
+  );
 }
 
 /** Pools apart, so that a flood on one side never starves heartbeats or claims. */

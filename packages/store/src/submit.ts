@@ -38,15 +38,15 @@ export const INLINE_INPUT_BYTES = 1024;
  * Stores a batch: its idempotency keys first, then tasks, then ready or waiting, then one event row, in one statement.
  *
  * A repeated batch (the connection was lost after the commit) writes nothing: only rows that this statement itself stored go to
- * ready. A task whose key is taken is not stored; the caller looks up what the key stands for. Keys and tasks are inserted in
- * order, so that two batches never wait for each other.
+ * ready. A task whose key is taken is not stored; the caller looks up what the key stands for. All keys are
+ * inserted, then tasks with keys, then the rest, each in order, so that two batches never wait for each other.
  */
 export const SUBMIT = `/* baton submit */
 with input as materialized (
   select * from unnest($1::bigint[], $2::integer[], $3::integer[], $4::integer[], $5::smallint[], $6::smallint[], $7::bigint[],
                        $8::smallint[], $9::bytea[], $10::double precision[], $11::text[], $12::text[], $13::text[], $14::bytea[], $15::bigint[])
     as i(id, namespace_id, route_id, lane_id, priority, max_attempts, start_to_close_ms, encoding, input, due_ms, extra, scope, key, body_hash, key_ttl_ms)
-  order by id
+  order by key is null, id
 ), keyed as (
   insert into baton.idempotency (namespace_id, scope, key, body_hash, id, expires_at)
   select namespace_id, scope, key, body_hash, id, clock_timestamp() + key_ttl_ms * interval '1 ms' from input where key is not null
