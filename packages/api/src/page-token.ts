@@ -1,4 +1,4 @@
-import { Refusal } from '@baton/domain';
+import { isStorableText, Refusal } from '@baton/domain';
 
 /** Opaque to clients; ours is the key of the last row, with the list that it belongs to. */
 export function encodePageToken(list: string, key: string): string {
@@ -6,13 +6,20 @@ export function encodePageToken(list: string, key: string): string {
   return btoa(String.fromCharCode(...bytes)).replaceAll('=', '');
 }
 
-/** @param list the filters of the request: a token of another list is refused */
-export function decodePageToken(list: string, token: string): string | null {
+/**
+ * @param list the filters of the request: a token of another list is refused
+ * @param isKey whether a text can be the key of a row of this list; tokens can be made by anybody
+ */
+export function decodePageToken(
+  list: string,
+  token: string,
+  isKey: (key: string) => boolean = isStorableText,
+): string | null {
   if (token === '') return null;
   try {
     const bytes = Uint8Array.from(atob(token), (c) => c.charCodeAt(0));
     const [from, key] = JSON.parse(new TextDecoder().decode(bytes)) as [string, string];
-    if (from === list && typeof key === 'string') return key;
+    if (from === list && typeof key === 'string' && isKey(key)) return key;
   } catch {
     // falls through to the refusal
   }

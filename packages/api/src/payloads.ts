@@ -21,19 +21,17 @@ export type PayloadIn =
 export function decodePayload(payload: PayloadIn, field: string): { bytes: Uint8Array | null; encoding: Encoding } {
   switch (payload.case) {
     case 'input':
-      return { bytes: new TextEncoder().encode(JSON.stringify(toJson(ValueSchema, payload.value))), encoding: 1 };
+      try {
+        return { bytes: new TextEncoder().encode(JSON.stringify(toJson(ValueSchema, payload.value))), encoding: 1 };
+      } catch (error) {
+        // Infinity (curl's 1e400), NaN, a value of no kind.
+        throw notJson(`${field}.input`, error);
+      }
     case 'inputJson':
       try {
         JSON.parse(payload.value);
       } catch (error) {
-        throw new Refusal(
-          'invalid_argument',
-          'INVALID_REQUEST',
-          `${field}.input_json: not JSON: ${(error as Error).message}`,
-          {
-            violations: [{ field: `${field}.input_json`, description: `not JSON: ${(error as Error).message}` }],
-          },
-        );
+        throw notJson(`${field}.input_json`, error);
       }
       return { bytes: new TextEncoder().encode(payload.value), encoding: 1 };
     case 'inputBytes':
@@ -41,6 +39,13 @@ export function decodePayload(payload: PayloadIn, field: string): { bytes: Uint8
     default:
       return { bytes: null, encoding: 1 };
   }
+}
+
+function notJson(field: string, error: unknown): Refusal {
+  const description = `not JSON: ${(error as Error).message}`;
+  return new Refusal('invalid_argument', 'INVALID_REQUEST', `${field}: ${description}`, {
+    violations: [{ field, description }],
+  });
 }
 
 export type PayloadOut =

@@ -1,5 +1,5 @@
 import { PayloadFormat, type TaskService, type TaskSpec, TaskState } from '@baton/contract';
-import { Refusal } from '@baton/domain';
+import { isId, Refusal } from '@baton/domain';
 import type { ClientEngine } from '@baton/engine';
 import { durationMs, timestampFromDate } from '@bufbuild/protobuf/wkt';
 import type { ServiceImpl } from '@connectrpc/connect';
@@ -50,7 +50,7 @@ export function taskService(engine: ClientEngine, options: ApiOptions): ServiceI
       const page = await tasks.list(
         namespace,
         { states, queue: request.queue || null, kind: request.kind || null },
-        decodePageToken(list, request.pageToken),
+        decodePageToken(list, request.pageToken, isId),
         request.pageSize || DEFAULT_PAGE,
       );
       return {

@@ -8,7 +8,7 @@ import {
   WorkflowSchema,
   type WorkflowService,
 } from '@baton/contract';
-import { notFound, topologicalWaves } from '@baton/domain';
+import { isId, notFound, topologicalWaves } from '@baton/domain';
 import type { ClientEngine, EventHub } from '@baton/engine';
 import {
   listRuns,
@@ -44,7 +44,7 @@ export function workflowService(
 
   async function runMessage(namespace: string, runId: string, format: PayloadFormat, outputs: boolean) {
     const namespaceId = await idOf(namespace);
-    const row = await readRun(api, namespaceId, runId);
+    const row = isId(runId) ? await readRun(api, namespaceId, runId) : null;
     if (!row) throw notFound('run', runId);
     const nodes = await readRunNodes(api, runId, outputs && format !== PayloadFormat.NONE);
     const definition = await workflows.definitionOf(namespaceId, row.workflowName, row.workflowVersion);
@@ -141,7 +141,7 @@ export function workflowService(
         namespaceId: await idOf(namespace),
         states,
         workflowName: request.workflowName || null,
-        before: decodePageToken(list, request.pageToken),
+        before: decodePageToken(list, request.pageToken, isId),
         limit: limit + 1,
       });
       return {

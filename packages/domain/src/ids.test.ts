@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { compareIds, createIdMaker, ID_EPOCH_MS, idTimeMs } from './ids.ts';
+import { compareIds, createIdMaker, ID_EPOCH_MS, idTimeMs, isId } from './ids.ts';
 
 describe('ids', () => {
   it('rise, even when the clock stands still, overflows or goes back', () => {
@@ -29,6 +29,12 @@ describe('ids', () => {
     const ahead = createIdMaker(1, () => ID_EPOCH_MS + 100_000).next();
     const ids = createIdMaker(1, () => ID_EPOCH_MS + 1_000, BigInt(ahead));
     expect(compareIds(ids.next(), ahead)).toBeGreaterThan(0);
+  });
+
+  it('are known from what can be none', () => {
+    for (const id of ['1', createIdMaker(3, Date.now).next(), '9223372036854775807']) expect(isId(id)).toBe(true);
+    for (const text of ['', '0', '01', '-1', '1.5', '1e3', '9223372036854775808', '9'.repeat(19), '1'.repeat(20)])
+      expect(isId(text), text).toBe(false);
   });
 
   it('tell their time', () => {

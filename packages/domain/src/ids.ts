@@ -39,6 +39,13 @@ export function createIdMaker(node: number, nowMs: () => number, floor = 0n): Id
   };
 }
 
+const MAX_ID = String(2n ** 63n - 1n);
+
+/** Whether a text can be an id at all; what cannot be one names nothing. */
+export function isId(text: string): boolean {
+  return /^[1-9]\d{0,18}$/.test(text) && compareIds(text, MAX_ID) <= 0;
+}
+
 /** The time part of an id, ms since the Unix epoch. */
 export function idTimeMs(id: string): number {
   return Number(BigInt(id) >> (COUNTER_BITS + NODE_BITS)) + ID_EPOCH_MS;

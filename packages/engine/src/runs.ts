@@ -1,4 +1,4 @@
-import { type NodeState, notFound, planRetry, Refusal, storableText } from '@baton/domain';
+import { isId, type NodeState, notFound, planRetry, Refusal, storableText } from '@baton/domain';
 import {
   dropAdvances,
   dueAdvances,
@@ -182,7 +182,9 @@ export function createRuns(
     start,
     poke,
     async cancel(namespaceId, runId, reason) {
-      const state = await requestRunCancel(pools.api, namespaceId, runId, storableText(reason || 'cancelled'));
+      const state = isId(runId)
+        ? await requestRunCancel(pools.api, namespaceId, runId, storableText(reason || 'cancelled'))
+        : null;
       if (!state) throw notFound('run', runId);
       if (state !== 'pending' && state !== 'running')
         throw new Refusal(
@@ -195,7 +197,7 @@ export function createRuns(
     },
     async retry(namespaceId, runId) {
       for (;;) {
-        const run = await readRun(pools.api, namespaceId, runId);
+        const run = isId(runId) ? await readRun(pools.api, namespaceId, runId) : null;
         if (!run) throw notFound('run', runId);
         if (run.state !== 'failed' && run.state !== 'cancelled')
           throw new Refusal(

@@ -1,4 +1,4 @@
-import { isTerminal, notFound, Refusal, storableText, TASK_STATES, type TaskState } from '@baton/domain';
+import { isId, isTerminal, notFound, Refusal, storableText, TASK_STATES, type TaskState } from '@baton/domain';
 import {
   type AttemptRow,
   cancelTasks,
@@ -72,7 +72,7 @@ export function createTasks(
   }
 
   async function read(namespace: string, id: string): Promise<TaskRow> {
-    const ns = await namespaceId(namespace);
+    const ns = isId(id) ? await namespaceId(namespace) : null;
     const task = ns === null ? null : await readTask(api, ns, id);
     if (!task) throw notFound('task', id);
     return task;
