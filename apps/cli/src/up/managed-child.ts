@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url';
 import type { Environment } from '../config.ts';
 import { identify, type ProcessIdentity } from './process-identity.ts';
 
-const CHILD = fileURLToPath(new URL('./child.ts', import.meta.url));
+const CHILD = fileURLToPath(new URL('./child/main.ts', import.meta.url));
 const READY_TIMEOUT_MS = 60_000;
 const FIRST_DELAY_MS = 200;
 const LONGEST_DELAY_MS = 10_000;
@@ -24,8 +24,10 @@ export interface ChildOptions {
   readonly name: string;
   readonly kind: 'master' | 'worker';
   readonly cwd: string;
-  /** Asked before every start, so that a later one can be given what an earlier one found out (a port). */
-  readonly env: () => Environment;
+  /** What it inherits. Seen by whoever may look into /proc: no secrets. */
+  readonly env: Environment;
+  /** Its settings, over `env`, sent when it is told to go on: at each start anew, for they depend on others (a port). */
+  readonly settings: () => Environment;
   /** False: a child that dies stays dead. Default true. */
   readonly restart?: boolean;
   /** A line that it wrote to stderr. */
@@ -67,6 +69,7 @@ export class ManagedChild {
   readonly #options: ChildOptions;
   readonly #lines: string[] = [];
   #state: State = { name: 'ended' };
+  #served = Promise.withResolvers<ReadyLine>();
   #deaths = 0;
   #ready: { readonly line: ReadyLine; readonly identity: ProcessIdentity } | undefined;
 
@@ -86,16 +89,22 @@ export class ManagedChild {
     return pid === undefined ? undefined : identify(pid);
   }
 
+  /** Spawns it ahead of `start`: it loads its code, and waits. */
+  prepare(): void {
+    if (this.#state.name === 'ended') this.#spawn(true);
+  }
+
   /** Resolves when it serves. Throws `ChildStartError` when the first start fails; that one is not repeated. */
   start(): Promise<ReadyLine> {
-    return this.#spawn(true);
+    this.prepare();
+    return this.#go();
   }
 
   /** Ends it gracefully and starts it again: for code that has changed. Nothing happens while it is not running. */
   async restart(graceMs: number): Promise<void> {
     if (this.#state.name !== 'running') return;
     await this.stop(graceMs);
-    await this.#spawn(false).catch(() => {}); // told by onDeath
+    await this.#startAgain();
   }
 
   /** SIGTERM, and SIGKILL after the grace; resolves when it is gone, for good. */
@@ -126,12 +135,25 @@ export class ManagedChild {
     return 'process' in state ? state : undefined;
   }
 
-  #spawn(isFirst: boolean): Promise<ReadyLine> {
+  /** A start that fails is told by onDeath, like any other death. */
+  async #startAgain(): Promise<void> {
+    this.#spawn(false);
+    await this.#go().catch(() => {});
+  }
+
+  #go(): Promise<ReadyLine> {
+    if (this.#state.name === 'running') {
+      this.#state.process.stdin?.write(`${JSON.stringify(this.#options.settings())}\n`);
+    }
+    return this.#served.promise;
+  }
+
+  #spawn(isFirst: boolean): void {
     const { kind, cwd, env, onLine } = this.#options;
     // In a session of its own: Ctrl-C in the terminal is for the supervisor alone, which stops its children in order.
     const child = spawn(process.execPath, [CHILD, kind], {
       cwd,
-      env: { ...env() },
+      env: { ...env },
       detached: true,
       stdio: ['pipe', 'pipe', 'pipe'],
     });
@@ -145,6 +167,8 @@ export class ManagedChild {
 
     const gone = Promise.withResolvers<void>();
     const ready = Promise.withResolvers<ReadyLine>();
+    ready.promise.catch(() => {}); // nobody may have asked yet
+    this.#served = ready;
     const since = performance.now();
     this.#state = { name: 'running', process: child, gone: gone.promise };
     const fail = (how: string): void => ready.reject(new ChildStartError(this.name, how, this.#lines));
@@ -180,7 +204,6 @@ export class ManagedChild {
     // At 'close' all that it wrote has been read; a process that it left behind may keep its pipes open.
     child.once('close', (code, signal) => onEnd(endOf(code, signal)));
     child.once('exit', (code, signal) => void setTimeout(() => onEnd(endOf(code, signal)), PIPES_MS).unref());
-    return ready.promise;
   }
 
   #died(how: string, since: number): void {
@@ -192,8 +215,7 @@ export class ManagedChild {
     this.#deaths = performance.now() - since > STEADY_MS ? 1 : this.#deaths + 1;
     const delayMs = Math.min(LONGEST_DELAY_MS, FIRST_DELAY_MS * 2 ** (this.#deaths - 1));
     onDeath?.(how, delayMs);
-    // A start that fails is told by onDeath, like any other death.
-    const timer = setTimeout(() => void this.#spawn(false).catch(() => {}), delayMs);
+    const timer = setTimeout(() => void this.#startAgain(), delayMs);
     this.#state = { name: 'waiting', timer };
   }
 }

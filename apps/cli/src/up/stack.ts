@@ -1,5 +1,5 @@
 import { hostname } from 'node:os';
-import { resolve } from 'node:path';
+import { basename, join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type EmbeddedPostgres, startPostgres } from '@baton/postgres';
 import type { Logger } from '@baton/telemetry';
@@ -99,7 +99,6 @@ export class Stack {
       logDir: this.#options.logDir,
     };
     this.#master = this.#child('master', 'master', () => ({
-      ...options.env,
       DATABASE_URL: this.#databaseUrl,
       BATON_HOST: '127.0.0.1',
       // On a restart the same port again: everybody knows it by now.
@@ -108,7 +107,8 @@ export class Stack {
       LOG_DIR: this.#options.logDir,
     }));
     // Workers on several machines may share a database of one's own, and a name belongs to one of them.
-    const prefix = options.databaseUrl === '' ? 'worker' : hostname();
+    const place = basename(this.#options.home).replace(/^\.+/, '');
+    const prefix = options.databaseUrl === '' ? 'worker' : `${hostname()}-${place}`;
     this.#workers = Array.from({ length: options.workers }, (_, index) => this.#worker(`${prefix}-${index + 1}`));
   }
 
@@ -176,6 +176,7 @@ export class Stack {
       log.warn('took over from a supervisor that died', { dead_pid: claim.leftBehind.pid, orphans: count });
     }
     await requireFreePort(port);
+    for (const child of [this.#master, ...this.#workers]) child.prepare();
     if (this.#options.databaseUrl === '') await this.#startPostgres();
     this.#goOn();
     this.#url = String((await this.#master.start()).url);
@@ -229,27 +230,27 @@ export class Stack {
   }
 
   #worker(name: string): ManagedChild {
-    const { env, tasks, watch, logDir } = this.#options;
-    return this.#child(name, 'worker', () => {
-      const { DATABASE_URL: _, ...rest } = env; // workers have no business there
-      return {
-        ...rest,
-        BATON_URL: this.#url,
-        BATON_WORKER_NAME: name,
-        BATON_WORKER_PORT: '0',
-        BATON_WORKER_TASKS: tasks.map((path) => resolve(path)).join(','),
-        BATON_WORKER_WATCH: watch ? '1' : '',
-        LOG_DIR: logDir,
-      };
-    });
+    const { tasks, watch, logDir } = this.#options;
+    return this.#child(name, 'worker', () => ({
+      BATON_URL: this.#url,
+      BATON_WORKER_NAME: name,
+      BATON_WORKER_PORT: '0',
+      BATON_WORKER_TASKS: tasks.map((path) => resolve(path)).join(','),
+      BATON_WORKER_WATCH: watch ? '1' : '',
+      LOG_DIR: logDir,
+    }));
   }
 
-  #child(name: string, kind: 'master' | 'worker', env: () => Environment): ManagedChild {
-    const { log, onNotice, restartWorkers = true } = this.#options;
+  #child(name: string, kind: 'master' | 'worker', settings: () => Environment): ManagedChild {
+    const { env, home, log, onNotice, restartWorkers = true } = this.#options;
+    // The master is told which database; workers have no business there.
+    const { DATABASE_URL: _, NODE_COMPILE_CACHE = join(home, 'cache'), ...inherited } = env;
     return new ManagedChild({
       name,
       kind,
-      env,
+      // What was compiled once is not compiled again: half of a start.
+      env: { ...inherited, NODE_COMPILE_CACHE },
+      settings,
       cwd: process.cwd(),
       restart: kind === 'master' || restartWorkers,
       onLine: (line) => {

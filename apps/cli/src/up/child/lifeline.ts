@@ -1,13 +1,16 @@
 import { Socket } from 'node:net';
+import { createInterface } from 'node:readline';
+import { parentPort } from 'node:worker_threads';
 
 /** What is left to a process that has lost its supervisor: to finish what it runs, then to hand it back, then nothing. */
 const SECOND_SIGNAL_MS = 3_000;
 const KILL_MS = 6_000;
 
-const lifeline = new Socket({ fd: 0, readable: true, writable: false });
-lifeline.on('error', end);
-lifeline.on('end', end);
-lifeline.resume();
+const supervisor = new Socket({ fd: 0, readable: true, writable: false });
+const lines = createInterface({ input: supervisor });
+lines.once('line', (line) => parentPort?.postMessage(JSON.parse(line)));
+supervisor.on('error', end);
+supervisor.on('end', end);
 
 let hasEnded = false;
 
