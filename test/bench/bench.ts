@@ -1,0 +1,76 @@
+import { measureDrain } from './drain.ts';
+import { measureLatency } from './latency.ts';
+import { readMachine } from './machine.ts';
+import type { BenchOptions } from './options.ts';
+import { type Report, summarizeDrain, summarizeLatency, summarizeSubmits } from './report.ts';
+import { openServer } from './server.ts';
+import { round } from './statistics.ts';
+import { measureSubmits } from './submit.ts';
+
+/**
+ * Runs one benchmark with all its repetitions, each on a fresh database with fresh processes. The repetition is the outer loop, so
+ * that a machine that becomes slower for a while touches every measurement alike. A run that is not complete ends it with an error.
+ */
+export async function runBench(options: BenchOptions, progress: (line: string) => void): Promise<Report> {
+  const machine = readMachine();
+  const at = new Date().toISOString();
+  await using server = await openServer(options.postgresUrl);
+  const { source, version, settings } = server;
+  progress(`PostgreSQL ${version} (${source})`);
+  return {
+    bench: options.bench,
+    at,
+    machine,
+    postgres: { source, version, settings },
+    repetitions: options.reps,
+    results: await measure(),
+  };
+
+  async function measure(): Promise<Report['results']> {
+    switch (options.bench) {
+      case 'drain':
+        return summarizeDrain(
+          await repeat(async (rep, runs) => {
+            for (const workers of options.workers)
+              for (const slots of options.concurrency) {
+                const run = await measureDrain(server, options, { workers, slots });
+                runs.push(run);
+                progress(
+                  `${rep}: ${workers} workers of ${slots} slots: ${round(run.tasksPerSecond)} tasks/s, ${round(run.cpu.totalUs)} us a task, foreign cores ${round(run.cpu.foreignCores)}`,
+                );
+              }
+          }),
+        );
+      case 'submit':
+        return summarizeSubmits(
+          await repeat(async (rep, runs) => {
+            runs.push(
+              ...(await measureSubmits(server, options, (run) =>
+                progress(
+                  `${rep}: ${run.way}, ${run.atOnce} at once: ${round(run.tasksPerSecond)} tasks/s, ${round(run.cpu.totalUs)} us a task, foreign cores ${round(run.cpu.foreignCores)}`,
+                ),
+              )),
+            );
+          }),
+        );
+      case 'latency':
+        return summarizeLatency(
+          await repeat(async (rep, runs) => {
+            for (const slots of options.concurrency) {
+              const run = await measureLatency(server, options, slots);
+              runs.push(run);
+              progress(
+                `${rep}: ${slots} slots: start p50 ${run.startMs.p50} ms, p99 ${run.startMs.p99} ms, result p50 ${run.resultMs.p50} ms, foreign cores ${round(run.cpu.foreignCores)}`,
+              );
+            }
+          }),
+        );
+    }
+  }
+
+  async function repeat<Run>(once: (rep: string, runs: Run[]) => Promise<void>): Promise<Run[]> {
+    const runs: Run[] = [];
+    for (let rep = 1; rep <= options.reps; rep++) await once(`${rep}/${options.reps}`, runs);
+    return runs;
+  }
+}

@@ -1,0 +1,91 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { PayloadFormat, type Task, TaskState } from '@baton/contract';
+import { durationFromMs } from '@bufbuild/protobuf/wkt';
+import { connect, type GrpcClient } from './calls.ts';
+import { type CpuShare, cpuShare } from './cpu.ts';
+import { verifyHistory } from './history.ts';
+import type { BenchOptions } from './options.ts';
+import { startProduct } from './product.ts';
+import type { BenchServer } from './server.ts';
+import { type Percentiles, percentiles } from './statistics.ts';
+
+export interface LatencyRun {
+  slots: number;
+  /** Probes a second. */
+  rate: number;
+  probes: number;
+  /** From the call of SubmitTask to the first line of the task's code on the worker. */
+  startMs: Percentiles;
+  /** From the call of SubmitTask to its answer: the task is on disk. */
+  acknowledgedMs: Percentiles;
+  /** From the call of SubmitTask to the result in the hands of the client, which waits with GetTask. */
+  resultMs: Percentiles;
+  /** Per probe; most of it is the cost of being there. */
+  cpu: CpuShare;
+}
+
+interface Probe {
+  startMs: number;
+  acknowledgedMs: number;
+  resultMs: number;
+}
+
+/** A probe was not carried out. */
+export class ProbeError extends Error {
+  override readonly name = 'ProbeError';
+}
+
+const WARM_UP = 40;
+const SETTLE_MS = 500;
+
+/** One worker, idle but for the probes, which come at a fixed rate whether or not the last one has ended. */
+export async function measureLatency(server: BenchServer, options: BenchOptions, slots: number): Promise<LatencyRun> {
+  await using product = await startProduct(server, options);
+  const client = connect(product.url);
+  await product.addWorkers(1, slots);
+  const series = async (count: number): Promise<Probe[]> => {
+    const begin = performance.now();
+    const probes: Promise<Probe>[] = [];
+    for (let i = 0; i < count; i++) {
+      const due = begin + (i * 1000) / options.rate - performance.now();
+      if (due > 0) await sleep(due);
+      probes.push(send(client));
+    }
+    return Promise.all(probes);
+  };
+  await series(WARM_UP);
+  await sleep(SETTLE_MS);
+  const count = options.rate * options.seconds;
+  const from = product.readCpu();
+  const probes = await series(count);
+  const cpu = cpuShare(from, product.readCpu(), count);
+  await verifyHistory(product.database.sql, WARM_UP + count);
+  return {
+    slots,
+    rate: options.rate,
+    probes: count,
+    startMs: percentiles(probes.map((p) => p.startMs)),
+    acknowledgedMs: percentiles(probes.map((p) => p.acknowledgedMs)),
+    resultMs: percentiles(probes.map((p) => p.resultMs)),
+    cpu,
+  };
+}
+
+async function send(client: GrpcClient): Promise<Probe> {
+  const sentNs = process.hrtime.bigint();
+  const since = (ns: bigint) => Number(ns - sentNs) / 1e6;
+  const { taskId } = await client.tasks.submitTask({
+    task: { kind: 'probe', payload: { case: 'inputJson', value: JSON.stringify({ sentNs: String(sentNs) }) } },
+  });
+  const acknowledgedMs = since(process.hrtime.bigint());
+  const { task } = await client.tasks.getTask({ taskId, wait: durationFromMs(10_000), format: PayloadFormat.TEXT });
+  const resultMs = since(process.hrtime.bigint());
+  return { startMs: since(startOf(task)), acknowledgedMs, resultMs };
+}
+
+function startOf(task: Task | undefined): bigint {
+  const output = task?.outputPayload;
+  if (task?.state !== TaskState.SUCCEEDED || output?.case !== 'outputJson')
+    throw new ProbeError(`probe ${task?.id} is ${TaskState[task?.state ?? 0]}: ${task?.failure?.message ?? ''}`);
+  return BigInt((JSON.parse(output.value) as { startedNs: string }).startedNs);
+}

@@ -1,0 +1,108 @@
+import { parseArgs } from 'node:util';
+
+export const BENCHES = ['drain', 'submit', 'latency'] as const;
+export type BenchName = (typeof BENCHES)[number];
+
+/** What is measured and how often. Read once from the command line, then handed down. */
+export interface BenchOptions {
+  readonly bench: BenchName;
+  readonly output: 'table' | 'json';
+  /** drain: tasks loaded before the workers come. */
+  readonly tasks: number;
+  /** drain and latency: BATON_WORKER_SLOTS of each worker, one measurement for each number. */
+  readonly concurrency: readonly number[];
+  /** drain: worker processes, one measurement for each number. */
+  readonly workers: readonly number[];
+  readonly reps: number;
+  /** submit and latency: length of one measurement. */
+  readonly seconds: number;
+  /** latency: probes a second. */
+  readonly rate: number;
+  /** A server of your own; null: an embedded one that is thrown away. */
+  readonly postgresUrl: string | null;
+  /** Where master and workers leave profiles of their CPU; null: none are made. */
+  readonly cpuProfileDir: string | null;
+  /** Statements' own times from pg_stat_statements are reported too. */
+  readonly statements: boolean;
+}
+
+/** The command line is wrong; the message says how, and what there is. */
+export class UsageError extends Error {
+  override readonly name = 'UsageError';
+}
+
+export const USAGE = `npm run bench -- drain|submit|latency [options]
+
+  drain     N no-op tasks are loaded, then worker processes take them: tasks/s from the first grant to the last outcome
+  submit    tasks are submitted: one by one, 16 and 128 at once, gathered by the SDK, in calls of 1 000
+  latency   at 20 tasks a second: submit to the start of its code on a worker, and to the result at the client
+
+  -o, --output table|json    default table; JSON is one object on stdout
+  --tasks N                  drain: default 100000
+  --concurrency 1,10,50      drain and latency: slots of each worker
+  --workers 1,2              drain: worker processes
+  --reps N                   default 3
+  --seconds N                submit and latency: length of each measurement; default 3 and 15
+  --rate N                   latency: probes a second; default 20
+  --postgres URL             your server (a database is made and dropped); default an embedded one, thrown away
+  --statements               report the time of each statement (pg_stat_statements)
+  --cpu-prof DIR             master and workers write CPU profiles there (this costs speed)
+
+Figures depend on what else the machine does: foreign_cores says how much of it was not ours.
+`;
+
+/** @throws UsageError */
+export function readOptions(argv: readonly string[]): BenchOptions {
+  const { values, positionals } = parse(argv);
+  const bench = positionals[0] as BenchName;
+  if (positionals.length !== 1 || !BENCHES.includes(bench)) throw new UsageError(`name one of ${BENCHES.join(', ')}`);
+  const output = values.output ?? 'table';
+  if (output !== 'table' && output !== 'json') throw new UsageError(`-o ${output}: there are table and json`);
+  const numbers = (name: 'concurrency' | 'workers', fallback: readonly number[]) =>
+    values[name]?.split(',').map((text) => whole(name, text)) ?? fallback;
+  const number = (name: 'tasks' | 'reps' | 'seconds' | 'rate', fallback: number) =>
+    values[name] === undefined ? fallback : whole(name, values[name]);
+  return Object.freeze({
+    bench,
+    output,
+    tasks: number('tasks', 100_000),
+    concurrency: numbers('concurrency', bench === 'latency' ? [10] : [1, 10, 50]),
+    workers: numbers('workers', [1, 2]),
+    reps: number('reps', 3),
+    seconds: number('seconds', bench === 'latency' ? 15 : 3),
+    rate: number('rate', 20),
+    postgresUrl: values.postgres ?? null,
+    cpuProfileDir: values['cpu-prof'] ?? null,
+    statements: values.statements ?? false,
+  });
+}
+
+function parse(argv: readonly string[]) {
+  try {
+    return parseArgs({
+      args: [...argv],
+      allowPositionals: true,
+      options: {
+        output: { type: 'string', short: 'o' },
+        tasks: { type: 'string' },
+        concurrency: { type: 'string' },
+        workers: { type: 'string' },
+        reps: { type: 'string' },
+        seconds: { type: 'string' },
+        rate: { type: 'string' },
+        postgres: { type: 'string' },
+        statements: { type: 'boolean' },
+        'cpu-prof': { type: 'string' },
+      },
+    });
+  } catch (error) {
+    throw new UsageError((error as Error).message);
+  }
+}
+
+function whole(name: string, text: string): number {
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < 1 || value > 100_000_000)
+    throw new UsageError(`--${name} ${text}: write whole numbers from 1`);
+  return value;
+}

@@ -1,0 +1,135 @@
+import type { CpuShare } from './cpu.ts';
+import type { DrainRun } from './drain.ts';
+import type { LatencyRun } from './latency.ts';
+import type { Machine } from './machine.ts';
+import type { BenchName } from './options.ts';
+import { type Percentiles, round, type Spread, spread } from './statistics.ts';
+import type { SubmitRun } from './submit.ts';
+
+/** One measurement: what was repeated, the spread of its figures over the repetitions, and each repetition. */
+export interface Result<Run> {
+  shape: Record<string, string | number>;
+  figures: Record<string, Spread | null>;
+  runs: Run[];
+}
+
+export interface Report {
+  bench: BenchName;
+  at: string;
+  machine: Machine;
+  postgres: { source: 'embedded' | 'yours'; version: string; settings: Readonly<Record<string, string>> };
+  repetitions: number;
+  results: Result<DrainRun | SubmitRun | LatencyRun>[];
+}
+
+export function summarizeDrain(runs: readonly DrainRun[]): Result<DrainRun>[] {
+  return grouped(
+    runs,
+    ({ workers, slots, tasks }) => ({ workers, slots, tasks }),
+    (run) => ({
+      tasks_per_second: run.tasksPerSecond,
+      ...cpuFigures(run.cpu),
+      preload_tasks_per_second: run.preload.tasksPerSecond,
+      preload_total_us: run.preload.cpu.totalUs,
+    }),
+  );
+}
+
+export function summarizeSubmits(runs: readonly SubmitRun[]): Result<SubmitRun>[] {
+  return grouped(
+    runs,
+    ({ way, atOnce, tasksPerCall }) => ({ way, at_once: atOnce, tasks_per_call: tasksPerCall }),
+    (run) => ({
+      tasks_per_second: run.tasksPerSecond,
+      answer_p50_ms: run.answerMs.p50,
+      answer_p99_ms: run.answerMs.p99,
+      ...cpuFigures(run.cpu),
+    }),
+  );
+}
+
+export function summarizeLatency(runs: readonly LatencyRun[]): Result<LatencyRun>[] {
+  const named = (name: string, times: Percentiles) => ({
+    [`${name}_p50_ms`]: times.p50,
+    [`${name}_p95_ms`]: times.p95,
+    [`${name}_p99_ms`]: times.p99,
+    [`${name}_max_ms`]: times.max,
+  });
+  return grouped(
+    runs,
+    ({ slots, rate }) => ({ slots, rate }),
+    (run) => ({
+      ...named('start', run.startMs),
+      ...named('result', run.resultMs),
+      acknowledged_p50_ms: run.acknowledgedMs.p50,
+      acknowledged_p99_ms: run.acknowledgedMs.p99,
+      ...cpuFigures(run.cpu),
+    }),
+  );
+}
+
+function cpuFigures(cpu: CpuShare): Record<string, number | null> {
+  return {
+    postgres_us: cpu.postgresUs,
+    master_us: cpu.masterUs,
+    worker_us: cpu.workerUs,
+    client_us: cpu.clientUs,
+    total_us: cpu.totalUs,
+    foreign_cores: cpu.foreignCores,
+  };
+}
+
+function grouped<Run>(
+  runs: readonly Run[],
+  shapeOf: (run: Run) => Record<string, string | number>,
+  figuresOf: (run: Run) => Record<string, number | null>,
+): Result<Run>[] {
+  const groups = Map.groupBy(runs, (run) => JSON.stringify(shapeOf(run)));
+  return [...groups.values()].map((group) => {
+    const figures = group.map(figuresOf);
+    return {
+      shape: shapeOf(group[0]!),
+      figures: Object.fromEntries(
+        Object.keys(figures[0]!).map((name) => {
+          const values = figures.map((each) => each[name]).filter((value) => typeof value === 'number');
+          return [name, values.length > 0 ? spread(values) : null];
+        }),
+      ),
+      runs: group,
+    };
+  });
+}
+
+/** For people: each figure as `median (min–max)`, or alone where nothing was repeated. */
+export function asTable(report: Report): string {
+  const { machine, postgres } = report;
+  const head = [
+    `${report.bench}, ${report.repetitions} repetitions, ${report.at}`,
+    `${machine.processor}, ${machine.cores} cores, ${machine.memoryGib} GiB, Node ${machine.node}, load average ${round(machine.loadAverage)} at the start`,
+    `PostgreSQL ${postgres.version} (${postgres.source}), ${Object.entries(postgres.settings)
+      .map(([name, value]) => `${name}=${value}`)
+      .join(' ')}`,
+    'us: microseconds of CPU a task. foreign_cores: cores that others used.',
+  ];
+  const rows = report.results.map((result) => [
+    ...Object.values(result.shape).map(String),
+    ...Object.values(result.figures).map(cell),
+  ]);
+  const first = report.results[0];
+  const header = first ? [...Object.keys(first.shape), ...Object.keys(first.figures)] : [];
+  // Wide: one line for each figure, one column for each measurement.
+  const lines = header.map((name, i) => [name, ...rows.map((row) => row[i]!)]);
+  const widths = Array.from({ length: rows.length + 1 }, (_, column) =>
+    Math.max(...lines.map((line) => line[column]!.length)),
+  );
+  const table = lines.map((line) =>
+    line.map((text, i) => (i === 0 ? text.padEnd(widths[i]!) : text.padStart(widths[i]!))).join('  '),
+  );
+  return [...head, '', ...table, ''].join('\n');
+}
+
+function cell(figure: Spread | null): string {
+  if (figure === null) return '-';
+  const { median, min, max } = figure;
+  return min === max ? String(median) : `${median} (${min}–${max})`;
+}
