@@ -214,7 +214,8 @@ export class HeartbeatLoop {
   /** No call is waited for longer than until the next would be due, or the lease over. */
   #timeoutMs(current: Current, nowMs: number): number {
     const left = current.renewedMs + current.ttlMs - nowMs;
-    return Math.max(100, Math.min(current.intervalMs, left));
+    // Whole milliseconds: gRPC's header for it has no fractions.
+    return Math.max(100, Math.ceil(Math.min(current.intervalMs, left)));
   }
 
   #armExpiry(current: Current): void {

@@ -2,13 +2,14 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { createLoadMeter } from '@baton/hardware';
 import { connectMaster } from './connection.ts';
-import type { HeartbeatCommand, HeartbeatThreadData } from './heartbeat.ts';
+import type { HeartbeatCommand, HeartbeatMessage, HeartbeatThreadData } from './heartbeat.ts';
 import { HeartbeatLoop } from './heartbeat-loop.ts';
 import { SharedState } from './shared-state.ts';
 
 const data: HeartbeatThreadData = workerData;
 const port = parentPort!;
 const connection = connectMaster(data.connection);
+const say = (message: HeartbeatMessage) => port.postMessage(message);
 
 const loop = new HeartbeatLoop({
   namespace: data.namespace,
@@ -17,7 +18,7 @@ const loop = new HeartbeatLoop({
   shared: new SharedState(data.shared),
   load: createLoadMeter(),
   stampEveryMs: data.stampEveryMs,
-  emit: (event) => port.postMessage(event),
+  emit: say,
 });
 
 port.on('message', (command: HeartbeatCommand) => {
@@ -36,3 +37,4 @@ port.on('message', (command: HeartbeatCommand) => {
       break;
   }
 });
+say({ type: 'ready' });

@@ -12,6 +12,9 @@ export type HeartbeatCommand =
   | { readonly type: 'held'; readonly sessionId: string; readonly held: HeldLease[] }
   | { readonly type: 'beat' };
 
+/** What the thread says. */
+export type HeartbeatMessage = HeartbeatEvent | { readonly type: 'ready' };
+
 export interface HeartbeatThreadData {
   readonly namespace: string;
   readonly connection: ConnectionOptions;
@@ -32,6 +35,8 @@ export interface HeartbeatOptions {
 
 /** The heartbeat as the rest of the worker sees it. One for the worker's life; sessions come and go. */
 export interface Heartbeat {
+  /** Resolves when it can renew a session: a thread takes a while to begin on a busy machine, and lease time does not wait. */
+  readonly ready: Promise<void>;
   send(command: HeartbeatCommand): void;
   close(): Promise<void>;
 }
@@ -53,6 +58,7 @@ function startInMainLoop(options: HeartbeatOptions, connectTo: ConnectionOptions
     emit: options.onEvent,
   });
   return {
+    ready: Promise.resolve(),
     send(command) {
       switch (command.type) {
         case 'begin':
@@ -90,11 +96,20 @@ function startThread(options: HeartbeatOptions, connection: ConnectionOptions): 
   };
   let session: HeartbeatCommand | undefined;
   let closed = false;
+  const ready = Promise.withResolvers<void>();
   let thread = start();
 
   function start(): Worker {
     const worker = new Worker(file, { name: 'baton-heartbeat', workerData: data });
-    worker.on('message', options.onEvent);
+    worker.on('message', (message: HeartbeatMessage) => {
+      if (message.type !== 'ready') {
+        options.onEvent(message);
+        return;
+      }
+      ready.resolve();
+      // From here on the exchange keeps the process; a thread that has nothing to renew does not.
+      worker.unref();
+    });
     worker.on('error', (error) => log.error('heartbeat thread failed', { error }));
     worker.on('exit', (code) => {
       if (!closed) {
@@ -110,12 +125,11 @@ function startThread(options: HeartbeatOptions, connection: ConnectionOptions): 
         }, 1_000).unref();
       }
     });
-    // The exchange keeps the process; a thread that has nothing to renew does not.
-    worker.unref();
     return worker;
   }
 
   return {
+    ready: ready.promise,
     send(command) {
       if (command.type === 'begin') {
         session = command;
@@ -126,6 +140,7 @@ function startThread(options: HeartbeatOptions, connection: ConnectionOptions): 
     },
     async close() {
       closed = true;
+      ready.resolve();
       await thread.terminate();
     },
   };

@@ -172,6 +172,8 @@ class Runtime implements WorkerRuntime {
   async #live(abort: AbortController, heartbeat: Heartbeat): Promise<void> {
     let shortLives = 0;
     let signal = abort.signal;
+    // Before the first session: its time counts from the registration on.
+    await heartbeat.ready;
     for (;;) {
       this.#instanceId = randomUUID();
       const registration = await registerUntilAccepted(this.#connection, () => this.#request(), signal, this.#log);
