@@ -9,7 +9,7 @@ import {
   createConnectRouter,
   type Interceptor,
 } from '@connectrpc/connect';
-import type { Compression, UniversalHandler } from '@connectrpc/connect/protocol';
+import type { Compression, UniversalHandler, UniversalServerResponse } from '@connectrpc/connect/protocol';
 import {
   compressionGzip,
   universalRequestFromNodeRequest,
@@ -91,7 +91,7 @@ export function createRpcTable(options: RpcOptions): RpcTable {
               sendError(response, 415, 'invalid_argument', 'send this RPC with Content-Type: application/json');
               return;
             }
-            return universalResponseToNodeResponse(answer, response);
+            return universalResponseToNodeResponse(withPlainMessage(answer, handler), response);
           })
           .catch(fail);
       } catch (error) {
@@ -114,6 +114,33 @@ async function* readBody(request: IncomingMessage): AsyncGenerator<Uint8Array> {
       request.resume();
     }
   }
+}
+
+/**
+ * gRPC percent-encodes what is no visible ASCII, and `%`. Connect encodes more (`:` too), of which grpc-js decodes only
+ * a part, so that its users would read "task.kind%3A must be…".
+ */
+function withPlainMessage(answer: UniversalServerResponse, handler: UniversalHandler): UniversalServerResponse {
+  const { trailer, body } = answer;
+  if (trailer === undefined) {
+    return answer;
+  }
+  const rewrite = () => {
+    const message = trailer.get('grpc-message');
+    if (message !== null) {
+      trailer.set('grpc-message', decodeURIComponent(message).replaceAll(/[^\x20-\x7e]|%/gu, encodeURIComponent));
+    }
+  };
+  if (handler.method.methodKind === 'unary' || body === undefined || body === null) {
+    // The handler has ended by now, and its error stands in the trailer.
+    rewrite();
+    return answer;
+  }
+  const rewritten = async function* (chunks: AsyncIterable<Uint8Array>) {
+    yield* chunks;
+    rewrite();
+  };
+  return { ...answer, body: rewritten(body) };
 }
 
 function nameOf(handler: UniversalHandler): string {
