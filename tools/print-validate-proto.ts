@@ -48,17 +48,18 @@ function label(field: DescField | DescExtension): string {
 }
 
 /** The one custom option that the file sets on its own fields: the CEL expressions of the predefined rules. */
-function putRule(depth: number, rule: PredefinedRules['cel'][number], comma: string): void {
+function putRule(depth: number, rule: PredefinedRules['cel'][number]): void {
   const parts = [`id: ${literal(rule.id)}`];
   if (rule.message) parts.push(`message: ${literal(rule.message)}`);
-  put(depth, '{');
+  // One `cel` for each rule, not a list of them: protobufjs, and so proto-loader, reads no list of messages.
+  put(depth, 'cel: {');
   for (const part of parts) put(depth + 1, part);
   const source = rule.expression.split('\n');
   put(depth + 1, 'expression:');
   source.forEach((line, i) => {
     put(depth + 2, literal(i < source.length - 1 ? `${line}\n` : line));
   });
-  put(depth, `}${comma}`);
+  put(depth, '}');
 }
 
 function putField(depth: number, field: DescField | DescExtension): void {
@@ -78,11 +79,7 @@ function putField(depth: number, field: DescField | DescExtension): void {
   put(depth, `${head} [`);
   for (const option of plain) put(depth + 1, `${option},`);
   put(depth + 1, '(buf.validate.predefined) = {');
-  put(depth + 2, 'cel: [');
-  rules.forEach((rule, i) => {
-    putRule(depth + 3, rule, i < rules.length - 1 ? ',' : '');
-  });
-  put(depth + 2, ']');
+  for (const rule of rules) putRule(depth + 2, rule);
   put(depth + 1, '}');
   put(depth, '];');
 }
