@@ -168,6 +168,33 @@ describe('what is refused', () => {
     expect((await curl([`${stack().url}/healthz`])).status).toBe(200);
   });
 
+  test('a message nested 10 000 deep, in binary', async () => {
+    const field = (number: number, bytes: Buffer) => {
+      const size: number[] = [];
+      for (let left = bytes.length; ; left = Math.floor(left / 128)) {
+        if (left < 128) {
+          size.push(left);
+          break;
+        }
+        size.push((left % 128) + 128);
+      }
+      return Buffer.concat([Buffer.from([number * 8 + 2, ...size]), bytes]);
+    };
+    let value = Buffer.from([8, 0]); // google.protobuf.Value{null_value}, then lists of it
+    for (let i = 0; i < 10_000; i++) value = field(6, field(1, value));
+    const request = field(2, Buffer.concat([field(1, Buffer.from('echo')), field(10, value)]));
+    const answer = await curl(
+      ['-H', 'Content-Type: application/proto', `${stack().url}/baton.v1.TaskService/SubmitTask`],
+      request,
+    );
+    // Connect calls binary that cannot be decoded `internal`; what counts is that nothing was taken and nothing broke.
+    expect(answer).toMatchObject({
+      status: 500,
+      body: { message: expect.stringContaining('maximum recursion depth') },
+    });
+    expect((await curl([`${stack().url}/healthz`])).status).toBe(200);
+  });
+
   test('an input beyond 2 MiB, and a message beyond what is read', async () => {
     const answer = await call('TaskService/SubmitTask', { task: { kind: 'echo', input: 'x'.repeat(2 ** 21) } });
     expect(answer).toMatchObject({ status: 429, body: { code: 'resource_exhausted' } });
