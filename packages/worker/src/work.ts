@@ -129,7 +129,12 @@ export class Work {
   lose(taskId: string, epoch: number, reason: string): void {
     const attempt = this.#held.get(taskId);
     if (attempt !== undefined && attempt.epoch === epoch) {
-      this.#options.log.warn('lease lost', { ...attempt.fields, reason });
+      if (attempt.phase === 'finished') {
+        // Mostly the master has taken the result, and only its answer is missing; what it says to the next one counts.
+        this.#options.log.debug('lease is over', { ...attempt.fields, reason });
+      } else {
+        this.#options.log.warn('lease lost', { ...attempt.fields, reason });
+      }
       this.#lose(attempt, reason);
       this.#publish();
       this.#pump();
