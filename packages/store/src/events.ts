@@ -23,16 +23,17 @@ export async function readLogId(sql: Sql): Promise<string> {
 
 /**
  * Event rows behind a position, in their one order. Readers stop below the oldest open transaction: commits land out of order, and
- * what is below can no longer change.
+ * what is below can no longer change. (The order names the table's column: a bare `xid` would be the text that is selected, in
+ * the order of text, and sorted from all that is behind the cursor: 50 ms over 20 000 rows against 0.3 by the index.)
  */
 export async function readEvents(sql: Sql, after: EventPosition, limit: number): Promise<EventRow[]> {
   const rows = await sql.unsafe(
     `/* baton read events */
      select xid::text as xid, id, at, array_to_json(namespace_ids) as n, array_to_json(types) as t, array_to_json(task_ids::text[]) as k,
             array_to_json(run_ids::text[]) as r, array_to_json(attempts) as a, array_to_json(worker_ids) as w
-     from baton.events
-     where (xid, id) > ($1::text::xid8, $2::bigint) and xid < (select pg_snapshot_xmin(pg_current_snapshot()))
-     order by xid, id limit $3`,
+     from baton.events e
+     where (e.xid, e.id) > ($1::text::xid8, $2::bigint) and e.xid < (select pg_snapshot_xmin(pg_current_snapshot()))
+     order by e.xid, e.id limit $3`,
     [after.xid, after.id, limit],
     { prepare: true },
   );
@@ -62,7 +63,8 @@ export async function eventsNow(sql: Sql): Promise<EventPosition> {
 /** The position just before the first event at or after a time. */
 export async function eventsSince(sql: Sql, since: Date): Promise<EventPosition> {
   const [row] = await sql.unsafe(
-    `select xid::text as xid, id from baton.events where at >= $1::timestamptz and xid < (select pg_snapshot_xmin(pg_current_snapshot())) order by xid, id limit 1`,
+    `select xid::text as xid, id from baton.events e where e.at >= $1::timestamptz and e.xid < (select pg_snapshot_xmin(pg_current_snapshot()))
+     order by e.xid, e.id limit 1`,
     [since.toISOString()],
   );
   return row ? { xid: row.xid as string, id: (BigInt(row.id as string) - 1n).toString() } : eventsNow(sql);

@@ -24,9 +24,12 @@ export async function appendLogs(sql: Sql, lines: readonly NewLogLine[]): Promis
        select * from unnest($1::bigint[], $2::bigint[], $3::integer[], $4::smallint[], $5::bigint[], $6::double precision[], $7::text[], $8::text[])
          i(session_id, task_id, epoch, attempt, sequence, at_ms, stream, text)
      ), owned as materialized (
-       select distinct i.task_id, i.epoch from input i
-       where exists (select from baton.leases l where l.task_id = i.task_id and l.epoch = i.epoch and l.session_id = i.session_id)
-          or exists (select from baton.attempts a where a.task_id = i.task_id and a.epoch = i.epoch and a.session_id = i.session_id)
+       select distinct i.task_id, i.epoch from input i cross join lateral (
+         select 1 from baton.leases l where l.task_id = i.task_id and l.epoch = i.epoch and l.session_id + 0 = i.session_id
+         union all
+         select 1 from baton.attempts a where a.task_id = i.task_id and a.epoch = i.epoch and a.session_id = i.session_id
+         limit 1
+       ) o
      ), kept as (
        insert into baton.task_logs (task_id, sequence, at, epoch, attempt, stream, text)
        select i.task_id, i.sequence, to_timestamp(i.at_ms / 1000), i.epoch, i.attempt, i.stream, i.text

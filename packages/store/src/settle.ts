@@ -22,7 +22,7 @@ export async function readHeld(
   const rows = await sql.unsafe(
     `/* baton read held */ select l.task_id, l.epoch, l.session_id, l.attempt, l.crashes, l.max_attempts, l.cancel_reason, t.retry
      from unnest($1::bigint[], $2::integer[], $3::bigint[]) i(task_id, epoch, session_id)
-     join baton.leases l on l.task_id = i.task_id and l.epoch = i.epoch and l.session_id = i.session_id
+     join baton.leases l on l.task_id = i.task_id and l.epoch = i.epoch and l.session_id + 0 = i.session_id
      join baton.tasks t on t.id = l.task_id`,
     [
       numbers(reports.map((r) => r.taskId)),
@@ -76,7 +76,7 @@ with input as materialized (
   order by task_id
 ), done as (
   delete from baton.leases l using input i
-  where l.task_id = i.task_id and l.epoch = i.epoch and l.session_id = i.session_id
+  where l.task_id = i.task_id and l.epoch = i.epoch and l.session_id + 0 = i.session_id
   returning l.*, i.attempt_state, i.next, i.delay_ms, i.crash, i.failure::jsonb as failure, i.ran_us
 ), ended as materialized (
   select d.*, a.namespace_id, a.route_id, s.worker_id, clock_timestamp() as at,
@@ -145,8 +145,9 @@ export async function settleTasks(sql: Sql, batch: readonly Settlement[]): Promi
 /** The leases of sessions that are over, for the sweep to settle. */
 export async function leasesOf(sql: Sql, sessionIds: readonly string[], limit: number): Promise<HeldAttempt[]> {
   const rows = await sql.unsafe(
-    `/* baton leases of */ select l.task_id, l.epoch, l.session_id, l.attempt, l.crashes, l.max_attempts, l.cancel_reason
-     from unnest($1::bigint[]) s(id) join baton.leases l on l.session_id = s.id order by l.task_id limit $2`,
+    `/* baton leases of */
+     with held as materialized (select l.* from unnest($1::bigint[]) s(id) join baton.leases l on l.session_id = s.id)
+     select task_id, epoch, session_id, attempt, crashes, max_attempts, cancel_reason from held order by task_id limit $2`,
     [numbers(sessionIds), limit],
     { prepare: true },
   );

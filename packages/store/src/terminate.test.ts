@@ -42,8 +42,8 @@ describe('with backends terminated at random under load', () => {
         const batch = Array.from({ length: 5 }, (): NewTask => ({ ...stage.task(lane), id: ids.next() }));
         for (const task of batch) invoked.add(task.id);
         // As a master does it: the ids exist, so the batch is sent until it is answered.
-        while (!(await attempt(() => submitTasks(pools.hot, batch))))
-          if (stop && terminated > BACKENDS_TO_END * 2) return;
+        let stored: Set<string> | undefined;
+        while (!stored) stored = await attempt(() => submitTasks(pools.hot, batch));
         for (const task of batch) acknowledged.submitted.add(task.id);
       }
     };

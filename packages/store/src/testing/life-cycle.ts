@@ -180,6 +180,7 @@ class LifeCycleRun {
     const held = this.grants.filter((word) => this.model.held(word));
     const stale = this.grants.filter((word) => !this.model.held(word));
     const foreign = held.map((word) => ({ ...word, sessionId: this.random.pick([...this.model.sessions.keys()]) }));
+    const forged = held.map((word) => ({ ...word, epoch: word.epoch + this.random.pick([-1, 1]) }));
     const words = [
       ...this.random.some(held, 1 + this.random.below(5)),
       ...this.random.some(
@@ -187,6 +188,7 @@ class LifeCycleRun {
         this.random.below(3),
       ),
       ...this.random.some(stale, this.random.below(2)),
+      ...this.random.some(forged, this.random.below(2)),
       ...this.random.some(
         foreign.filter((word) => !this.model.held(word)),
         this.random.below(2),
