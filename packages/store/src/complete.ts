@@ -17,6 +17,9 @@ export interface Success {
  *
  * The fence is the delete: (task, epoch, session). It does not ask for the lease's time: finished work is taken as long as
  * nobody else was granted the task. The batch is sorted by task, so that two batches never lock in opposite order.
+ *
+ * `session_id + 0` keeps the planner from leases_session: on a table whose statistics say that it is nearly empty, both indexes
+ * cost the same, and by session each of 500 results walks over all leases of its worker (293 µs a task with 500 leases, 7 by task).
  */
 export const COMPLETE = `/* baton complete */
 with input as materialized (
@@ -25,7 +28,7 @@ with input as materialized (
   order by task_id
 ), done as (
   delete from baton.leases l using input i
-  where l.task_id = i.task_id and l.epoch = i.epoch and l.session_id = i.session_id
+  where l.task_id = i.task_id and l.epoch = i.epoch and l.session_id + 0 = i.session_id
   returning l.task_id, l.epoch, l.attempt, l.session_id, l.granted_at, l.run_id, l.lane_id, i.output, i.encoding, i.ran_us
 ), ended as materialized (
   select d.*, a.namespace_id, a.route_id, s.worker_id, clock_timestamp() as at

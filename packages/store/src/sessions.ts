@@ -155,7 +155,7 @@ export async function markStarted(sql: Sql, sessionId: string, held: readonly He
     `/* baton mark started */ update baton.leases l
      set started_at = greatest(l.granted_at, clock_timestamp() - i.ran_ms * interval '1 ms')
      from (select * from unnest($2::bigint[], $3::integer[], $4::double precision[]) i(task_id, epoch, ran_ms) order by task_id) i
-     where l.task_id = i.task_id and l.epoch = i.epoch and l.session_id = $1 and l.started_at is null`,
+     where l.task_id = i.task_id and l.epoch = i.epoch and l.session_id + 0 = $1 and l.started_at is null`,
     [
       sessionId,
       numbers(started.map((h) => h.taskId)),
@@ -188,7 +188,7 @@ export async function compareHeld(
        and not exists (select from held h where h.task_id = l.task_id and h.epoch = l.epoch)
      union all
      select 'lost', h.task_id, h.epoch from held h
-     where not exists (select from baton.leases l where l.task_id = h.task_id and l.epoch = h.epoch and l.session_id = $1)`,
+     where not exists (select from baton.leases l where l.task_id = h.task_id and l.epoch = h.epoch and l.session_id + 0 = $1)`,
     [sessionId, numbers(held.map((h) => h.taskId)), numbers(held.map((h) => h.epoch)), unheardAfterMs],
     { prepare: true },
   );
