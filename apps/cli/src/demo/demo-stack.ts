@@ -56,14 +56,14 @@ export async function withDemoStack<T>(options: DemoStackOptions, body: (demo: D
     port: options.port,
     databaseUrl: options.databaseUrl ?? config.databaseUrl.value,
     workers: 2,
-    tasks: [DEMO_TASKS],
+    tasks: [options.tasks ?? DEMO_TASKS],
     watch: options.watch,
     restartWorkers: options.restartWorkers,
     env: { ...env, ...settings },
     log,
     onNotice: (text) => screen.note({ text, style: 'yellow' }),
   });
-  const signals = takeStopSignals();
+  const signals = takeStopSignals({ stdin: options.stopWithStdin });
   const interrupted = new AbortController();
   void signals.first.then((signal) => {
     interrupted.abort(new DemoInterrupted(`stopped by ${signal}`));

@@ -13,7 +13,10 @@ demo    the same beside whatever runs, then ends with the outcome: 0 or 1
   --crash    kill -9 a worker with the call of a service in flight, and prove that nothing was lost
   -o json    one JSON object on stdout (npm prints lines of its own before it, unless it is run with --silent)
   --out DIR  where the outputs go; default outputs
-dev     the same as start; edited tasks (apps/cli/src/demo/tasks.ts) and an edited master are live at once
+dev     the same as start; edited tasks and an edited master are live at once
+
+  --tasks FILE       the workers' module of tasks; default apps/cli/src/demo/tasks.ts
+  --stop-with-stdin  stop when stdin ends, too
 `;
 
 function readArguments() {
@@ -23,6 +26,9 @@ function readArguments() {
       crash: { type: 'boolean', default: false },
       output: { type: 'string', short: 'o', default: 'table' },
       out: { type: 'string', default: 'outputs' },
+      tasks: { type: 'string' },
+      watch: { type: 'boolean', default: false },
+      'stop-with-stdin': { type: 'boolean', default: false },
       help: { type: 'boolean', short: 'h', default: false },
     },
   });
@@ -58,13 +64,16 @@ async function main(): Promise<number> {
   }
   const { createContext } = await import('../context.ts');
   const { explain } = await import('../explain.ts');
-  const { what, crash, output, out } = given;
+  const { what, crash, output, out, tasks, watch } = given;
+  if (what === 'dev') return (await import('./dev.ts')).dev(import.meta.filename, process.argv.slice(3));
   // With -o json, stdout is for the one object.
   const stdout = output === 'json' ? process.stderr : process.stdout;
   const context = createContext({ env: process.env, stdout, stderr: process.stderr });
-  const options = { context, root, out: resolve(out), print: output === 'json' ? printJson : undefined };
+  const print = output === 'json' ? printJson : undefined;
+  const stopWithStdin = given['stop-with-stdin'];
+  const options = { context, root, out: resolve(out), tasks: tasks && resolve(tasks), stopWithStdin, print };
   try {
-    if (what !== 'run') return await (await import('./start.ts')).start({ ...options, isDev: what === 'dev' });
+    if (what === 'start') return await (await import('./start.ts')).start({ ...options, watch });
     // A home of its own: it runs beside `npm start`, and removes nothing of it.
     const home = join(process.env.BATON_HOME || '.baton', crash ? 'demo-crash' : 'demo');
     if (crash) return await (await import('./crash.ts')).crash({ ...options, home });
@@ -81,4 +90,6 @@ function printJson(value: object): void {
   process.stdout.write(`${JSON.stringify(value)}\n`);
 }
 
+// Whoever read what is said here may be gone before everything is stopped.
+for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {});
 process.exitCode = await main();

@@ -12,16 +12,17 @@ import type { DemoOptions } from './options.ts';
 import { runPipeline } from './pipeline.ts';
 
 interface StartOptions extends DemoOptions {
-  readonly isDev: boolean;
+  /** Follow edits of the tasks and of the master. */
+  readonly watch: boolean;
 }
 
 /** `npm start`, and `npx turbo run dev`. Stays until it is stopped; the exit code. */
 export async function start(options: StartOptions): Promise<number> {
-  const { context, root, out, isDev } = options;
+  const { context, root, out, watch } = options;
   const home = context.config.home.value;
   context.screen.note({ text: `Baton starts in ${home} …`, style: 'dim' });
   try {
-    await withDemoStack({ ...options, home, port: context.config.port.value, watch: isDev }, async (demo) => {
+    await withDemoStack({ ...options, home, port: context.config.port.value }, async (demo) => {
       const found = await findData(demo.addresses.postgres.url);
       const definition = await energyDefinition(root, demo.energy, relative(root, out) || out);
       const run = await runPipeline(context, demo.baton, definition, demo.signal);
@@ -29,9 +30,12 @@ export async function start(options: StartOptions): Promise<number> {
       const { addresses, logDir } = demo;
       const tries = triesOf(addresses, home, context.env.PATH);
       showBanner(context.screen, { addresses, home, logDir, others: otherAddresses(demo), news, tries });
-      const stopFollowing = isDev ? followMasterCode(root, demo.stack, context.screen) : undefined;
-      if (isDev)
-        context.screen.note({ text: `edit ${relative(root, DEMO_TASKS)}: it is live when it is saved`, style: 'dim' });
+      const stopFollowing = watch ? followMasterCode(root, demo.stack, context.screen) : undefined;
+      if (watch)
+        context.screen.note({
+          text: `edit ${relative(root, options.tasks ?? DEMO_TASKS)}: it is live when it is saved`,
+          style: 'dim',
+        });
       await stayUntilStopped(demo.stack, demo.signals, context.screen);
       stopFollowing?.();
     });

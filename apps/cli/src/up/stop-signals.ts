@@ -10,8 +10,15 @@ export interface StopSignals {
   dispose(): void;
 }
 
-/** Takes SIGINT, SIGTERM and SIGHUP (the terminal was closed) from here on. `abort` counts as one. */
-export function takeStopSignals(abort?: AbortSignal): StopSignals {
+export interface StopSignalOptions {
+  /** Counts as a signal. */
+  readonly abort?: AbortSignal;
+  /** The end of stdin counts as a signal. Default false. */
+  readonly stdin?: boolean;
+}
+
+/** Takes SIGINT, SIGTERM and SIGHUP (the terminal was closed) from here on. */
+export function takeStopSignals({ abort, stdin = false }: StopSignalOptions = {}): StopSignals {
   const first = Promise.withResolvers<string>();
   const second = Promise.withResolvers<string>();
   let count = 0;
@@ -21,8 +28,10 @@ export function takeStopSignals(abort?: AbortSignal): StopSignals {
     else second.resolve(signal);
   };
   const onAbort = (): void => onSignal('abort');
+  const onEnd = (): void => onSignal('the end of stdin');
   for (const signal of SIGNALS) process.on(signal, onSignal);
   abort?.addEventListener('abort', onAbort);
+  if (stdin) process.stdin.once('end', onEnd).resume();
   return {
     first: first.promise,
     second: second.promise,
@@ -32,6 +41,7 @@ export function takeStopSignals(abort?: AbortSignal): StopSignals {
     dispose() {
       for (const signal of SIGNALS) process.off(signal, onSignal);
       abort?.removeEventListener('abort', onAbort);
+      if (stdin) process.stdin.off('end', onEnd).pause().unref();
     },
   };
 }

@@ -27,7 +27,7 @@ export async function up(this: CliContext, flags: UpFlags): Promise<void> {
     log,
     onNotice: (text) => screen.note({ text, style: 'yellow' }),
   });
-  const signals = takeStopSignals(this.signal);
+  const signals = takeStopSignals({ abort: this.signal });
   void signals.first.then(() => stack.stop());
   void signals.second.then(() => stack.kill());
   try {
