@@ -11,7 +11,6 @@ export * from './masters.ts';
 export * from './migrate.ts';
 export * from './read-tasks.ts';
 export * from './runs.ts';
-export * as schema from './schema.ts';
 export * from './sessions.ts';
 export * from './settle.ts';
 export * from './submit.ts';
