@@ -3,6 +3,8 @@
 -- tasks, attempts, outcomes, task_logs and events are insert-only and partitioned by time (ids are time-ordered, so a range
 -- of ids is a range of time). ready, waiting, leases and sessions are narrow and short-lived. Nothing wide is updated.
 -- Every write of a worker is guarded by (task, epoch, session). Times are clock_timestamp() of this database.
+--
+-- Long because each table stands beside the comments on its columns, and the first schema is reviewed whole.
 
 create schema if not exists baton;
 comment on schema baton is 'Baton: durable tasks and workflows. Look at the v_* views first.';
