@@ -131,11 +131,13 @@ async function resume(env: EngineEnvironment, logId: string, cursor: string): Pr
   if (!log || !xid || !id || more.length > 0 || !/^\d{1,19}$/.test(xid) || !/^\d{1,19}$/.test(id))
     throw new Refusal('invalid_argument', 'INVALID_CURSOR', 'this is not a cursor of Watch');
   const position = { xid, id };
-  if (log !== logId || !(await reachesBack(env.pools.api, position)))
+  // No master has handed out a position beyond the present: it is made up, or this database was set back.
+  const isAhead = isBehind(await eventsNow(env.pools.api), position);
+  if (isAhead || log !== logId || !(await reachesBack(env.pools.api, position)))
     throw new Refusal(
       'failed_precondition',
       'CURSOR_EXPIRED',
-      'history no longer reaches back to this cursor: read the state, then watch from now',
+      'history does not reach to this cursor: read the state, then watch from now',
     );
   return position;
 }
