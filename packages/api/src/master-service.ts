@@ -124,6 +124,7 @@ export function masterService(engine: Engine, options: ApiOptions): ServiceImpl<
           ranMs: Number(h.ranMs),
         })),
         heldIsComplete: request.heldIsComplete,
+        draining: request.draining,
         metrics: request.metrics
           ? {
               cpuPercent: request.metrics.cpuPercent,

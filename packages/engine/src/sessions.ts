@@ -74,6 +74,8 @@ export interface HeartbeatInput {
   xor: bigint;
   held: HeldByWorker[];
   heldIsComplete: boolean;
+  /** The worker takes no new work, by its own decision. */
+  draining: boolean;
   metrics: Record<string, number> | null;
 }
 
@@ -253,6 +255,12 @@ export function createSessions(
       if (!renewed) {
         abilities.delete(sessionId);
         throw sessionLost(sessionId);
+      }
+      if (input.draining && renewed.state === 'active') {
+        // An active session is the newest of its name.
+        const { namespaceId, workerName } = await abilityOf(sessionId);
+        await persist(() => drainWorker(pools.lease, namespaceId, workerName, 'the worker drains'), env.random);
+        dispatcher.release(sessionId);
       }
       if (input.held.length > 0) await persist(() => markStarted(pools.lease, sessionId, input.held), env.random);
       const matches = renewed.count === input.count && BigInt.asUintN(64, BigInt(renewed.xor)) === input.xor;
