@@ -102,6 +102,15 @@ export class Exchange {
     }
   }
 
+  /** Ends the pause after a failure: the master is known to answer again. */
+  retryNow(): void {
+    if (this.#retryTimer !== undefined) {
+      clearTimeout(this.#retryTimer);
+      this.#retryTimer = undefined;
+      this.kick();
+    }
+  }
+
   /** Offers nothing from now on; an offer that a poll has made is taken back. Orders are still listened for. */
   withdraw(): void {
     this.#withdrawn = true;

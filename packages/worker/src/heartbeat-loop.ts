@@ -31,6 +31,8 @@ export type HeartbeatEvent = { readonly sessionId: string } & (
   /** The master wants everything held; answered by `sendHeld`. */
   | { readonly type: 'held-wanted' }
   | { readonly type: 'failed'; readonly failures: number; readonly retryInMs: number; readonly reason: string }
+  /** Accepted again, after it had failed. */
+  | { readonly type: 'recovered'; readonly failures: number }
   /** The master does not know the session any more. */
   | { readonly type: 'refused'; readonly reason: string }
   /** No heartbeat was accepted for so long that the leases may be another's by now. */
@@ -146,6 +148,9 @@ export class HeartbeatLoop {
       current.calling = false;
       if (this.#current !== current) {
         return;
+      }
+      if (current.failures > 0) {
+        emit({ type: 'recovered', sessionId: current.sessionId, failures: current.failures });
       }
       current.failures = 0;
       current.renewedMs = sentMs;

@@ -162,6 +162,10 @@ export class Session {
           reason: event.reason,
         });
         break;
+      case 'recovered':
+        // The master is back: results need not wait for the end of their own pause.
+        this.#exchange.retryNow();
+        break;
       case 'refused':
         this.lose(event.reason);
         break;
