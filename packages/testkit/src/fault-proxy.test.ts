@@ -35,7 +35,9 @@ async function echo() {
       });
     }),
   );
-  onTestFinished(() => sockets.forEach((socket) => socket.destroy()));
+  onTestFinished(() => {
+    for (const socket of sockets) socket.destroy();
+  });
   const proxy = await proxyTo({ target: { port }, protocol: 'bytes' });
   const dial = () => {
     const socket = connect(proxy.port, '127.0.0.1').on('error', () => {});
