@@ -1,22 +1,20 @@
 import { createBaton } from '@baton/client';
 import { MasterService } from '@baton/contract';
 import { errorDetails } from '@baton/contract/grpc';
-import { startStack } from '@baton/testkit';
 import { Code, ConnectError, createClient } from '@connectrpc/connect';
 import { createGrpcTransport } from '@connectrpc/connect-node';
 import { expect, test } from 'vitest';
 import { openLedger } from './ledger.ts';
 import { openStage, until } from './stage.ts';
 
-const tasksModule = new URL('./tasks.ts', import.meta.url);
 const timeout = 120_000;
 
 test.concurrent('what a killed worker held is done by another, within its lease and a sweep, and costs no attempt', {
   timeout,
-}, async () => {
-  await using stage = await openStage();
-  await using stack = await startStack({ tasksModule });
-  await using ledger = openLedger(stack.databaseUrl);
+}, async (context) => {
+  await using stage = await openStage(context);
+  const stack = await stage.start();
+  const ledger = stage.own(openLedger(stack.databaseUrl));
   const baton = createBaton({ url: stack.url });
 
   const held = await baton.submit({ kind: 'hold', input: { dir: stage.dir }, retry: { maxAttempts: 1 } });
@@ -43,10 +41,10 @@ test.concurrent('what a killed worker held is done by another, within its lease 
   expect(await ledger.problems([held.id])).toEqual([]);
 });
 
-test.concurrent('a crash does not use up the attempts that failures have', { timeout }, async () => {
-  await using stage = await openStage();
-  await using stack = await startStack({ tasksModule, workers: 2, env: { BATON_LEASE_TTL_MS: '1000' } });
-  await using ledger = openLedger(stack.databaseUrl);
+test.concurrent('a crash does not use up the attempts that failures have', { timeout }, async (context) => {
+  await using stage = await openStage(context);
+  const stack = await stage.start({ workers: 2, env: { BATON_LEASE_TTL_MS: '1000' } });
+  const ledger = stage.own(openLedger(stack.databaseUrl));
   const baton = createBaton({ url: stack.url });
   const retry = { maxAttempts: 2, initialDelayMs: 1 };
   const task = await baton.submit({ kind: 'crash-then-fail', input: { dir: stage.dir }, retry });
@@ -58,10 +56,10 @@ test.concurrent('a crash does not use up the attempts that failures have', { tim
 
 test.concurrent('a worker that was stopped beyond its lease ends what it ran, its results are refused, and it works again', {
   timeout,
-}, async () => {
-  await using stage = await openStage();
-  await using stack = await startStack({ tasksModule });
-  await using ledger = openLedger(stack.databaseUrl);
+}, async (context) => {
+  await using stage = await openStage(context);
+  const stack = await stage.start();
+  const ledger = stage.own(openLedger(stack.databaseUrl));
   const baton = createBaton({ url: stack.url });
   const stopped = stack.worker('w1');
 
@@ -110,14 +108,15 @@ test.concurrent('a worker that was stopped beyond its lease ends what it ran, it
   expect(await ledger.problems([working.id, ending.id, again.id])).toEqual([]);
 });
 
-test.concurrent('a task that blocks the event loop for longer than its lease keeps it', { timeout }, async () => {
-  await using stage = await openStage();
-  await using stack = await startStack({
-    tasksModule,
+test.concurrent('a task that blocks the event loop for longer than its lease keeps it', {
+  timeout,
+}, async (context) => {
+  await using stage = await openStage(context);
+  const stack = await stage.start({
     workers: 2,
     env: { BATON_LEASE_TTL_MS: '2000', BATON_WORKER_SLOTS: '1' },
   });
-  await using ledger = openLedger(stack.databaseUrl);
+  const ledger = stage.own(openLedger(stack.databaseUrl));
   const baton = createBaton({ url: stack.url });
   const task = await baton.submit({ kind: 'block', input: { dir: stage.dir, ms: 4_000 } });
   expect(await task.result()).toBe(1);
@@ -129,10 +128,10 @@ test.concurrent('a task that blocks the event loop for longer than its lease kee
 
 test.concurrent('a task that kills every worker is failed as poison, saying so, and the queue goes on', {
   timeout,
-}, async () => {
-  await using stage = await openStage();
-  await using stack = await startStack({ tasksModule, env: { BATON_LEASE_TTL_MS: '1000', BATON_WORKER_SLOTS: '1' } });
-  await using ledger = openLedger(stack.databaseUrl);
+}, async (context) => {
+  await using stage = await openStage(context);
+  const stack = await stage.start({ env: { BATON_LEASE_TTL_MS: '1000', BATON_WORKER_SLOTS: '1' } });
+  const ledger = stage.own(openLedger(stack.databaseUrl));
   const baton = createBaton({ url: stack.url });
   const poison = await baton.submit({ kind: 'poison', input: { dir: stage.dir }, priority: 10 });
   const other = await baton.submit({ kind: 'quick', input: { dir: stage.dir } });

@@ -2,7 +2,8 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { vi } from 'vitest';
+import { type Stack, type StackOptions, startStack } from '@baton/testkit';
+import { type TestContext, vi } from 'vitest';
 
 /** Something that a task did. */
 export interface Effect {
@@ -16,6 +17,10 @@ export interface Effect {
 /** Where the tasks of one test play: what they did, and the gates that hold them. */
 export interface Stage extends AsyncDisposable {
   readonly dir: string;
+  /** Ends it with the stage. */
+  own<T extends AsyncDisposable>(thing: T): T;
+  /** Processes that go when the stage goes; what they wrote is shown when the test fails. Their tasks are those of tasks.ts. */
+  start(options?: StackOptions): Promise<Stack>;
   /** Lets go what is held by this gate. */
   open(gate?: string): void;
   effects(what?: Effect['what'], taskId?: string): Effect[];
@@ -23,13 +28,15 @@ export interface Stage extends AsyncDisposable {
   until(what: Effect['what'], count: number, taskId?: string): Promise<Effect[]>;
 }
 
+const tasksModule = new URL('./tasks.ts', import.meta.url);
+
 /** Tests of a file at once: they wait most of the time, but their processes all start at the beginning. */
 const TURNS = 2;
 const waiting: (() => void)[] = [];
 let playing = 0;
 
 /** Waits for its turn among the concurrent tests of the file. */
-export async function openStage(): Promise<Stage> {
+export async function openStage({ onTestFailed }: Pick<TestContext, 'onTestFailed'>): Promise<Stage> {
   if (++playing > TURNS) await new Promise<void>((resolve) => waiting.push(resolve));
   const dir = await mkdtemp(join(tmpdir(), 'baton-faults-'));
   const file = join(dir, 'effects');
@@ -41,8 +48,19 @@ export async function openStage(): Promise<Stage> {
       .map((line) => JSON.parse(line) as Effect)
       .filter((each) => (!what || each.what === what) && (!taskId || each.taskId === taskId));
   };
+  const owned: AsyncDisposable[] = [];
+  const own = <T extends AsyncDisposable>(thing: T): T => {
+    owned.push(thing);
+    return thing;
+  };
   return {
+    own,
     dir,
+    async start(options) {
+      const stack = own(await startStack({ tasksModule, ...options }));
+      onTestFailed(() => void process.stderr.write(`${stack.logs()}\n`));
+      return stack;
+    },
     effects,
     open: (gate = 'open') => writeFileSync(join(dir, gate), ''),
     async until(what, count, taskId) {
@@ -50,6 +68,8 @@ export async function openStage(): Promise<Stage> {
       return effects(what, taskId);
     },
     async [Symbol.asyncDispose]() {
+      // What came later may use what was there before.
+      for (const thing of owned.toReversed()) await thing[Symbol.asyncDispose]();
       await rm(dir, { recursive: true, force: true });
       playing--;
       waiting.shift()?.();

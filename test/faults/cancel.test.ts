@@ -1,0 +1,73 @@
+import { BatonError, createBaton } from '@baton/client';
+import { expect, test } from 'vitest';
+import { openLedger } from './ledger.ts';
+import { openStage } from './stage.ts';
+
+const timeout = 120_000;
+
+test.concurrent('a cancel reaches a running task within two seconds, at once when its worker is connected', {
+  timeout,
+}, async (context) => {
+  await using stage = await openStage(context);
+  // No heartbeat comes to help within the time.
+  const stack = await stage.start({ env: { BATON_LEASE_TTL_MS: '60000', BATON_HEARTBEAT_MS: '20000' } });
+  const ledger = stage.own(openLedger(stack.databaseUrl));
+  const baton = createBaton({ url: stack.url });
+  const task = await baton.submit({ kind: 'hold', input: { dir: stage.dir } });
+  await stage.until('start', 1);
+  const asked = performance.now();
+  expect(await task.cancel('changed my mind')).toBe('leased');
+  await stage.until('aborted', 1);
+  expect(performance.now() - asked).toBeLessThan(2_000);
+  await expect(task.result()).rejects.toThrow('changed my mind');
+  expect((await task.status()).attempts).toMatchObject([{ state: 'cancelled', epoch: 1 }]);
+  expect(await ledger.problems([task.id])).toEqual([]);
+});
+
+test.concurrent('cancels race ends: one end each, the loser is told so, nothing is granted after a cancel', {
+  timeout,
+}, async (context) => {
+  await using stage = await openStage(context);
+  const stack = await stage.start({ workers: 2 });
+  const ledger = stage.own(openLedger(stack.databaseUrl));
+  const baton = createBaton({ url: stack.url });
+  const tasks = await Promise.all(
+    Array.from({ length: 300 }, () => baton.submit({ kind: 'short', input: { dir: stage.dir } })),
+  );
+  const answers = await Promise.all(
+    tasks.map(async (task, i) => {
+      await new Promise((resolve) => setTimeout(resolve, (i / tasks.length) * 1_500 * Math.random()));
+      return task.cancel().then(
+        (state) => state as string,
+        (error: BatonError) => `${error.code} ${error.reason}`,
+      );
+    }),
+  );
+  const ends = await Promise.all(
+    tasks.map((task) =>
+      task.result().then(
+        () => 'succeeded',
+        () => 'cancelled',
+      ),
+    ),
+  );
+  const pairs = new Map<string, number>();
+  for (const [i, answer] of answers.entries()) {
+    const pair = `${answer}: ${ends[i]}`;
+    pairs.set(pair, (pairs.get(pair) ?? 0) + 1);
+  }
+  // A worker that was asked too late may have finished: its work stands.
+  const allowed = [
+    'cancelled: cancelled',
+    'leased: cancelled',
+    'leased: succeeded',
+    'failed_precondition TASK_ENDED: succeeded',
+  ];
+  expect([...pairs.keys()].filter((pair) => !allowed.includes(pair))).toEqual([]);
+  expect(pairs.get('cancelled: cancelled')).toBeGreaterThan(0);
+  expect(pairs.get('failed_precondition TASK_ENDED: succeeded')).toBeGreaterThan(0);
+  expect(await ledger.problems(tasks.map(({ id }) => id))).toEqual([]);
+  const again = await Promise.all(tasks.map((task) => task.cancel().catch((error: BatonError) => error)));
+  for (const error of again) expect(error).toMatchObject({ code: 'failed_precondition', reason: 'TASK_ENDED' });
+  expect(again[0]).toBeInstanceOf(BatonError);
+});
