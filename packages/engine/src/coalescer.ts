@@ -22,6 +22,10 @@ export interface CoalescerOptions<T, R> {
   gatherMs?: number;
 }
 
+/** Not a timer of 0 ms where there is something better: Node makes 1 ms of it, for each submit and each result on its way. */
+const endOfTurn: (step: () => void) => unknown =
+  typeof setImmediate === 'function' ? (step) => setImmediate(step) : (step) => setTimeout(step, 0);
+
 export function createCoalescer<T, R>(options: CoalescerOptions<T, R>): Coalescer<T, R> {
   const { run, maxItems, maxBytes = Number.POSITIVE_INFINITY, sizeOf = () => 0, inFlight = 1, gatherMs = 0 } = options;
   type Waiting = { item: T; resolve(result: R): void; reject(error: unknown): void };
@@ -33,7 +37,8 @@ export function createCoalescer<T, R>(options: CoalescerOptions<T, R>): Coalesce
   const schedule = () => {
     if (scheduled || running >= inFlight || gathering.length === 0) return;
     scheduled = true;
-    setTimeout(start, gatherMs);
+    if (gatherMs > 0) setTimeout(start, gatherMs);
+    else endOfTurn(start);
   };
 
   const start = () => {

@@ -67,8 +67,15 @@ export function createTasks(
 ): Tasks {
   const { api, hot } = env.pools;
 
+  /** Those that exist; they stay. A read that waits for a task's end would else ask for its namespace twice. */
+  const namespaces = new Map<string, number>();
+
   async function namespaceId(namespace: string): Promise<number | null> {
-    return findNamespace(api, namespace);
+    const known = namespaces.get(namespace);
+    if (known !== undefined) return known;
+    const found = await findNamespace(api, namespace);
+    if (found !== null) namespaces.set(namespace, found);
+    return found;
   }
 
   async function read(namespace: string, id: string): Promise<TaskRow> {
