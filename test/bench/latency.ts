@@ -7,6 +7,7 @@ import { verifyHistory } from './history.ts';
 import type { BenchOptions } from './options.ts';
 import { startProduct } from './product.ts';
 import type { BenchServer } from './server.ts';
+import { readStatements, resetStatements, type StatementCost } from './statements.ts';
 import { type Percentiles, percentiles } from './statistics.ts';
 
 export interface LatencyRun {
@@ -22,6 +23,7 @@ export interface LatencyRun {
   resultMs: Percentiles;
   /** Per probe; most of it is the cost of being there. */
   cpu: CpuShare;
+  statements?: StatementCost[];
 }
 
 interface Probe {
@@ -56,9 +58,12 @@ export async function measureLatency(server: BenchServer, options: BenchOptions,
   await series(WARM_UP);
   await sleep(SETTLE_MS);
   const count = options.rate * options.seconds;
+  const withStatements = options.statements && server.hasStatements;
+  if (withStatements) await resetStatements(product.database.sql);
   const from = product.readCpu();
   const probes = await series(count);
   const cpu = cpuShare(from, product.readCpu(), count);
+  const statements = withStatements ? await readStatements(product.database.sql, count) : undefined;
   await verifyHistory(product.database.sql, WARM_UP + count);
   return {
     slots,
@@ -68,6 +73,7 @@ export async function measureLatency(server: BenchServer, options: BenchOptions,
     acknowledgedMs: percentiles(probes.map((p) => p.acknowledgedMs)),
     resultMs: percentiles(probes.map((p) => p.resultMs)),
     cpu,
+    ...(statements && { statements }),
   };
 }
 
