@@ -72,6 +72,18 @@ export const chatty = task({
   },
 });
 
+/** Writes a line again and again until the file is there, and a last one then. */
+export const ticks = task({
+  id: 'ticks',
+  run: async (input: { file: string }, { log, signal }) => {
+    for (let tick = 1; !existsSync(input.file); tick++) {
+      log(`tick ${tick}`);
+      await pause(10, undefined, { signal });
+    }
+    log('the end');
+  },
+});
+
 export const reversed = task({ id: 'reversed', run: (input: Uint8Array) => input.toReversed() });
 
 export const big = task({ id: 'big', run: (input: { bytes: number }) => 'x'.repeat(input.bytes) });
