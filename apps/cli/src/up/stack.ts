@@ -298,8 +298,9 @@ export class Stack {
       log.warn('PostgreSQL does not stop in time', { error });
       await this.#postgres?.stop({ mode: 'immediate', timeoutMs: POSTGRES_GRACE_MS });
     });
+    // One that never had the file had nothing to stop.
+    if (this.#holdsFile) log.info('everything is stopped');
     this.#releaseFile();
-    log.info('everything is stopped');
     await log.flush();
   }
 }

@@ -1,7 +1,9 @@
 import { Socket } from 'node:net';
 import { createInterface } from 'node:readline';
-import { parentPort } from 'node:worker_threads';
+import { parentPort, workerData } from 'node:worker_threads';
 
+/** Before anything happens. */
+const { graceMs } = workerData as { readonly graceMs: number };
 /** What is left to a process that has lost its supervisor: to finish what it runs, then to hand it back, then nothing. */
 const SECOND_SIGNAL_MS = 3_000;
 const KILL_MS = 6_000;
@@ -17,7 +19,7 @@ let hasEnded = false;
 function end(): void {
   if (hasEnded) return;
   hasEnded = true;
-  process.kill(process.pid, 'SIGTERM');
-  setTimeout(() => process.kill(process.pid, 'SIGTERM'), SECOND_SIGNAL_MS);
-  setTimeout(() => process.kill(process.pid, 'SIGKILL'), KILL_MS);
+  setTimeout(() => process.kill(process.pid, 'SIGTERM'), graceMs);
+  setTimeout(() => process.kill(process.pid, 'SIGTERM'), graceMs + SECOND_SIGNAL_MS);
+  setTimeout(() => process.kill(process.pid, 'SIGKILL'), graceMs + KILL_MS);
 }

@@ -6,8 +6,12 @@
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 
+const MASTER_GRACE_MS = 2_000;
+
 const isMaster = process.argv[2] === 'master';
-const lifeline = new Worker(new URL('./lifeline.ts', import.meta.url));
+// The master goes last: workers give back what they hold through it.
+const workerData = { graceMs: isMaster ? MASTER_GRACE_MS : 0 };
+const lifeline = new Worker(new URL('./lifeline.ts', import.meta.url), { workerData });
 const told = once(lifeline, 'message');
 await (isMaster ? import('@baton/master') : import('@baton/worker'));
 const [environment] = await told;
