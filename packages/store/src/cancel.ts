@@ -16,12 +16,14 @@ export interface CancelResult extends Ended {
 export const CANCEL = `/* baton cancel */
 with input as materialized (
   select t.id, t.run_id, t.namespace_id, t.route_id from unnest($1::bigint[]) i(id) join baton.tasks t on t.id = i.id order by t.id
+), ids as materialized (
+  select array_agg(id order by id) as ids from input
 ), from_ready as (
-  delete from baton.ready y using input i where y.task_id = i.id returning y.task_id, y.epoch, y.attempt
+  delete from baton.ready where task_id = any((select ids from ids)::bigint[]) returning task_id, epoch, attempt
 ), from_waiting as (
-  delete from baton.waiting w using input i where w.task_id = i.id returning w.task_id, w.epoch, w.attempt
+  delete from baton.waiting where task_id = any((select ids from ids)::bigint[]) returning task_id, epoch, attempt
 ), asked as (
-  update baton.leases l set cancel_reason = coalesce(l.cancel_reason, $2) from input i where l.task_id = i.id
+  update baton.leases l set cancel_reason = coalesce(l.cancel_reason, $2) where task_id = any((select ids from ids)::bigint[])
   returning l.task_id, l.session_id, l.attempt
 ), ended as materialized (
   select e.*, i.run_id, i.namespace_id, i.route_id, clock_timestamp() as at

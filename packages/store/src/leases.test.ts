@@ -1,10 +1,11 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { cancelTasks } from './cancel.ts';
 import { claimTasks } from './claim.ts';
 import { alreadyEnded } from './complete.ts';
 import { openPools, type Pools, type Sql } from './connection.ts';
 import { type MigratedDatabase, migratedDatabase } from './migrated.fixture.ts';
 import { type Scene, scene } from './scene.fixture.ts';
-import { closeSession, compareHeld, drainWorker, registerWorker, renewSessions } from './sessions.ts';
+import { closeSession, compareHeld, drainWorker, markStarted, registerWorker, renewSessions } from './sessions.ts';
 import { type Settlement, settleTasks } from './settle.ts';
 import { sweepSessions } from './sweep.ts';
 
@@ -94,6 +95,29 @@ describe('the fence', () => {
       session,
     ])) as unknown as [{ n: number }];
     expect(n).toBe(50);
+  });
+
+  it('takes every result though leases are being marked as started and asked to stop at that moment', async () => {
+    const lane = await stage.lane('updated');
+    const session = await stage.session('updated');
+    for (let round = 0; round < 10; round++) {
+      await stage.submit(lane, 200);
+      const grants = await stage.claim(lane, session, 200);
+      const held = grants.map((g) => ({ ...word(g), started: true, ranMs: 5 }));
+      const ids = grants.map((g) => g.taskId);
+      const failed = { ...BACK, attempt: 'failed', next: 'failed' } as const;
+      const [completed, settled] = await Promise.all([
+        stage.complete(grants.slice(0, 100), sql),
+        settleTasks(
+          pools.hot,
+          grants.slice(100).map((g) => ({ ...failed, ...word(g) })),
+        ),
+        markStarted(pools.lease, session, held),
+        cancelTasks(pools.api, [...ids].reverse(), 'enough'),
+        markStarted(sql, session, [...held].reverse()),
+      ]);
+      expect([completed.length, settled.length]).toEqual([100, 100]);
+    }
   });
 
   it.each(['plans left to statistics', 'pinned plans'])(

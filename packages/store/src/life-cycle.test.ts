@@ -11,7 +11,7 @@ const POSSIBLE = Object.entries(TASK_TRANSITIONS)
   .filter((step) => !step.includes('blocked'));
 
 describe('the life of tasks on SQL', () => {
-  it.each([1, 2, 3])('follows the model at every step, through every transition (seed %i)', async (seed) => {
+  it.each([1, 2])('follows the model at every step, through every transition (seed %i)', async (seed) => {
     await using db = await migratedDatabase();
     const report = await driveLifeCycle(db.sql, { seed, steps: 400 });
     expect([...report.transitions].sort()).toEqual(POSSIBLE.sort());

@@ -152,10 +152,18 @@ export async function markStarted(sql: Sql, sessionId: string, held: readonly He
   const started = held.filter((h) => h.started);
   if (started.length === 0) return;
   await sql.unsafe(
-    `/* baton mark started */ update baton.leases l
-     set started_at = greatest(l.granted_at, clock_timestamp() - i.ran_ms * interval '1 ms')
-     from (select * from unnest($2::bigint[], $3::integer[], $4::double precision[]) i(task_id, epoch, ran_ms) order by task_id) i
-     where l.task_id = i.task_id and l.epoch = i.epoch and l.session_id + 0 = $1 and l.started_at is null`,
+    `/* baton mark started */
+     with input as materialized (
+       select * from unnest($2::bigint[], $3::integer[], $4::double precision[]) i(task_id, epoch, ran_ms) order by task_id
+     ), held as materialized (
+       select l.task_id, i.ran_ms from input i cross join lateral (
+         select l.task_id from baton.leases l
+         where l.task_id = i.task_id and l.epoch = i.epoch and l.session_id + 0 = $1 and l.started_at is null limit 1 for update
+       ) l
+     )
+     update baton.leases l
+     set started_at = greatest(l.granted_at, clock_timestamp() - (select h.ran_ms from held h where h.task_id = l.task_id limit 1) * interval '1 ms')
+     where l.task_id = any(array(select task_id from held))`,
     [
       sessionId,
       numbers(started.map((h) => h.taskId)),
@@ -187,8 +195,9 @@ export async function compareHeld(
      where l.session_id = $1 and l.granted_at < clock_timestamp() - $4::double precision * interval '1 ms'
        and not exists (select from held h where h.task_id = l.task_id and h.epoch = l.epoch)
      union all
-     select 'lost', h.task_id, h.epoch from held h
-     where not exists (select from baton.leases l where l.task_id = h.task_id and l.epoch = h.epoch and l.session_id + 0 = $1)`,
+     select 'lost', h.task_id, h.epoch from held h left join lateral (
+       select true as held from baton.leases l where l.task_id = h.task_id and l.epoch = h.epoch and l.session_id + 0 = $1 limit 1
+     ) l on true where l.held is null`,
     [sessionId, numbers(held.map((h) => h.taskId)), numbers(held.map((h) => h.epoch)), unheardAfterMs],
     { prepare: true },
   );

@@ -21,9 +21,9 @@ export async function readHeld(
 ): Promise<Map<string, HeldAttempt>> {
   const rows = await sql.unsafe(
     `/* baton read held */ select l.task_id, l.epoch, l.session_id, l.attempt, l.crashes, l.max_attempts, l.cancel_reason, t.retry
-     from unnest($1::bigint[], $2::integer[], $3::bigint[]) i(task_id, epoch, session_id)
-     join baton.leases l on l.task_id = i.task_id and l.epoch = i.epoch and l.session_id + 0 = i.session_id
-     join baton.tasks t on t.id = l.task_id`,
+     from unnest($1::bigint[], $2::integer[], $3::bigint[]) i(task_id, epoch, session_id) cross join lateral (
+       select * from baton.leases l where l.task_id = i.task_id and l.epoch = i.epoch and l.session_id + 0 = i.session_id limit 1
+     ) l join baton.tasks t on t.id = l.task_id`,
     [
       numbers(reports.map((r) => r.taskId)),
       numbers(reports.map((r) => r.epoch)),
@@ -66,23 +66,27 @@ export interface Settlement {
 }
 
 /**
- * Ends a batch of leases without success, fenced and sorted like COMPLETE. `returned` gives the attempt's number back: it cost nothing.
+ * Ends a batch of leases without success, fenced, sorted and looked up like COMPLETE. `returned` gives the attempt's number back: it cost nothing.
  * The input is read from `tasks` when the task is claimed again.
  */
 export const SETTLE = `/* baton settle */
 with input as materialized (
-  select * from unnest($1::bigint[], $2::integer[], $3::bigint[], $4::text[], $5::text[], $6::double precision[], $7::boolean[], $8::text[], $9::double precision[])
+  select distinct on (task_id, epoch, session_id) *
+  from unnest($1::bigint[], $2::integer[], $3::bigint[], $4::text[], $5::text[], $6::double precision[], $7::boolean[], $8::text[], $9::double precision[])
     as i(task_id, epoch, session_id, attempt_state, next, delay_ms, crash, failure, ran_us)
-  order by task_id
+  order by task_id, epoch, session_id
+), held as materialized (
+  select l.*, i.attempt_state, i.next, i.delay_ms, i.crash, i.failure::jsonb as failure, i.ran_us from input i cross join lateral (
+    select * from baton.leases l
+    where l.task_id = i.task_id and l.epoch = i.epoch and l.session_id + 0 = i.session_id limit 1 for update
+  ) l
 ), done as (
-  delete from baton.leases l using input i
-  where l.task_id = i.task_id and l.epoch = i.epoch and l.session_id + 0 = i.session_id
-  returning l.*, i.attempt_state, i.next, i.delay_ms, i.crash, i.failure::jsonb as failure, i.ran_us
+  delete from baton.leases where task_id = any(array(select task_id from held))
 ), ended as materialized (
   select d.*, a.namespace_id, a.route_id, s.worker_id, clock_timestamp() as at,
     case when d.attempt_state = 'returned' then d.attempt - 1 else d.attempt end as used,
     d.crashes + d.crash::integer as crashed
-  from done d join baton.lanes a on a.id = d.lane_id join baton.sessions s on s.id = d.session_id
+  from held d join baton.lanes a on a.id = d.lane_id join baton.sessions s on s.id = d.session_id
 ), kept_attempt as (
   insert into baton.attempts (task_id, session_id, granted_at, started_at, ended_at, retry_delay_ms, epoch, worker_id, attempt, state, failure)
   select task_id, session_id, granted_at,
