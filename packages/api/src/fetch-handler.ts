@@ -1,9 +1,12 @@
 import type { ClientEngine } from '@baton/engine';
-import { createConnectRouter } from '@connectrpc/connect';
+import { type ConnectRouterOptions, createConnectRouter } from '@connectrpc/connect';
 import { universalServerRequestFromFetch, universalServerResponseToFetch } from '@connectrpc/connect/protocol';
 import { Hono } from 'hono';
 import type { ApiOptions } from './options.ts';
 import { apiInterceptors, EDGE_SERVICES, edgeRoutes } from './routes.ts';
+
+/** As at a master. */
+const MAX_MESSAGE_BYTES = 4 * 1024 * 1024 + 64 * 1024;
 
 /**
  * The client services as a fetch handler: Connect, JSON and gRPC-Web (gRPC needs trailers, which fetch does not have). Each
@@ -11,11 +14,18 @@ import { apiInterceptors, EDGE_SERVICES, edgeRoutes } from './routes.ts';
  */
 export function createFetchApp(engineFor: (request: Request) => ClientEngine, options: ApiOptions): Hono {
   const app = new Hono();
+  const routerOptions: ConnectRouterOptions = {
+    grpc: false,
+    interceptors: apiInterceptors(options),
+    readMaxBytes: MAX_MESSAGE_BYTES,
+    // A typo in a hand-written request is an error that names it, as at a master.
+    jsonOptions: { ignoreUnknownFields: false },
+  };
   // The routes are the same for every request; only the engine behind them changes.
   const paths = EDGE_SERVICES.flatMap((service) => service.methods.map((m) => `/${service.typeName}/${m.name}`));
   for (const requestPath of paths)
     app.all(requestPath, async (c) => {
-      const router = createConnectRouter({ grpc: false, interceptors: apiInterceptors(options) });
+      const router = createConnectRouter(routerOptions);
       edgeRoutes(engineFor(c.req.raw), options)(router);
       const handler = router.handlers.find((h) => h.requestPath === requestPath)!;
       const request = universalServerRequestFromFetch(c.req.raw, {});
