@@ -1,1 +1,1 @@
-export {};
+export { createEdgeHandler, type EdgeContext, type EdgeHandler, type EdgeOptions } from './handler.ts';

@@ -2,6 +2,7 @@ export * from './cancel.ts';
 export * from './claim.ts';
 export * from './complete.ts';
 export * from './connection.ts';
+export * from './edge-number.ts';
 export * from './events.ts';
 export * from './health.ts';
 export * from './lanes.ts';
