@@ -124,8 +124,8 @@ export class Exchange {
     }
   }
 
-  /** Ends what is under way. Results that have not been sent are dropped. */
-  close(): void {
+  /** Ends what is under way. Gives the results that the master has not answered for. */
+  close(): TaskResult[] {
     this.#closed = true;
     clearTimeout(this.#retryTimer);
     this.#pushing?.abort();
@@ -134,6 +134,7 @@ export class Exchange {
       poll.abort.abort();
     }
     this.#settled.wake();
+    return [...this.#sending, ...this.#outbox];
   }
 
   #next(): void {
@@ -221,16 +222,7 @@ export class Exchange {
   }
 
   #takeBatch(): TaskResult[] {
-    let bytes = 0;
-    let count = 0;
-    while (count < this.#outbox.length && count < this.#batch) {
-      bytes += sizeOf(this.#outbox[count]!);
-      // The first goes in any case.
-      if (count > 0 && bytes > batchBytes) {
-        break;
-      }
-      count++;
-    }
+    const count = batchLength(this.#outbox, this.#batch);
     if (count === this.#outbox.length) {
       const all = this.#outbox;
       this.#outbox = [];
@@ -327,6 +319,21 @@ export class Exchange {
     }
     this.kick();
   }
+}
+
+/** How many of these, from the first on, go into one exchange. */
+export function batchLength(results: readonly TaskResult[], limit = batchResults): number {
+  let bytes = 0;
+  let count = 0;
+  while (count < results.length && count < limit) {
+    bytes += sizeOf(results[count]!);
+    // The first goes in any case.
+    if (count > 0 && bytes > batchBytes) {
+      break;
+    }
+    count++;
+  }
+  return count;
 }
 
 function sizeOf(result: TaskResult): number {

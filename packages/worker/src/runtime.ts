@@ -172,6 +172,7 @@ class Runtime implements WorkerRuntime {
   async #live(abort: AbortController, heartbeat: Heartbeat): Promise<void> {
     let shortLives = 0;
     let signal = abort.signal;
+    let givenUp: Session | undefined;
     // Before the first session: its time counts from the registration on.
     await heartbeat.ready;
     for (;;) {
@@ -203,11 +204,13 @@ class Runtime implements WorkerRuntime {
       this.#become({ kind: 'registered', session });
       this.#log.info('worker registered', { session_id: session.id, master_id: response.masterId, url: this.url });
       this.#registered.resolve();
+      void givenUp?.makeGood('no master answered for a lease time');
       const end = await session.ended;
       if (!this.#is('registered') || end.kind !== 'lost') {
         // It drains: whoever drains it also ends it.
         return;
       }
+      givenUp = end.silent ? session : undefined;
       const again = new AbortController();
       this.#become({ kind: 'lost', reason: end.reason, abort: again });
       // A session that is lost soon, again and again, belongs to a second worker of the same name, most likely.

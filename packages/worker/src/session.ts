@@ -4,7 +4,7 @@ import { durationMs } from '@bufbuild/protobuf/wkt';
 import { ConnectError } from '@connectrpc/connect';
 import { monotonicMs } from './clock.ts';
 import type { MasterConnection } from './connection.ts';
-import { Exchange } from './exchange.ts';
+import { batchLength, Exchange } from './exchange.ts';
 import type { Executor } from './executor.ts';
 import type { Heartbeat } from './heartbeat.ts';
 import type { HeartbeatEvent } from './heartbeat-loop.ts';
@@ -27,8 +27,13 @@ const callTimeoutMs = 10_000;
 /** After the work has ended: for its last results to be answered, and for Leave. */
 const farewellMs = 5_000;
 
-/** How a session ended: the worker left, or the master let go of it. */
-export type SessionEnd = { readonly kind: 'left' } | { readonly kind: 'lost'; readonly reason: string };
+/**
+ * How a session ended: the worker left, or the master let go of it. `silent`: nobody said so; the worker gave it up because
+ * no master answered for a lease time. After an outage the master goes on counting on it.
+ */
+export type SessionEnd =
+  | { readonly kind: 'left' }
+  | { readonly kind: 'lost'; readonly reason: string; readonly silent: boolean };
 
 export interface SessionOptions {
   readonly namespace: string;
@@ -63,6 +68,8 @@ export class Session {
   readonly #stamp: NodeJS.Timeout;
   #end!: (end: SessionEnd) => void;
   #over = false;
+  /** What the master has not answered for. */
+  #unsent: TaskResult[] = [];
 
   constructor(options: SessionOptions) {
     const { registration, connection, namespace, shared } = options;
@@ -170,17 +177,41 @@ export class Session {
         this.lose(event.reason);
         break;
       case 'expired':
-        this.lose(`no heartbeat was accepted for ${event.silentMs} ms`);
+        this.lose(`no heartbeat was accepted for ${event.silentMs} ms`, true);
         break;
     }
   }
 
   /** The leases are another's by now, or may be: end all work, discard what comes of it. */
-  lose(reason: string): void {
+  lose(reason: string, silent = false): void {
     if (this.#finish()) {
       this.#options.log.warn('session lost', { session_id: this.id, held: this.work.held, reason });
       this.work.loseAll(reason);
-      this.#end({ kind: 'lost', reason });
+      this.#end({ kind: 'lost', reason, silent });
+    }
+  }
+
+  /**
+   * For a session that was given up in silence, once a master answers again: hands in what was finished (it stands while
+   * nobody else has the task), and gives back the rest as soon as its code has ended, so that nobody waits for the end of
+   * leases that an outage extended. Never rejects.
+   */
+  async makeGood(reason: string): Promise<void> {
+    const { connection, namespace, log } = this.#options;
+    try {
+      while (this.#unsent.length > 0) {
+        const results = this.#unsent.splice(0, batchLength(this.#unsent));
+        const request = { namespace, sessionId: this.id, results };
+        const { refused } = await connection.master.exchange(request, { timeoutMs: callTimeoutMs });
+        log.info('results handed in late', { results: results.length, refused: refused.length });
+      }
+      await this.work.whenCodeEnded();
+      const request = { namespace, sessionId: this.id, reason };
+      const { returned } = await connection.master.leave(request, { timeoutMs: farewellMs });
+      log.info('left an earlier session', { returned, reason });
+    } catch (error) {
+      // The master let go of it, too; or its leases come back when they expire.
+      log.info('an earlier session is over', { reason: describe(ConnectError.from(error)) });
     }
   }
 
@@ -253,7 +284,7 @@ export class Session {
     this.#over = true;
     clearInterval(this.#stamp);
     this.#options.heartbeat.send({ type: 'end' });
-    this.#exchange.close();
+    this.#unsent = this.#exchange.close();
     this.#logs.close();
     return true;
   }

@@ -49,6 +49,9 @@ export class Work {
   #sliceEnd = 0;
   #toArm: Attempt[] = [];
   readonly #idle = new Waiters();
+  /** Attempts whose code has not ended, those that were lost or given up included. */
+  #alive = 0;
+  readonly #codeEnded = new Waiters();
 
   constructor(options: WorkOptions) {
     this.#options = options;
@@ -181,6 +184,11 @@ export class Work {
     return this.#running === 0 ? Promise.resolve() : this.#idle.wait();
   }
 
+  /** Resolves when no code of a task runs any more, whether its lease is still held or not. */
+  whenCodeEnded(): Promise<void> {
+    return this.#alive === 0 ? Promise.resolve() : this.#codeEnded.wait();
+  }
+
   attempts(): Iterable<Attempt> {
     return this.#held.values();
   }
@@ -249,14 +257,22 @@ export class Work {
       outcome = unexpected('the executor threw', error);
     }
     if (outcome instanceof Promise) {
+      this.#alive++;
       outcome.then(
-        (settled) => this.#finish(attempt, settled),
-        (error: unknown) => this.#finish(attempt, unexpected('the executor rejected', error)),
+        (settled) => this.#codeEnds(attempt, settled),
+        (error: unknown) => this.#codeEnds(attempt, unexpected('the executor rejected', error)),
       );
       this.#armSoon(attempt);
     } else {
       this.#finish(attempt, outcome);
     }
+  }
+
+  #codeEnds(attempt: Attempt, outcome: Outcome): void {
+    if (--this.#alive === 0) {
+      this.#codeEnded.wake();
+    }
+    this.#finish(attempt, outcome);
   }
 
   // A timer is made only for what still runs a turn later: most short tasks never need one.
