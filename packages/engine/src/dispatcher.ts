@@ -37,6 +37,9 @@ export interface Dispatcher {
   close(): void;
 }
 
+/** About what a lease takes in a message beside its input. */
+const LEASE_BYTES = 150;
+
 interface Offer {
   sessionId: string;
   ability: Ability;
@@ -115,11 +118,12 @@ export function createDispatcher(env: EngineEnvironment, lanes: LaneBook, counte
 
   async function serve(laneIds: number[], waiting: Offer[]): Promise<void> {
     const wants: { sessionId: string; count: number }[] = [];
+    const most = Math.max(settings.batchRows, Math.floor(settings.claimRows / laneIds.length));
     let total = 0;
     for (const offer of waiting) {
       // An offer may have ended while an earlier group was served.
       if (offers.get(offer.sessionId) !== offer) continue;
-      const count = Math.min(offer.free, settings.batchRows - total);
+      const count = Math.min(offer.free, most - total);
       if (count <= 0) {
         again = true;
         break;
@@ -145,7 +149,7 @@ export function createDispatcher(env: EngineEnvironment, lanes: LaneBook, counte
       const mine = bySession.get(offer.sessionId);
       if (mine) bySession.delete(offer.sessionId);
       if (offers.get(offer.sessionId) === offer) {
-        if (mine || offer.urgent) end(offer, mine ?? []);
+        if (mine || offer.urgent) end(offer, portion(offer.sessionId, mine ?? []));
       } else if (mine) keep(offer.sessionId, mine);
     }
   }
@@ -154,6 +158,18 @@ export function createDispatcher(env: EngineEnvironment, lanes: LaneBook, counte
     if (assignments.length === 0) return;
     const earlier = undelivered.get(sessionId);
     undelivered.set(sessionId, earlier ? [...earlier, ...assignments] : assignments);
+  };
+
+  /** As many as one answer can carry; the rest goes with the next one. Workers read no message without end. */
+  const portion = (sessionId: string, assignments: Assignment[]): Assignment[] => {
+    let bytes = 0;
+    for (let i = 0; i < assignments.length; i++) {
+      bytes += (assignments[i]!.input?.byteLength ?? 0) + LEASE_BYTES;
+      if (i === 0 || bytes <= settings.batchBytes) continue;
+      keep(sessionId, assignments.slice(i));
+      return assignments.slice(0, i);
+    }
+    return assignments;
   };
 
   /** Adds what did not ride along with the claim. */
@@ -191,7 +207,7 @@ export function createDispatcher(env: EngineEnvironment, lanes: LaneBook, counte
       const left = undelivered.get(session.id);
       if (left) {
         undelivered.delete(session.id);
-        return Promise.resolve(left);
+        return Promise.resolve(portion(session.id, left));
       }
       const older = offers.get(session.id);
       if (older && older.number > number) return Promise.resolve([]);

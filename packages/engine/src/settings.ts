@@ -20,6 +20,11 @@ export interface EngineSettings {
   batchRows: number;
   /** and about this many bytes. */
   batchBytes: number;
+  /**
+   * A claim over one lane takes at most this many rows: enough that a worker of short tasks has work at hand until the next answer.
+   * Over several lanes, each of which is locked that deep, it is a share of this, but not less than `batchRows`.
+   */
+  claimRows: number;
   /** Heartbeats are gathered this long before they are written together. */
   renewGatherMs: number;
 }
@@ -37,5 +42,6 @@ export const DEFAULT_SETTINGS: Readonly<EngineSettings> = {
   sweepIntervalMs: 1_000,
   batchRows: 500,
   batchBytes: 4 * 1024 * 1024,
+  claimRows: 2_000,
   renewGatherMs: 20,
 };

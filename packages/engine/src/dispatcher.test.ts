@@ -1,0 +1,92 @@
+import type { Lane, Sql } from '@baton/store';
+import { expect, it } from 'vitest';
+import { createDispatcher } from './dispatcher.ts';
+import { type EngineEnvironment, silentLog } from './environment.ts';
+import type { Ability, LaneBook } from './lane-book.ts';
+import { createCounters } from './metrics.ts';
+import { DEFAULT_SETTINGS, type EngineSettings } from './settings.ts';
+
+const ability: Ability = {
+  namespaceId: 1,
+  workerName: 'w',
+  taskClasses: ['cpu_short'],
+  tags: [],
+  executors: ['function'],
+  kinds: ['work'],
+  queues: [],
+};
+
+function lane(id: number): Lane {
+  return {
+    id,
+    routeId: id,
+    namespaceId: 1,
+    queue: `q${id}`,
+    kind: 'work',
+    executor: 'function',
+    taskClass: 'cpu_short',
+    tags: [],
+    paused: false,
+  };
+}
+
+/** A dispatcher over `ready` tasks with inputs of so many bytes, in Postgres's place; `asked` has the size of each claim. */
+function scene(options: { ready: number; inputBytes: number; lanes?: number; settings?: Partial<EngineSettings> }) {
+  const lanes = Array.from({ length: options.lanes ?? 1 }, (_, i) => lane(i + 1));
+  const asked: number[] = [];
+  let left = options.ready;
+  const unsafe = async (_: string, [, count]: [string, number]) => {
+    asked.push(count);
+    const granted = Math.min(count, left);
+    left -= granted;
+    return Array.from({ length: granted }, (_, i) => ({
+      session_id: 's',
+      task_id: String(left + i + 1),
+      lane_id: 1,
+      epoch: 1,
+      attempt: 1,
+      max_attempts: 4,
+      start_to_close_ms: '1000',
+      run_id: null,
+      input_encoding: 1,
+      input: new Uint8Array(options.inputBytes),
+    }));
+  };
+  const env = {
+    pools: { hot: { unsafe } as unknown as Sql },
+    settings: { ...DEFAULT_SETTINGS, ...options.settings },
+    random: () => 0.5,
+    now: () => 0,
+    log: silentLog,
+  } as unknown as EngineEnvironment;
+  const book = { get: (id: number) => lanes[id - 1], all: () => lanes } as unknown as LaneBook;
+  const dispatcher = createDispatcher(env, book, createCounters());
+  dispatcher.armAll();
+  let number = 0n;
+  const offer = (free: number) => dispatcher.offer({ id: 's', ability }, ++number, free, 0);
+  return { offer, asked };
+}
+
+it('puts no more bytes into an answer than a worker reads, and loses nothing of the rest', async () => {
+  const { offer } = scene({ ready: 5, inputBytes: 1_000, settings: { batchBytes: 2_400 } });
+  const answers = [];
+  for (let i = 0; i < 3; i++) answers.push((await offer(10)).map((a) => a.taskId));
+  expect(answers.map((ids) => ids.length)).toEqual([2, 2, 1]);
+  expect(new Set(answers.flat()).size).toBe(5);
+});
+
+it('sends an input that is larger than that alone', async () => {
+  const { offer } = scene({ ready: 2, inputBytes: 5_000, settings: { batchBytes: 2_400 } });
+  expect(await offer(10)).toHaveLength(1);
+  expect(await offer(10)).toHaveLength(1);
+  expect(await offer(10)).toHaveLength(0);
+});
+
+it('claims deeper from one lane than from many, each of which is locked that deep', async () => {
+  const one = scene({ ready: 10_000, inputBytes: 10 });
+  await one.offer(5_000);
+  expect(one.asked).toEqual([DEFAULT_SETTINGS.claimRows]);
+  const many = scene({ ready: 10_000, inputBytes: 10, lanes: 50 });
+  await many.offer(5_000);
+  expect(many.asked).toEqual([DEFAULT_SETTINGS.batchRows]);
+});
