@@ -1,4 +1,5 @@
 import { posix } from 'node:path';
+import { TEST_FILE } from './house-rules.ts';
 import { shortName, toEmitted } from './pack-rewrite.ts';
 import { type Manifest, pickCondition, type Workspace, type WorkspacePackage } from './workspace.ts';
 
@@ -10,6 +11,7 @@ export interface PackedManifest {
   license?: string;
   type: 'module';
   engines?: Record<string, string>;
+  sideEffects?: boolean;
   exports: Record<string, { types: string; default: string }>;
   bin?: Record<string, string>;
   files: string[];
@@ -39,7 +41,9 @@ export function mergeManifests(
   const exports: PackedManifest['exports'] = {};
   for (const [subpath, target] of Object.entries(manifest.exports ?? {})) {
     const file = pickCondition(target);
-    if (file !== undefined) exports[subpath] = { types: emitted(file, '.d.ts'), default: emitted(file) };
+    // What only tests use is not packed.
+    if (file === undefined || TEST_FILE.test(file)) continue;
+    exports[subpath] = { types: emitted(file, '.d.ts'), default: emitted(file) };
   }
   const commands = typeof manifest.bin === 'string' ? { [shortName(entry.name)]: manifest.bin } : manifest.bin;
   const bin = commands && Object.fromEntries(Object.entries(commands).map(([name, file]) => [name, emitted(file)]));
@@ -54,6 +58,8 @@ export function mergeManifests(
     license: manifest.license ?? root.license,
     type: 'module',
     engines: manifest.engines ?? root.engines,
+    // Only when all that is inside says so, a bundler may leave out what a page does not use.
+    ...(members.every((member) => member.manifest.sideEffects === false) && { sideEffects: false }),
     exports,
     ...(bin && { bin }),
     files: ['dist'],

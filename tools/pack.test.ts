@@ -29,7 +29,7 @@ const workspace: Tree = {
     type: 'module',
     version: '2.3.4',
     description: 'An app',
-    exports: { '.': './src/index.ts', './extra': './src/extra/extra.ts' },
+    exports: { '.': './src/index.ts', './extra': './src/extra/extra.ts', './testing': './src/testing/fake.ts' },
     bin: { fixture: './src/bin.ts' },
     dependencies: { '@fixture/lib': '1.0.0', zebra: '1.0.0' },
     baton: { assets: ['static', 'data/*.csv'] },
@@ -58,6 +58,7 @@ const workspace: Tree = {
   'apps/tool/src/thread.ts': `import '@fixture/lib';\n`,
   'apps/tool/src/bin.ts': `#!/usr/bin/env node\nimport { greet } from './index.ts';\nconsole.log(greet('bin').text);\n`,
   'apps/tool/src/index.test.ts': `import 'vitest';\n`,
+  'apps/tool/src/testing/fake.ts': `import 'vitest';\nexport const fake = 1;\n`,
   'apps/tool/src/gen/made.js': `export { sub as generated } from '@fixture/lib/sub';\n`,
   'apps/tool/src/gen/made.d.ts': `export { sub as generated } from '@fixture/lib/sub';\n`,
   'packages/tool/package.json': json({

@@ -8,6 +8,7 @@ export interface Manifest {
   description?: string;
   license?: string;
   engines?: Record<string, string>;
+  sideEffects?: boolean | string[];
   bin?: string | Record<string, string>;
   exports?: Record<string, ExportTarget>;
   workspaces?: string[];
