@@ -93,7 +93,7 @@ comment on column baton.sessions.renewed_at is 'Its last heartbeat.';
 comment on column baton.sessions.registered_at is 'When it began.';
 comment on column baton.sessions.namespace_id is 'Namespace.';
 comment on column baton.sessions.worker_id is 'The worker whose life it is.';
-comment on column baton.sessions.state is 'active: gets work. draining: finishes what it holds. closed: over, every write is refused.';
+comment on column baton.sessions.state is 'active: gets work. draining: finishes what it holds. closed: over, gets no lease and cannot renew; finished work is still taken until its leases are taken back.';
 comment on column baton.sessions.shutdown is 'The worker is told to hand back what it holds and to leave.';
 comment on column baton.sessions.instance_id is 'Made by the worker for this life; makes registering repeatable.';
 comment on column baton.sessions.reason is 'Why it drains or was closed.';
