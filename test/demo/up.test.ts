@@ -105,6 +105,11 @@ test('a supervisor that was killed takes its children with it; the next one find
   expect(problems.map(({ check }) => check)).toEqual(['up.json', 'postgres', 'master']);
   for (const { fix } of problems) expect(fix).toContain('baton');
 
+  // It went in order: nothing was thrown on the way, and the worker had the master to leave.
+  const workerLog = readFileSync(join(home.directory, 'logs', 'worker-worker-1.jsonl'), 'utf8');
+  expect(workerLog).not.toContain('"level":"error"');
+  expect(workerLog).toContain('left the master');
+
   // Postgres outlived it, and is joined.
   const second = home.baton('up', '--workers', '1', '--tasks', TASKS, '-o', 'json');
   const after = await addressesOf(second);

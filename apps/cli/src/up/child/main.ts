@@ -6,6 +6,9 @@
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 
+// Nobody reads any more what is said after the supervisor's death: that is no reason to fall over.
+for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {});
+
 const MASTER_GRACE_MS = 2_000;
 
 const isMaster = process.argv[2] === 'master';
