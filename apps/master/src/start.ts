@@ -54,6 +54,7 @@ export async function startMaster(config: MasterConfig, log: Logger): Promise<Ma
       },
       now: Date.now,
       random: Math.random,
+      endOfTurn: setImmediate,
       log,
     });
     const startedAt = performance.now();

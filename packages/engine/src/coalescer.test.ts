@@ -62,4 +62,17 @@ describe('a coalescer', () => {
     expect(results.map((r) => r.status)).toEqual(['rejected', 'rejected']);
     expect(await c.add(3)).toBe(3);
   });
+
+  it('ends a turn as it is told to', async () => {
+    const turns: (() => void)[] = [];
+    const c = createCoalescer<number, number>({
+      run: async (batch) => batch.map(() => batch.length),
+      maxItems: 10,
+      endOfTurn: (step) => turns.push(step),
+    });
+    const answers = Promise.all([c.add(1), c.add(2)]);
+    expect(turns).toHaveLength(1);
+    turns[0]!();
+    expect(await answers).toEqual([2, 2]);
+  });
 });

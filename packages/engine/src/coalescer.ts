@@ -20,14 +20,13 @@ export interface CoalescerOptions<T, R> {
   inFlight?: number;
   /** Gather this long before a batch starts, ms. Default 0: the rest of the tick. */
   gatherMs?: number;
+  /** How the rest of the tick is waited for; see EngineEnvironment. Default: a timer of 0 ms. */
+  endOfTurn?: (step: () => void) => unknown;
 }
-
-/** Not a timer of 0 ms where there is something better: Node makes 1 ms of it, for each submit and each result on its way. */
-const endOfTurn: (step: () => void) => unknown =
-  typeof setImmediate === 'function' ? (step) => setImmediate(step) : (step) => setTimeout(step, 0);
 
 export function createCoalescer<T, R>(options: CoalescerOptions<T, R>): Coalescer<T, R> {
   const { run, maxItems, maxBytes = Number.POSITIVE_INFINITY, sizeOf = () => 0, inFlight = 1, gatherMs = 0 } = options;
+  const { endOfTurn = (step: () => void) => setTimeout(step, 0) } = options;
   type Waiting = { item: T; resolve(result: R): void; reject(error: unknown): void };
   let gathering: Waiting[] = [];
   let running = 0;

@@ -11,6 +11,11 @@ export interface EngineEnvironment {
   now(): number;
   /** In [0, 1). */
   random(): number;
+  /**
+   * Calls back when this turn of the event loop is over, and what has arrived by now has been read. Default: a timer of 0 ms, of which
+   * Node makes 1 ms, for each submit and each result on its way; Node's setImmediate is better.
+   */
+  endOfTurn?: (step: () => void) => unknown;
   log: EngineLog;
 }
 

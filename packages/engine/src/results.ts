@@ -52,6 +52,7 @@ export function createResults(env: EngineEnvironment, counters: Counters, sinks:
   const { pools, settings } = env;
 
   const successes = createCoalescer<Success, Verdict>({
+    endOfTurn: env.endOfTurn,
     maxItems: settings.batchRows,
     maxBytes: settings.batchBytes,
     sizeOf: (s) => s.output.byteLength + 100,
@@ -88,6 +89,7 @@ export function createResults(env: EngineEnvironment, counters: Counters, sinks:
   }
 
   const reports = createCoalescer<Report, Verdict>({
+    endOfTurn: env.endOfTurn,
     maxItems: 200,
     inFlight: 1,
     run: async (batch) => {

@@ -51,6 +51,7 @@ export function createSubmitter(
 
   // One task that Postgres refuses does not touch the others of its batch, so a refusal is an answer and not an error.
   const batches = createCoalescer<NewTask, Submitted | Refusal>({
+    endOfTurn: env.endOfTurn,
     maxItems: settings.batchRows,
     maxBytes: settings.batchBytes,
     sizeOf: (task) => (task.input?.byteLength ?? 0) + 200,
