@@ -3,6 +3,9 @@ import { createLogger } from '@baton/telemetry';
 import { ConfigProblems, type MasterConfig, readConfig } from './config.ts';
 import { startMaster } from './start.ts';
 
+// Whoever read stderr may have gone. A log line that cannot be shown is no reason to end, or to log again.
+process.stderr.on('error', () => {});
+
 const USAGE = 64;
 
 /** What a start-up failure is told with: its own words, and what to do. */

@@ -7,6 +7,9 @@ import { createLogger } from '@baton/telemetry';
 import { readConfig, type WorkerConfig, WorkerConfigError } from './config.ts';
 import { runWorker } from './process.ts';
 
+// Whoever read stderr may have gone. A log line that cannot be shown is no reason to end, or to log again.
+process.stderr.on('error', () => {});
+
 /** Whether this file is what was started: `baton worker` imports it, and the words on its command line are its own. */
 function isProgram(): boolean {
   const started = process.argv[1];

@@ -110,18 +110,18 @@ export interface RunNodeRow {
   outputEncoding: Encoding | null;
 }
 
-/** The nodes of a run in their order. A running node's attempts and worker are those of its lease. */
+/** The nodes of a run in their order. A running node's attempts and worker are those of its lease, or of its end that no advance has seen yet. */
 export async function readRunNodes(sql: Sql, runId: string, outputs: boolean): Promise<RunNodeRow[]> {
   const rows = await sql.unsafe(
-    `select n.node_id, n.state, n.task_id, n.execution, n.attempts + coalesce(l.attempt, y.attempt, w.attempt, 0) as attempts, k.name as worker,
+    `select n.node_id, n.state, n.task_id, n.execution, n.attempts + coalesce(l.attempt, y.attempt, w.attempt, case when n.state = 'running' then o.attempt end, 0) as attempts, k.name as worker,
             n.started_at, n.ended_at, n.output_hash, n.failure, o.output_encoding, ${outputs ? 'o.output' : 'null::bytea as output'}
      from baton.run_nodes n
-     left join baton.outcomes o on o.task_id = n.task_id and n.state = 'succeeded'
+     left join baton.outcomes o on o.task_id = n.task_id and n.state in ('running', 'succeeded')
      left join baton.leases l on l.task_id = n.task_id and n.state = 'running'
      left join baton.ready y on y.task_id = n.task_id and n.state = 'running'
      left join baton.waiting w on w.task_id = n.task_id and n.state = 'running'
      left join baton.sessions s on s.id = l.session_id
-     left join baton.workers k on k.id = coalesce(s.worker_id, n.worker_id)
+     left join baton.workers k on k.id = coalesce(s.worker_id, case when n.state = 'running' then o.worker_id end, n.worker_id)
      where n.run_id = $1 order by n.ordinal`,
     [runId],
     { prepare: true },
