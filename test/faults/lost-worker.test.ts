@@ -112,13 +112,14 @@ test.concurrent('a task that blocks the event loop for longer than its lease kee
   timeout,
 }, async (context) => {
   await using stage = await openStage(context);
-  const stack = await stage.start({
-    workers: 2,
-    env: { BATON_LEASE_TTL_MS: '2000', BATON_WORKER_SLOTS: '1' },
-  });
+  const stack = await stage.start({ workers: 2, env: { BATON_WORKER_SLOTS: '1' } });
   const ledger = stage.own(openLedger(stack.databaseUrl));
   const baton = createBaton({ url: stack.url });
-  const task = await baton.submit({ kind: 'block', input: { dir: stage.dir, ms: 4_000 } });
+  await until(async () => {
+    const [row] = await ledger.sql`select bool_and(renewed_at > registered_at) as renewed from baton.sessions`;
+    return row!.renewed;
+  }, 'the first heartbeats');
+  const task = await baton.submit({ kind: 'block', input: { dir: stage.dir, ms: 4_500 } });
   expect(await task.result()).toBe(1);
   expect((await task.status()).attempts).toMatchObject([{ epoch: 1, state: 'succeeded' }]);
   expect(stage.effects('start')).toHaveLength(1);

@@ -80,26 +80,35 @@ test.concurrent('a worker whose master is away when it has something to say says
   expect(await ledger.problems([task.id])).toEqual([]);
 });
 
-test.concurrent('a master that stands still for longer than a lease expires nobody', { timeout }, async (context) => {
+test.concurrent('a master that stands still for longer than a lease expires nobody: what was finished counts, the rest costs nothing', {
+  timeout,
+}, async (context) => {
   await using stage = await openStage(context);
   const stack = await stage.start();
   const ledger = stage.own(openLedger(stack.databaseUrl));
-  const baton = createBaton({ url: stack.url, retry: { reconnectMs: 60_000 } });
-  const task = await baton.submit({ kind: 'hold', input: { dir: stage.dir } });
-  await stage.until('start', 1);
+  const baton = createBaton({ url: stack.url });
+  const finishing = await baton.submit({ kind: 'hold', input: { dir: stage.dir, gate: 'finishing' } });
+  const running = await baton.submit({ kind: 'hold', input: { dir: stage.dir }, retry: { maxAttempts: 1 } });
+  await stage.until('start', 2);
   await stack.master.kill('SIGSTOP');
+  stage.open('finishing');
+  await stage.until('end', 1);
+  // A worker that hears from nobody stops what it runs before its lease is over.
+  await stage.until('aborted', 1, running.id);
   await until(async () => {
     const [row] = await ledger.sql`
       select bool_and(expires_at < clock_timestamp() - interval '2 s') as over from baton.sessions`;
     return row!.over;
   }, 'the sessions to be over');
   await stack.master.kill('SIGCONT');
-  await until(async () => {
-    const [row] = await ledger.sql`select bool_and(expires_at > clock_timestamp()) as alive from baton.sessions`;
-    return row!.alive;
-  }, 'the sessions to be extended');
+  expect(await finishing.result()).toMatchObject({ epoch: 1 });
+  await stage.until('start', 3);
   stage.open();
-  expect(await task.result()).toMatchObject({ epoch: 1 });
-  expect((await task.status()).attempts).toMatchObject([{ state: 'succeeded', epoch: 1 }]);
-  expect(await ledger.problems([task.id])).toEqual([]);
+  expect(await running.result()).toMatchObject({ epoch: 2 });
+  expect((await running.status()).attempts).toMatchObject([
+    { number: 1, state: 'returned' },
+    { number: 1, state: 'succeeded' },
+  ]);
+  expect(stack.master.log).not.toContain('session expired');
+  expect(await ledger.problems([finishing.id, running.id])).toEqual([]);
 });

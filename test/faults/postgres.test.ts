@@ -75,7 +75,7 @@ for (const how of ['killed', 'stopped in immediate mode'] as const)
     const running = await baton.submit({ kind: 'hold', input: { dir: stage.dir } });
     await stage.until('start', 1);
     const submits = load(baton, stage);
-    for (const enough of [100, 250]) {
+    for (const enough of [60, 140]) {
       await until(() => submits.acknowledged.length >= enough, 'submits');
       if (how === 'killed') {
         process.kill(server.pid, 'SIGKILL');
@@ -85,7 +85,7 @@ for (const how of ['killed', 'stopped in immediate mode'] as const)
       await until(() => submits.refused > refusedBefore, 'the outage to be felt');
       server = await startPostgres({ dataDir, port: server.port, settings: { fsync: 'off' } });
     }
-    await until(() => submits.acknowledged.length >= 400, 'submits');
+    await until(() => submits.acknowledged.length >= 220, 'submits');
     await submits.stop();
     stage.open();
     const ledger = stage.own(openLedger(server.url));
@@ -107,7 +107,7 @@ test.concurrent('connections that Postgres ends at random lose nothing and end n
   const submits = load(createBaton({ url: stack.url }), stage);
   const admin = postgres(stack.databaseUrl, { max: 1, fetch_types: false, onnotice: () => {} });
   let ended = 0;
-  while (submits.acknowledged.length < 400) {
+  while (submits.acknowledged.length < 250 || ended < 15) {
     const rows = await admin`
       select pg_terminate_backend(pid) from (
         select pid from pg_stat_activity
@@ -117,7 +117,7 @@ test.concurrent('connections that Postgres ends at random lose nothing and end n
   }
   await admin.end();
   await submits.stop();
-  expect(ended).toBeGreaterThan(20);
+
   await allEnded(ledger);
   expect(await ledger.problems(submits.acknowledged)).toEqual([]);
 });
@@ -138,13 +138,13 @@ test.concurrent('statements that Postgres committed and the master did not hear 
   const baton = createBaton({ url: stack.url });
   const submits = load(baton, stage);
   let lost = 0;
-  while (lost < 40) {
+  while (lost < 25) {
     // Any statement: sweeps and heartbeats, submits, claims, ends.
     await proxy.loseAnswer({ requestBytes: Math.random() < 0.5 ? 0 : 1_000 });
     lost++;
     await new Promise((resolve) => setTimeout(resolve, Math.random() * 100));
   }
-  await until(() => submits.acknowledged.length >= 200, 'submits');
+  await until(() => submits.acknowledged.length >= 150, 'submits');
   await submits.stop();
   await allEnded(ledger);
   expect(await ledger.problems(submits.acknowledged)).toEqual([]);

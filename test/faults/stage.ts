@@ -31,7 +31,7 @@ export interface Stage extends AsyncDisposable {
 const tasksModule = new URL('./tasks.ts', import.meta.url);
 
 /** Tests of a file at once: they wait most of the time, but their processes all start at the beginning. */
-const TURNS = 2;
+const TURNS = 3;
 const waiting: (() => void)[] = [];
 let playing = 0;
 
