@@ -1,12 +1,16 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 
 const require = createRequire(import.meta.url);
-const edge = fileURLToPath(new URL('../../apps/edge/', import.meta.url));
+/** The entry point under Deno. */
+export const denoMain = fileURLToPath(import.meta.resolve('@baton/edge/deno'));
+/** The folder of apps/edge: its scripts and configurations are what is run here. */
+const edge = join(dirname(denoMain), '../..');
 
 /** Short, so that a test sees the end of a stream that nobody reads. */
 const BATON_STREAM_MS = '3000';
@@ -30,7 +34,7 @@ const workerdPath: string = require('workerd').default;
 /** apps/edge under Deno, from its sources. */
 export async function startDeno(databaseUrl: string): Promise<EdgeProcess> {
   const flags = ['--allow-net', '--allow-env', '--allow-sys', '--node-modules-dir=manual', '--no-lock'];
-  const child = spawn(denoPath, ['run', ...flags, 'src/deno/main.ts'], {
+  const child = spawn(denoPath, ['run', ...flags, denoMain], {
     cwd: edge,
     env: {
       PATH: process.env.PATH,
