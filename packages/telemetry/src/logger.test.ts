@@ -1,6 +1,9 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync, readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
 import { createLogger } from './logger.ts';
 
@@ -56,4 +59,21 @@ test('control characters in data neither forge lines nor reach a terminal', asyn
   log.info('task named', { kind: 'a\r\n12:00 error forged \u001b[31mred\u009b' });
   expect(await lines()).toHaveLength(1);
   expect(people[0]!.slice(0, -1)).not.toMatch(/[\u0000-\u001f\u007f-\u009f]/);
+});
+
+test('a process whose stderr nobody reads any more goes on, and goes on logging to its file', async () => {
+  const logDir = mkdtempSync(join(tmpdir(), 'baton-log-'));
+  const fixture = fileURLToPath(new URL('./unread-log.fixture.ts', import.meta.url));
+  const child = spawn(process.execPath, [fixture, logDir], { stdio: ['pipe', 'ignore', 'pipe'] });
+  await once(child.stderr, 'data');
+  child.stderr.destroy();
+  await once(child.stderr, 'close');
+  const lines = () => readFileSync(join(logDir, 'unread.jsonl'), 'utf8').trimEnd().split('\n');
+  for (let told = 1; told <= 3; told++) {
+    child.stdin.write(`${told}\n`);
+    await expect.poll(() => lines().length).toBe(1 + told);
+  }
+  child.stdin.end();
+  expect(await once(child, 'exit')).toEqual([0, null]);
+  expect(lines().map((line) => JSON.parse(line).msg)).toEqual(['begun', 'told', 'told', 'told']);
 });

@@ -48,7 +48,7 @@ export function createLogger(options: LoggerOptions): Logger {
     file = destination({ dest, sync: true, append: true });
     streams.push({ level, stream: file });
   }
-  const people = options.people === undefined ? process.stderr : options.people;
+  const people = options.people === undefined ? standardError() : options.people;
   if (people !== null) {
     streams.push({ level, stream: { write: (line) => void people.write(formatForPeople(line)) } });
   }
@@ -71,6 +71,22 @@ export function createLogger(options: LoggerOptions): Logger {
       }
     });
   });
+}
+
+let stderrIsGone: boolean | undefined;
+
+/**
+ * stderr, until nobody reads it any more. Whoever started the process may go before it does; a line that cannot be written
+ * must neither end the process nor be logged, in turn, without end.
+ */
+function standardError(): { write(text: string): unknown } {
+  if (stderrIsGone === undefined) {
+    stderrIsGone = false;
+    process.stderr.on('error', () => {
+      stderrIsGone = true;
+    });
+  }
+  return { write: (text) => stderrIsGone || process.stderr.write(text) };
 }
 
 /** A logger that writes nothing: for tests, and for those who embed a worker and want it quiet. */
