@@ -4,7 +4,7 @@ import { Code, ConnectError } from '@connectrpc/connect';
 import { fullJitter } from './backoff.ts';
 import { monotonicMs } from './clock.ts';
 import type { MasterConnection } from './connection.ts';
-import { describe } from './refusal.ts';
+import { describe, sessionRefusal } from './refusal.ts';
 
 const retry = { baseMs: 200, capMs: 10_000 };
 const callTimeoutMs = 10_000;
@@ -17,11 +17,13 @@ export interface Registration {
 
 /**
  * Asks for a session until a master gives one, without a limit: a worker may be there before its master. Undefined when
- * the signal ends it.
+ * the signal ends it. `renewInstance` is called when the instance is over before it began: a master took it, its answer was
+ * lost, and the session has expired since.
  */
 export async function registerUntilAccepted(
   connection: MasterConnection,
   request: () => RegisterWorkerRequest,
+  renewInstance: () => void,
   signal: AbortSignal,
   log: Logger,
 ): Promise<Registration | undefined> {
@@ -37,6 +39,9 @@ export async function registerUntilAccepted(
       const error = ConnectError.from(thrown);
       if (error.code === Code.DeadlineExceeded) {
         connection.reset();
+      }
+      if (sessionRefusal(error) !== undefined) {
+        renewInstance();
       }
       const retryInMs = fullJitter(failures, retry);
       log.warn('registration failed', { failures, retry_in_ms: retryInMs, reason: describe(error) });

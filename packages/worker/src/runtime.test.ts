@@ -25,6 +25,16 @@ test('registration is tried until a master takes it, each failure logged', async
   expect(new Set(master.registrations.map(({ instanceId }) => instanceId)).size).toBe(1);
 });
 
+test('a registration whose answer was lost for so long that its session is over is made anew', async () => {
+  const { master, worker } = await openWorker();
+  master.expireRegistrations = 1;
+  await worker.start();
+  expect(worker.state).toBe('idle');
+  const [first, again, anew] = master.registrations.map(({ instanceId }) => instanceId);
+  expect(again).toBe(first);
+  expect(anew).not.toBe(first);
+});
+
 test('a worker may be there before its master', async () => {
   const reserved = await FakeMaster.start();
   const { port, url } = reserved;

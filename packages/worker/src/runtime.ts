@@ -175,9 +175,18 @@ class Runtime implements WorkerRuntime {
     let givenUp: Session | undefined;
     // Before the first session: its time counts from the registration on.
     await heartbeat.ready;
-    for (;;) {
+    const renewInstance = () => {
       this.#instanceId = randomUUID();
-      const registration = await registerUntilAccepted(this.#connection, () => this.#request(), signal, this.#log);
+    };
+    for (;;) {
+      renewInstance();
+      const registration = await registerUntilAccepted(
+        this.#connection,
+        () => this.#request(),
+        renewInstance,
+        signal,
+        this.#log,
+      );
       if (registration === undefined || !this.#is('connecting')) {
         // Told to end meanwhile; a session that was given all the same ends with its lease.
         return;

@@ -76,6 +76,8 @@ export class FakeMaster {
   left: string[] = [];
   /** Registrations to fail from now on. */
   failRegistrations = 0;
+  /** Registrations to take without an answer, and to forget again before the worker repeats them; from now on. */
+  expireRegistrations = 0;
   /** Process exchanges that carry results, then cut the connection instead of answering; so many times. */
   loseAnswers = 0;
   /** AppendLogs calls to fail from now on. */
@@ -316,6 +318,14 @@ export class FakeMaster {
         shutdown: false,
       };
       this.#sessions.set(session.id, session);
+    }
+    if (session.lost) {
+      throw refusal(Code.FailedPrecondition, 'SESSION_LOST', 'this instance is over');
+    }
+    if (this.expireRegistrations > 0) {
+      this.expireRegistrations--;
+      session.lost = true;
+      throw new ConnectError('the answer is lost', Code.Unavailable);
     }
     return {
       sessionId: session.id,
