@@ -63,8 +63,9 @@ export function createSweeper(
         const settled = await results.settle(
           leases.map((l) => settleLost(l, `its session ended: ${session.reason ?? 'no heartbeat'}`)),
         );
-        env.log.warn('leases of an ended session taken back', { session_id: session.sessionId, leases: settled });
+        // Another master was quicker.
         if (settled === 0) break;
+        env.log.warn('leases of an ended session taken back', { session_id: session.sessionId, leases: settled });
       }
     }
   }
