@@ -57,7 +57,10 @@ export async function openStage({ onTestFailed }: Pick<TestContext, 'onTestFaile
     own,
     dir,
     async start(options) {
-      const stack = own(await startStack({ tasksModule, ...options }));
+      const starting = startStack({ tasksModule, ...options });
+      // Owned before it is there: the test may fail meanwhile.
+      own({ [Symbol.asyncDispose]: () => starting.then((stack) => stack.stop()).catch(() => {}) });
+      const stack = await starting;
       onTestFailed(() => void process.stderr.write(`${stack.logs()}\n`));
       return stack;
     },
