@@ -34,9 +34,13 @@ test.concurrent('cancels race ends: one end each, the loser is told so, nothing 
   const tasks = await Promise.all(
     Array.from({ length: 300 }, () => baton.submit({ kind: 'short', input: { dir: stage.dir } })),
   );
+  // Beside those in the middle of it: one that nobody can have taken, and one that has ended.
+  tasks.push(await baton.submit({ kind: 'short', input: { dir: stage.dir }, tags: ['nobody'] }));
+  const [ended] = await stage.until('end', 1);
   const answers = await Promise.all(
-    tasks.map(async (task, i) => {
-      await new Promise((resolve) => setTimeout(resolve, (i / tasks.length) * 1_500 * Math.random()));
+    tasks.map(async (task) => {
+      if (task.id === ended!.taskId) await task.result();
+      else await new Promise((resolve) => setTimeout(resolve, 1_000 * Math.random()));
       return task.cancel().then(
         (state) => state as string,
         (error: BatonError) => `${error.code} ${error.reason}`,

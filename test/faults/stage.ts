@@ -36,7 +36,7 @@ const waiting: (() => void)[] = [];
 let playing = 0;
 
 /** Waits for its turn among the concurrent tests of the file. */
-export async function openStage({ onTestFailed }: Pick<TestContext, 'onTestFailed'>): Promise<Stage> {
+export async function openStage({ onTestFailed, onTestFinished }: TestContext): Promise<Stage> {
   if (++playing > TURNS) await new Promise<void>((resolve) => waiting.push(resolve));
   const dir = await mkdtemp(join(tmpdir(), 'baton-faults-'));
   const file = join(dir, 'effects');
@@ -53,6 +53,20 @@ export async function openStage({ onTestFailed }: Pick<TestContext, 'onTestFaile
     owned.push(thing);
     return thing;
   };
+  let closing: Promise<void> | undefined;
+  const close = async () => {
+    // What came later may use what was there before.
+    for (const thing of owned.toReversed()) await thing[Symbol.asyncDispose]();
+    await rm(dir, { recursive: true, force: true });
+    playing--;
+    waiting.shift()?.();
+  };
+  const closeOnce = () => {
+    closing ??= close();
+    return closing;
+  };
+  // A test that takes too long is left where it stands, its processes must not be.
+  onTestFinished(closeOnce);
   return {
     own,
     dir,
@@ -70,13 +84,7 @@ export async function openStage({ onTestFailed }: Pick<TestContext, 'onTestFaile
       await until(() => effects(what, taskId).length >= count, `${count} tasks to ${what}`);
       return effects(what, taskId);
     },
-    async [Symbol.asyncDispose]() {
-      // What came later may use what was there before.
-      for (const thing of owned.toReversed()) await thing[Symbol.asyncDispose]();
-      await rm(dir, { recursive: true, force: true });
-      playing--;
-      waiting.shift()?.();
-    },
+    [Symbol.asyncDispose]: closeOnce,
   };
 }
 
