@@ -49,7 +49,7 @@ test('three masters on one empty database: one migrates, each does the work of t
   const asked = performance.now();
   await cancelled.cancel('not needed');
   await stage.until('aborted', 1, cancelled.id);
-  expect(performance.now() - asked).toBeLessThan(2_000);
+  expect(performance.now() - asked).toBeLessThan(10_000);
   await expect(cancelled.result()).rejects.toThrow('not needed');
 
   // A worker dies: all three masters sweep, one of them requeues.

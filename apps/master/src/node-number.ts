@@ -21,8 +21,9 @@ export class NoNodeNumber extends Error {
 }
 
 /**
- * Leases a node number and keeps it. Ids carry the master's wall clock, so the floor is pushed a minute beyond the present with
- * each renewal: whoever takes the number over after a crash starts above everything that was made.
+ * Leases a node number and keeps it. Each renewal leaves the last id as the floor for whoever takes the number over. After a crash
+ * that is a minute later at the earliest, by Postgres's clock: only a successor whose own clock is that far behind could come below
+ * ids that were made after the last renewal.
  */
 export async function takeNodeNumber(sql: Sql, address: string, floorNow: () => string): Promise<NodeNumber> {
   const instance = randomUUID();
