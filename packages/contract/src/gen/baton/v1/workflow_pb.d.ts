@@ -19,7 +19,7 @@ export declare const file_baton_v1_workflow: GenFile;
  */
 export declare type WorkflowProblem = Message<"baton.v1.WorkflowProblem"> & {
   /**
-   * Where in the file, e.g. containers["a"].next_node.
+   * Where in the file, e.g. containers.a.next_node, or containers["a b"].next_node.
    *
    * @generated from field: string path = 1;
    */
