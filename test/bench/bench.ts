@@ -10,8 +10,13 @@ import { measureSubmits } from './submit.ts';
 /**
  * Runs one benchmark with all its repetitions, each on a fresh database with fresh processes. The repetition is the outer loop, so
  * that a machine that becomes slower for a while touches every measurement alike. A run that is not complete ends it with an error.
+ * So does the rejection of `interrupted`; the server is stopped and removed in any case.
  */
-export async function runBench(options: BenchOptions, progress: (line: string) => void): Promise<Report> {
+export async function runBench(
+  options: BenchOptions,
+  progress: (line: string) => void,
+  interrupted: Promise<never>,
+): Promise<Report> {
   const machine = readMachine();
   const at = new Date().toISOString();
   await using server = await openServer(options.postgresUrl);
@@ -23,7 +28,7 @@ export async function runBench(options: BenchOptions, progress: (line: string) =
     machine,
     postgres: { source, version, settings },
     repetitions: options.reps,
-    results: await measure(),
+    results: await Promise.race([measure(), interrupted]),
   };
 
   async function measure(): Promise<Report['results']> {
