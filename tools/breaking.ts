@@ -36,8 +36,9 @@ export function checkBreaking(root: string, update: boolean, print: (line: strin
     return 0;
   }
   if (!existsSync(join(root, BASELINE))) {
-    print(`warning: no baseline yet (${BASELINE}), so nothing was compared. node tools/breaking.ts --update writes it`);
-    return 0;
+    print(`no baseline: ${BASELINE} is missing, so nothing can be compared`);
+    print('Fix: restore it from git; node tools/breaking.ts --update writes a new one at a release');
+    return 1;
   }
   // buf compares a workspace module by module and an image as one, so the contract becomes an image first.
   const directory = mkdtempSync(join(tmpdir(), 'baton-breaking-'));

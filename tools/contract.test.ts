@@ -33,9 +33,9 @@ function edit(file: string, from: string | RegExp, to: string): void {
 }
 
 describe('breaking', () => {
-  test('without a baseline it says so and lets pass', () => {
-    expect(checkBreaking(root, false, print)).toBe(0);
-    expect(printed.join()).toMatch(/no baseline yet/);
+  test('without a baseline it fails: nothing would be compared', () => {
+    expect(checkBreaking(root, false, print)).toBe(1);
+    expect(printed.join()).toMatch(/is missing/);
   });
 
   test('the contract does not break itself', () => {

@@ -28,7 +28,7 @@ export async function openDatabase(databaseUrl: string | null, home: string, log
     });
     log.info(embedded.adopted ? 'embedded Postgres joined' : 'embedded Postgres started', {
       port: embedded.port,
-      pid: embedded.pid,
+      postgres_pid: embedded.pid,
     });
   }
   const url = databaseUrl ?? embedded!.url;

@@ -76,7 +76,7 @@ async function startLocked(places: Places, options: StartOptions, deadline: numb
     const found = await inspectPostgres(places.requested);
     if (found.state !== 'running') break;
     if (found.status === 'stopping') {
-      log('the server is stopping: waiting for it', { pid: found.pid });
+      log('the server is stopping: waiting for it', { postgres_pid: found.pid });
       await waitUntilGone(found.pid, deadline, 'stopping');
       continue;
     }
@@ -106,7 +106,7 @@ async function startLocked(places: Places, options: StartOptions, deadline: numb
     created = true;
   } else if (found.state === 'stale_pid_file') {
     // Not left to PostgreSQL: it takes any live process of its own user, and a zombie, for the postmaster.
-    log('removing a stale postmaster.pid', { pid: found.pid, cause: found.cause, program: found.program });
+    log('removing a stale postmaster.pid', { postgres_pid: found.pid, cause: found.cause, program: found.program });
     await rm(pidFileOf(dataDir), { force: true });
   }
   await checkCluster(dataDir, account, binaries);
@@ -121,7 +121,10 @@ async function startLocked(places: Places, options: StartOptions, deadline: numb
   const server = await launch({ dataDir, logFile, account, binaries, port: options.port, settings, deadline });
   const version = await answers(server.pid, server.port, password, dataDir, deadline);
   await ensureDatabase(server.port, password, binaries.hasStatStatements);
-  log(created ? 'PostgreSQL is up with a new cluster' : 'PostgreSQL is up', { pid: server.pid, port: server.port });
+  log(created ? 'PostgreSQL is up with a new cluster' : 'PostgreSQL is up', {
+    postgres_pid: server.pid,
+    port: server.port,
+  });
   return handle({ ...server, password, version, adopted: false, dataDir, places });
 }
 
@@ -154,7 +157,7 @@ async function adopt(
     throw error;
   }
   await ensureDatabase(port, password, false);
-  options.log?.('joined the PostgreSQL that was running', { pid, port });
+  options.log?.('joined the PostgreSQL that was running', { postgres_pid: pid, port });
   if (options.port && options.port !== port) {
     options.log?.('it listens on another port than the one asked for', { port, asked: options.port });
   }

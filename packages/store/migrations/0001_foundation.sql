@@ -552,6 +552,7 @@ declare
   until_at timestamptz;
   parent text;
   part text;
+  described record;
   made integer := 0;
 begin
   perform pg_advisory_xact_lock(hashtext('baton.partitions'));
@@ -573,6 +574,15 @@ begin
       else
         execute format('create table baton.%I partition of baton.%I for values from (%s) to (%s)', part, parent, baton.id_at(from_at), baton.id_at(until_at));
       end if;
+      -- People look at partitions too: they say what their parent says.
+      execute format('comment on table baton.%I is %L', part,
+        format('Partition of %s, from %s until %s.', parent, from_at::date, until_at::date));
+      for described in
+        select attname, col_description(attrelid, attnum) as text from pg_attribute
+        where attrelid = ('baton.' || parent)::regclass and attnum > 0 and not attisdropped
+      loop
+        execute format('comment on column baton.%I.%I is %L', part, described.attname, described.text);
+      end loop;
       made := made + 1;
     end loop;
   end loop;

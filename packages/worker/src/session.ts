@@ -185,7 +185,7 @@ export class Session {
   /** The leases are another's by now, or may be: end all work, discard what comes of it. */
   lose(reason: string, silent = false): void {
     if (this.#finish()) {
-      this.#options.log.warn('session lost', { session_id: this.id, held: this.work.held, reason });
+      this.#options.log.warn('session lost', { held: this.work.held, reason });
       this.work.loseAll(reason);
       this.#end({ kind: 'lost', reason, silent });
     }
@@ -227,7 +227,7 @@ export class Session {
     this.#exchange.withdraw();
     await first([this.work.whenIdle(), this.ended, aborted(hurry)], graceMs);
     if (!this.#over && this.work.running > 0) {
-      this.#options.log.warn('drain grace over', { session_id: this.id, running: this.work.running });
+      this.#options.log.warn('drain grace over', { running: this.work.running });
       this.work.handBackRunning('the worker stops');
       // Ends in any case: what does not stop is given up after the abort grace.
       await Promise.race([this.work.whenIdle(), this.ended]);
@@ -255,10 +255,10 @@ export class Session {
     try {
       const request = { namespace, sessionId: this.id, reason };
       const { returned } = await connection.master.leave(request, { timeoutMs: farewellMs });
-      log.info('left the master', { session_id: this.id, returned, reason });
+      log.info('left the master', { returned, reason });
     } catch (error) {
       // Its leases come back when they expire.
-      log.warn('could not leave the master', { session_id: this.id, reason: describe(ConnectError.from(error)) });
+      log.warn('could not leave the master', { reason: describe(ConnectError.from(error)) });
     }
     if (this.#finish()) {
       this.work.loseAll(reason);

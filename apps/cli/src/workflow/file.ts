@@ -12,20 +12,29 @@ export type WorkflowFile =
 
 /** Reads and checks a workflow file, asking nobody. Throws a failure (not found) when there is no such file. */
 export async function readWorkflowFile(path: string): Promise<WorkflowFile> {
-  let text: string;
+  let bytes: Uint8Array;
   try {
-    text = await readFile(path, 'utf8');
+    bytes = await readFile(path);
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (code === 'ENOENT') throw new CliFailure(EXIT.notFound, `there is no file ${path}`);
     throw new CliFailure(EXIT.failed, `${path} cannot be read: ${code ?? String(error)}`, [], { cause: error });
   }
-  const parsed = parseWorkflowFile(text, { fileName: path });
+  const parsed = parseWorkflowFile(decodeUtf8(path, bytes), { fileName: path });
   if (!parsed.ok) return parsed;
   const checked = parseDefinition(parsed.value);
   if (!checked.ok) return checked;
   // Checked means an object.
   return { ok: true, source: parsed.value as WorkflowDefinition, definition: checked.definition };
+}
+
+/** Read leniently, names in another encoding would all become the same replacement character. */
+function decodeUtf8(path: string, bytes: Uint8Array): string {
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+  } catch (error) {
+    throw new CliFailure(EXIT.failed, `${path} is not UTF-8 text: save it as UTF-8`, [], { cause: error });
+  }
 }
 
 /** A sound workflow file. Throws a failure after it has shown every problem. */
