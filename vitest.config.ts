@@ -6,8 +6,8 @@ export default defineConfig({
     include: ['packages', 'apps', 'examples', 'test', 'tools'].map((directory) => `${directory}/**/*.test.ts`),
     // Processes, not threads: tests send signals, change directories and are killed when they hang.
     pool: 'forks',
-    // Most of the time goes to waiting for processes, so a few files at once fill two cores better than one.
-    maxWorkers: 3,
+    // Most of the time goes to waiting for processes, so two files at once fill two cores better than one.
+    maxWorkers: 2,
     testTimeout: 30_000,
     hookTimeout: 60_000,
   },

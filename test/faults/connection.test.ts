@@ -104,7 +104,7 @@ test.concurrent('connections that break again and again lose nothing and do noth
   timeout,
 }, async (context) => {
   await using stage = await openStage(context);
-  const { proxy, ledger, baton } = await proxied(stage);
+  const { proxy, ledger, baton } = await proxied(stage, { BATON_LEASE_TTL_MS: '20000' });
   const tasks = await Promise.all(
     Array.from({ length: 300 }, () => baton.submit({ kind: 'short', input: { dir: stage.dir } })),
   );

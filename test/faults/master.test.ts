@@ -84,7 +84,7 @@ test.concurrent('a master that stands still for longer than a lease expires nobo
   timeout,
 }, async (context) => {
   await using stage = await openStage(context);
-  const stack = await stage.start();
+  const stack = await stage.start({ env: { BATON_LEASE_TTL_MS: '6000' } });
   const ledger = stage.own(openLedger(stack.databaseUrl));
   const baton = createBaton({ url: stack.url });
   const finishing = await baton.submit({ kind: 'hold', input: { dir: stage.dir, gate: 'finishing' } });

@@ -15,7 +15,7 @@ export interface SweptSession {
 /**
  * Closes sessions whose time is over, once, whichever master comes first: the lock belongs to the statement's transaction, so a
  * master that is stopped in the middle holds nothing. After a gap in the sweeping itself nobody is closed; everybody gets the gap
- * on top. Returns sessions that are closed and still hold leases, those of earlier sweeps included: they are for the caller to settle.
+ * on top, and at least a whole lease from now: nobody could renew meanwhile, and all come back at once. Returns sessions that are closed and still hold leases, those of earlier sweeps included: they are for the caller to settle.
  */
 export const SWEEP_SESSIONS = `/* baton sweep sessions */
 with mine as materialized (
@@ -25,7 +25,7 @@ with mine as materialized (
 ), swept as (
   update baton.sweeps set last_at = clock_timestamp() where name = 'sessions' and exists (select from gap) returning 1
 ), extended as (
-  update baton.sessions s set expires_at = s.expires_at + gap.length
+  update baton.sessions s set expires_at = greatest(s.expires_at + gap.length, clock_timestamp() + (s.expires_at - s.renewed_at))
   from gap where gap.length > interval '${OUTAGE_MS} ms' and s.state <> 'closed' returning s.id
 ), closed as (
   update baton.sessions s set state = 'closed', reason = coalesce(s.reason, 'no heartbeat')
