@@ -1,3 +1,5 @@
+import { errorDetails } from '@baton/contract/grpc';
+import { create } from '@bufbuild/protobuf';
 import { Code, ConnectError } from '@connectrpc/connect';
 import { expect, test } from 'vitest';
 import { commandLine } from './testing.fixture.ts';
@@ -87,6 +89,29 @@ test('a refusal ends with 1, with its reason and everything that is wrong', asyn
   expect(exitCode).toBe(1);
   expect(stderr).toContain('(INVALID_REQUEST)');
   expect(stderr).toContain('task.kind: value length must be at least 1 bytes');
+});
+
+test('a refused precondition is said once; a violation that adds something is said too', async () => {
+  const { baton, fake } = await commandLine();
+  const message = 'run 1 is succeeded; only failed and cancelled runs can be retried';
+  const refusal = (...violations: { subject: string; description: string }[]) => {
+    const desc = errorDetails.PreconditionFailureSchema;
+    const error = new ConnectError(message, Code.FailedPrecondition);
+    error.details = [{ desc, value: create(desc, { violations }) }];
+    return error;
+  };
+  fake.failNext('retryRun', refusal({ subject: '', description: message }));
+  expect((await baton(['run', 'retry', '1'])).stderr.trimEnd().split('\n')).toEqual([expect.stringContaining(message)]);
+  fake.failNext('cancelRun', refusal({ subject: '', description: 'more' }, { subject: 'run', description: message }));
+  const { stderr } = await baton(['run', 'cancel', '1']);
+  expect(stderr.trimEnd().split('\n').slice(1)).toEqual(['  more', `  run: ${message}`]);
+});
+
+test('--version and -v say what `baton version` says', async () => {
+  const { baton } = await commandLine();
+  const said = await baton(['version']);
+  expect(said.stdout).toMatch(/^baton [0-9]+\.[0-9]+\.[0-9]+ \(Node /);
+  for (const flag of ['--version', '-v']) expect(await baton([flag])).toEqual({ ...said, exitCode: 0, stderr: '' });
 });
 
 test('every command has help with an example, and help asks nobody', async () => {

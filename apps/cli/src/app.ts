@@ -13,6 +13,7 @@ export async function runCli(args: readonly string[], options: ContextOptions): 
   let failure: Explanation | undefined;
   const app = buildApplication<CliContext>(root, {
     name: 'baton',
+    versionInfo: { getCurrentVersion: async () => (await import('./version/version.ts')).versionText() },
     scanner: { caseStyle: 'allow-kebab-for-camel', allowArgumentEscapeSequence: true },
     documentation: { caseStyle: 'convert-camel-to-kebab', disableAnsiColor: (options.env.NO_COLOR ?? '') !== '' },
     localization: {

@@ -38,6 +38,13 @@ test('the program ends with the exit code, its data on stdout', async () => {
   expect(await program(['nothing'])).toMatchObject({ exitCode: 64, stdout: '' });
 });
 
+test('`baton worker` takes the flags of the worker, and they win over its variables', async () => {
+  const env = { BATON_WORKER_SLOTS: '2' };
+  const { exitCode, stderr } = await program(['worker', '--slots', 'many', '--tasks', 'x.ts'], { env });
+  expect(exitCode).toBe(64);
+  expect(stderr).toContain('"many"');
+});
+
 test('without a server it ends with 5', async () => {
   const port = await closedPort();
   const { exitCode, stdout, stderr } = await program(['run', 'list'], { env: { BATON_PORT: String(port) } });

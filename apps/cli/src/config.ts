@@ -127,3 +127,8 @@ function checkedUrl(text: string, from: string): string {
   }
   return text.replace(/\/+$/, '');
 }
+
+/** Sets variables of this process, for a main module of another program that is about to run in it and reads them. */
+export function setVariables(variables: Environment): void {
+  Object.assign(process.env, variables);
+}

@@ -24,7 +24,7 @@ export function explain(thrown: unknown, connection: CliConfig | undefined): Exp
 }
 
 function explainBatonError(error: BatonError, connection: CliConfig | undefined): Explanation {
-  const violations = error.violations.map(({ field, description }) => `${field}: ${description}`);
+  const violations = violationLines(error);
   switch (error.code) {
     case 'not_found':
       return { exitCode: EXIT.notFound, message: error.message, hints: violations };
@@ -36,6 +36,13 @@ function explainBatonError(error: BatonError, connection: CliConfig | undefined)
       return { exitCode: EXIT.failed, message: `${error.message} (${reason})`, hints: violations };
     }
   }
+}
+
+/** Without those that say again what the message says: a refused precondition comes with its message and no subject. */
+function violationLines({ message, violations }: BatonError): string[] {
+  return violations
+    .filter(({ field, description }) => field !== '' || !message.includes(description))
+    .map(({ field, description }) => (field === '' ? description : `${field}: ${description}`));
 }
 
 function unreachable(error: BatonError, connection: CliConfig | undefined): Explanation {

@@ -1,17 +1,14 @@
 import { statfs } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
+import { isOldNode, LEAST_NODE } from '../node-version.ts';
 import { type Finding, ok, problem } from './finding.ts';
 
-/** Types are stripped from TypeScript files from here on. */
-const LEAST_NODE = [22, 18] as const;
 /** Below this, Postgres may stop in the middle of a write. */
 const LEAST_FREE_BYTES = 1024 ** 3;
 
 /** @param version such as 24.1.0 */
 export function checkNode(version: string): Finding {
-  const [major = 0, minor = 0] = version.split('.').map(Number);
-  const [leastMajor, leastMinor] = LEAST_NODE;
-  if (major > leastMajor || (major === leastMajor && minor >= leastMinor)) return ok('node', `Node ${version}`);
+  if (!isOldNode(version)) return ok('node', `Node ${version}`);
   return problem(
     'node',
     `Node ${version} is older than ${LEAST_NODE.join('.')}`,

@@ -4,6 +4,7 @@ import type { CommonFlags } from '../flags.ts';
 import { cleanJson } from '../terminal/clean.ts';
 import { type Cell, printTable } from '../terminal/table.ts';
 import { durationText, stateCell, timeText } from '../terminal/words.ts';
+import { taskTimeText, taskWorker } from './now.ts';
 
 /** `baton task get TASK`. */
 export async function get(this: CliContext, flags: CommonFlags, id: string): Promise<void> {
@@ -47,8 +48,8 @@ function fields(task: TaskDetails, nowMs: number): [string, Cell][] {
     ['priority', task.priority === 0 ? undefined : task.priority],
     ['submitted', timeText(task.createTime)],
     ['due', task.state === 'scheduled' || task.state === 'backoff' ? timeText(task.dueTime) : undefined],
-    ['time', durationText(task.startTime, task.endTime, nowMs)],
-    ['worker', task.worker],
+    ['time', taskTimeText(task, nowMs) ?? '-'],
+    ['worker', taskWorker(task)],
     ['run', task.runId && `${task.runId}, node ${task.nodeId ?? ''}`],
     ['key', task.idempotencyKey],
     ['input', task.input === undefined ? undefined : cleanJson(task.input)],

@@ -1,6 +1,7 @@
 import type { CliContext } from '../context.ts';
 import { printTable } from '../terminal/table.ts';
-import { durationText, stateCell, timeText } from '../terminal/words.ts';
+import { stateCell, timeText } from '../terminal/words.ts';
+import { taskTimeText, taskWorker } from './now.ts';
 import type { ListFlags } from './task-flags.ts';
 
 /** `baton task list`. */
@@ -26,8 +27,8 @@ export async function list(this: CliContext, flags: ListFlags): Promise<void> {
       task.queue,
       `${task.attempt}/${task.maxAttempts}`,
       timeText(task.createTime),
-      durationText(task.startTime, task.endTime, this.now()),
-      task.worker,
+      taskTimeText(task, this.now()),
+      taskWorker(task),
     ]),
   );
 }

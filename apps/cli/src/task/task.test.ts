@@ -1,5 +1,6 @@
 import { taskClassNames, taskStateNames } from '@baton/client';
 import { FailureType, TaskState } from '@baton/contract';
+import { timestampFromMs } from '@bufbuild/protobuf/wkt';
 import { expect, test } from 'vitest';
 import { commandLine } from '../testing.fixture.ts';
 import { TASK_CLASSES, TASK_STATES } from './command.ts';
@@ -82,6 +83,25 @@ test('list: a table for people, JSON for programs, filters for both', async () =
   expect(JSON.parse((await baton(['task', 'list', '--queue', 'other', '-o', 'json'])).stdout)).toHaveLength(1);
   expect(JSON.parse((await baton(['task', 'list', '-s', 'failed,cancelled', '-o', 'json'])).stdout)).toEqual([]);
   expect(JSON.parse((await baton(['task', 'list', '-n', '1', '-o', 'json'])).stdout)).toHaveLength(1);
+});
+
+test.each([
+  ['ready', TaskState.READY, false],
+  ['scheduled', TaskState.SCHEDULED, false],
+  ['blocked', TaskState.BLOCKED, false],
+  ['backoff', TaskState.BACKOFF, true],
+])('a task that waits, %s, has no running clock, and a worker only in backoff', async (word, state, hasWorker) => {
+  const { baton, fake } = await commandLine();
+  await baton(['task', 'submit', 'greet']);
+  const begun = { worker: 'worker-1', attempt: 1, startTime: timestampFromMs(500) };
+  fake.updateTask('1', (task) => Object.assign(task, begun, { state: TaskState.LEASED }));
+  expect((await baton(['task', 'list'])).stdout).toMatch(/ leased .* 1\.5 s +worker-1\n/);
+  fake.updateTask('1', (task) => Object.assign(task, { state }));
+  const shown = (await baton(['task', 'list'])).stdout;
+  expect(shown).toMatch(new RegExp(` ${word} .* - +${hasWorker ? 'worker-1' : '-'}\n$`));
+  const { stdout } = await baton(['task', 'get', '1']);
+  expect(stdout).toMatch(/\ntime +-\n/);
+  expect(/\nworker +worker-1\n/.test(stdout)).toBe(hasWorker);
 });
 
 test('an empty list is said on stderr, with what to do', async () => {

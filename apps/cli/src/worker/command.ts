@@ -1,17 +1,34 @@
 import { buildCommand, buildRouteMap } from '@stricli/core';
 import type { CliContext } from '../context.ts';
-import { commonFlags, helpText, outputAlias } from '../flags.ts';
-import type { DrainFlags, ListFlags } from './worker-flags.ts';
+import { commonFlags, connectionFlags, helpText, outputAlias } from '../flags.ts';
+import type { DrainFlags, ListFlags, StartFlags } from './worker-flags.ts';
 
-const start = buildCommand<Record<never, never>, [], CliContext>({
+function text<T extends string>(brief: string, placeholder: T) {
+  return { kind: 'parsed', parse: String, optional: true, brief, placeholder } as const;
+}
+
+const start = buildCommand<StartFlags, [], CliContext>({
   loader: async () => (await import('./start.ts')).start,
-  parameters: {},
+  parameters: {
+    flags: {
+      ...connectionFlags,
+      name: text('Its name, unique in the namespace', 'NAME'),
+      slots: text('How many tasks at once', 'N'),
+      classes: text('The classes of tasks it takes, by commas', 'LIST'),
+      tags: text('Its tags, by commas', 'LIST'),
+      queues: text('The queues it takes from, by commas', 'LIST'),
+      tasks: text('Modules that export tasks, by commas', 'FILES'),
+      watch: { kind: 'boolean', optional: true, withNegated: false, brief: 'Follow changes of those modules' },
+      host: text('Where it listens', 'HOST'),
+      port: text('The port where it listens', 'N'),
+    },
+  },
   docs: {
     brief: 'Run a worker in this terminal',
     fullDescription: helpText(
       'Run a worker in this terminal; Ctrl-C drains it and ends it. `baton worker` alone does the same.',
-      ['baton worker', 'BATON_URL=http://10.0.0.5:7800 baton worker start'],
-      'It is set up by its environment variables.',
+      ['baton worker --tasks tasks.ts', 'BATON_URL=http://10.0.0.5:7800 baton worker start'],
+      'It is set up by its environment variables; flags win over them.',
     ),
   },
 });

@@ -23,7 +23,7 @@ export async function list(this: CliContext, flags: ListFlags): Promise<void> {
       stateCell(worker.state),
       worker.leases,
       worker.slots,
-      worker.taskClasses.join(' '),
+      classesText(worker.taskClasses),
       gpuText(worker.gpus),
       worker.metrics && `${worker.metrics.cpuPercent.toFixed(0)} %`,
       worker.metrics?.tasksCompleted,
@@ -32,6 +32,11 @@ export async function list(this: CliContext, flags: ListFlags): Promise<void> {
       worker.hostname && `${worker.hostname}${worker.pid === undefined ? '' : ` pid ${worker.pid}`}`,
     ]),
   );
+}
+
+/** A worker that names no class takes these two. */
+function classesText(classes: readonly string[]): string {
+  return (classes.length === 0 ? ['cpu_short', 'cpu_long'] : classes).join(' ');
 }
 
 function gpuText(gpus: readonly { readonly simulated: boolean }[]): string | undefined {

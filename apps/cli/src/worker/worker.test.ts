@@ -19,6 +19,12 @@ test('list shows state, load and simulated GPUs as such', async () => {
   ]);
 });
 
+test('list shows the default classes of a worker that names none', async () => {
+  const { baton, fake } = await commandLine();
+  fake.addWorker({ name: 'worker-1', capabilities: { slots: 8 } });
+  expect((await baton(['worker', 'list'])).stdout).toMatch(/\nworker-1 .* 8 +cpu_short cpu_long +- /);
+});
+
 test('an empty list says how to start one', async () => {
   const { baton } = await commandLine();
   const { stdout, stderr } = await baton(['worker', 'list']);

@@ -246,6 +246,21 @@ describe('a broken chain', () => {
     expect(problems).toEqual([expect.objectContaining(problem)]);
   });
 
+  it('suggests for a missing address one that no container uses, and none for a short name', () => {
+    const hintsFor = (links: Readonly<Record<string, string | null>>, registry: readonly string[]) => {
+      const service_registry = Object.fromEntries(registry.map((id) => [id, 'localhost:1']));
+      const parsed = parseDefinition({ ...chainFile(links), service_registry });
+      return parsed.ok ? [] : parsed.problems.map(({ code, hint }) => [code, hint]);
+    };
+    const plain = [['MISSING_ADDRESS', 'add it as "host:port"']];
+    expect(hintsFor({ load1: 'load2', load2: null }, ['load1'])).toEqual(plain);
+    expect(hintsFor({ a: 'b', b: null }, ['a'])).toEqual(plain);
+    expect(hintsFor({ a: 'b', b: null }, ['a', 'c'])).toEqual(plain);
+    expect(hintsFor({ load1: 'load2', load2: null }, ['load1', 'load_2'])).toEqual([
+      ['MISSING_ADDRESS', 'did you mean "load_2"?'],
+    ]);
+  });
+
   it('reports an unknown next node, and what is cut off by it', () => {
     const problems = brokenEnergy((file) => (file.containers['energy-analyzer'].next_node = 'report-generators'));
     expect(problems).toEqual([

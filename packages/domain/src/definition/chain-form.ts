@@ -52,10 +52,14 @@ export function readChainForm(problems: Problems, record: UnknownRecord): Workfl
 
   if (!containers) return undefined;
   if (registry) {
+    const used = new Set([...containers.values()].map(({ id }) => id));
+    // Only an address that no container uses can be meant for another; a short name is near everything.
+    const unused = [...registry.keys()].filter((id) => !used.has(id));
     for (const { id } of containers.values()) {
       if (registry.has(id)) continue;
       const message = `the container ${quote(id)} has no address in "service_registry"`;
-      const hint = problems.didYouMean(id, registry.keys()) ?? 'add it as "host:port"';
+      const near = id.length < 3 ? undefined : problems.didYouMean(id, unused);
+      const hint = near ?? 'add it as "host:port"';
       problems.add(at(ROOT, 'service_registry', id), 'MISSING_ADDRESS', message, hint);
     }
   }
