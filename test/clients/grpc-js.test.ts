@@ -168,8 +168,9 @@ describe('against a master', () => {
     const late = await failure(unary(tasks, 'GetTask', wait, { deadline: Date.now() + 300 }));
     expect(late.code).toBe(grpc.status.DEADLINE_EXCEEDED);
     const stream = tasks.WatchTask({ task_id }, new grpc.Metadata(), { deadline: Date.now() + 300 });
-    const ended = await new Promise<grpc.ServiceError>((resolve) => {
+    const ended = await new Promise<grpc.ServiceError>((resolve, reject) => {
       stream.on('error', resolve);
+      stream.on('end', () => reject(new Error('a stream that was cut ended as if it were complete')));
       stream.resume();
     });
     expect(ended.code).toBe(grpc.status.DEADLINE_EXCEEDED);

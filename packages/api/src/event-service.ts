@@ -3,7 +3,7 @@ import { type Engine, watchEvents } from '@baton/engine';
 import { create } from '@bufbuild/protobuf';
 import { timestampDate, timestampFromDate } from '@bufbuild/protobuf/wkt';
 import type { ServiceImpl } from '@connectrpc/connect';
-import { type ApiOptions, eitherAborts } from './options.ts';
+import { type ApiOptions, eitherAborts, throwIfCut } from './options.ts';
 
 export function eventService(engine: Engine, options: ApiOptions): ServiceImpl<typeof EventService> {
   return {
@@ -37,6 +37,7 @@ export function eventService(engine: Engine, options: ApiOptions): ServiceImpl<t
             subscriptions: event.subscriptions,
           })),
         };
+      throwIfCut(context.signal);
     },
   };
 }

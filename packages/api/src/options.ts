@@ -1,3 +1,5 @@
+import { Code, ConnectError } from '@connectrpc/connect';
+
 /** What the API is handed besides the engine. */
 export interface ApiOptions {
   version: string;
@@ -14,6 +16,14 @@ export interface ApiOptions {
 
 /** Protocol that master and workers speak; N and N−1 run together. */
 export const PROTOCOL_VERSION = 1;
+
+/**
+ * For the end of a handler that waits: a call that was cut by its deadline or its caller says so. Ended in order, a stream would
+ * look complete, and which of the two clocks was first would decide what the caller sees.
+ */
+export function throwIfCut(signal: AbortSignal): void {
+  if (signal.aborted) throw ConnectError.from(signal.reason, Code.Canceled);
+}
 
 export function eitherAborts(a: AbortSignal, b: AbortSignal | undefined): AbortSignal {
   return b ? AbortSignal.any([a, b]) : a;

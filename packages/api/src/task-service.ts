@@ -4,7 +4,7 @@ import type { ClientEngine } from '@baton/engine';
 import { durationMs, timestampFromDate } from '@bufbuild/protobuf/wkt';
 import type { ServiceImpl } from '@connectrpc/connect';
 import { codeWord } from './errors.ts';
-import { type ApiOptions, eitherAborts } from './options.ts';
+import { type ApiOptions, eitherAborts, throwIfCut } from './options.ts';
 import { decodePageToken, encodePageToken } from './page-token.ts';
 import { attemptMessage, taskMessage, toTaskRequest } from './task-messages.ts';
 import { taskStates, wordOf } from './words.ts';
@@ -39,6 +39,7 @@ export function taskService(engine: ClientEngine, options: ApiOptions): ServiceI
       const namespace = request.namespace || 'default';
       const waitMs = request.wait ? durationMs(request.wait) : 0;
       const row = await tasks.get(namespace, request.taskId, waitMs, eitherAborts(context.signal, options.closing));
+      throwIfCut(context.signal);
       const attempts = await tasks.attempts(request.taskId);
       return { task: taskMessage(row, namespace, request.format), attempts: attempts.map(attemptMessage) };
     },
@@ -63,6 +64,7 @@ export function taskService(engine: ClientEngine, options: ApiOptions): ServiceI
       const namespace = request.namespace || 'default';
       for await (const row of tasks.watch(namespace, request.taskId, eitherAborts(context.signal, options.closing)))
         yield { task: taskMessage(row, namespace, request.format) };
+      throwIfCut(context.signal);
     },
 
     async cancelTask(request) {
@@ -94,6 +96,7 @@ export function taskService(engine: ClientEngine, options: ApiOptions): ServiceI
           })),
           cursor: `${page.cursor.epoch}.${page.cursor.sequence}`,
         };
+      throwIfCut(context.signal);
     },
   };
 }

@@ -23,7 +23,7 @@ import {
 import { create } from '@bufbuild/protobuf';
 import { timestampFromDate } from '@bufbuild/protobuf/wkt';
 import type { ServiceImpl } from '@connectrpc/connect';
-import { type ApiOptions, eitherAborts } from './options.ts';
+import { type ApiOptions, eitherAborts, throwIfCut } from './options.ts';
 import { decodePageToken, encodePageToken } from './page-token.ts';
 import { decodePayload, encodePayload } from './payloads.ts';
 import { failureMessage } from './task-messages.ts';
@@ -187,6 +187,7 @@ export function workflowService(
             wake = done;
           });
         }
+        throwIfCut(context.signal);
       } finally {
         stop?.();
       }
