@@ -15,11 +15,6 @@ const CODES: Record<RefusalCode, Code> = {
   unimplemented: Code.Unimplemented,
 };
 
-/** The word for a code that JSON clients see. */
-export function codeWord(code: RefusalCode): string {
-  return code;
-}
-
 /** A refusal as clients see it: ErrorInfo always, BadRequest, RetryInfo and PreconditionFailure where they apply. */
 export function toConnectError(refusal: Refusal): ConnectError {
   const details: ConnectError['details'] = [

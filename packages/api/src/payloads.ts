@@ -48,14 +48,14 @@ function notJson(field: string, error: unknown): Refusal {
   });
 }
 
-export type PayloadOut =
+type PayloadOut =
   | { case: 'value'; value: Value }
   | { case: 'json'; value: string }
   | { case: 'bytes'; value: Uint8Array }
   | { case: undefined };
 
 /** A kept payload in the format that the reader asked for. */
-export function encodePayload(bytes: Uint8Array | null, encoding: number | null, format: PayloadFormat): PayloadOut {
+function encodePayload(bytes: Uint8Array | null, encoding: number | null, format: PayloadFormat): PayloadOut {
   if (bytes === null || format === PayloadFormat.NONE) return { case: undefined };
   if (format === PayloadFormat.BYTES || encoding !== PayloadEncoding.JSON) return { case: 'bytes', value: bytes };
   const text = new TextDecoder().decode(bytes);
@@ -66,4 +66,22 @@ export function encodePayload(bytes: Uint8Array | null, encoding: number | null,
     // A worker may have called something JSON that is none, or it is nested too deep for a Value: as it is.
     return { case: 'json', value: text };
   }
+}
+
+/** A kept input as the `input_payload` of a message. */
+export function inputPayload(bytes: Uint8Array | null, encoding: number | null, format: PayloadFormat) {
+  const payload = encodePayload(bytes, encoding, format);
+  if (payload.case === 'value') return { case: 'input' as const, value: payload.value };
+  if (payload.case === 'json') return { case: 'inputJson' as const, value: payload.value };
+  if (payload.case === 'bytes') return { case: 'inputBytes' as const, value: payload.value };
+  return { case: undefined };
+}
+
+/** A kept output as the `output_payload` of a message. */
+export function outputPayload(bytes: Uint8Array | null, encoding: number | null, format: PayloadFormat) {
+  const payload = encodePayload(bytes, encoding, format);
+  if (payload.case === 'value') return { case: 'output' as const, value: payload.value };
+  if (payload.case === 'json') return { case: 'outputJson' as const, value: payload.value };
+  if (payload.case === 'bytes') return { case: 'outputBytes' as const, value: payload.value };
+  return { case: undefined };
 }

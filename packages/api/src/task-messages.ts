@@ -13,7 +13,7 @@ import type { AttemptRow, TaskRequest, TaskRow } from '@baton/engine';
 import { create } from '@bufbuild/protobuf';
 import { durationMs, timestampFromDate, timestampMs } from '@bufbuild/protobuf/wkt';
 import { durationFromMs } from './durations.ts';
-import { decodePayload, encodePayload } from './payloads.ts';
+import { decodePayload, inputPayload, outputPayload } from './payloads.ts';
 import { attemptStates, failureTypes, taskClasses, taskStates, wordOf } from './words.ts';
 
 /** @param field path of the spec in its request, for errors */
@@ -66,8 +66,6 @@ export function failureMessage(failure: Failure | null): FailureMessage | undefi
 }
 
 export function taskMessage(row: TaskRow, namespace: string, format: PayloadFormat): Task {
-  const input = encodePayload(row.input, row.inputEncoding, format);
-  const output = encodePayload(row.output, row.outputEncoding, format);
   const config = row.executorConfig as { address: string; method: string; metadata?: Record<string, string> } | null;
   const ended = row.state === 'succeeded' || row.state === 'failed' || row.state === 'cancelled';
   return create(TaskSchema, {
@@ -90,22 +88,8 @@ export function taskMessage(row: TaskRow, namespace: string, format: PayloadForm
       row.executor === 'grpc' && config
         ? { case: 'grpc', value: { address: config.address, method: config.method, metadata: config.metadata ?? {} } }
         : { case: 'function', value: {} },
-    inputPayload:
-      input.case === 'value'
-        ? { case: 'input', value: input.value }
-        : input.case === 'json'
-          ? { case: 'inputJson', value: input.value }
-          : input.case === 'bytes'
-            ? { case: 'inputBytes', value: input.value }
-            : { case: undefined },
-    outputPayload:
-      output.case === 'value'
-        ? { case: 'output', value: output.value }
-        : output.case === 'json'
-          ? { case: 'outputJson', value: output.value }
-          : output.case === 'bytes'
-            ? { case: 'outputBytes', value: output.value }
-            : { case: undefined },
+    inputPayload: inputPayload(row.input, row.inputEncoding, format),
+    outputPayload: outputPayload(row.output, row.outputEncoding, format),
     outputHash: row.outputHash ?? '',
     // A failure of an earlier attempt is shown while the task lives, and not on a task that succeeded after it.
     ...(row.failure && !(ended && row.state !== 'failed') && { failure: failureMessage(row.failure) }),

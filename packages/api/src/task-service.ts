@@ -3,7 +3,6 @@ import { isId, Refusal } from '@baton/domain';
 import type { ClientEngine } from '@baton/engine';
 import { durationMs, timestampFromDate } from '@bufbuild/protobuf/wkt';
 import type { ServiceImpl } from '@connectrpc/connect';
-import { codeWord } from './errors.ts';
 import { type ApiOptions, eitherAborts, throwIfCut } from './options.ts';
 import { decodePageToken, encodePageToken } from './page-token.ts';
 import { attemptMessage, taskMessage, toTaskRequest } from './task-messages.ts';
@@ -30,7 +29,7 @@ export function taskService(engine: ClientEngine, options: ApiOptions): ServiceI
           // What is no refusal concerns the whole call: the client repeats it.
           if (!(result.reason instanceof Refusal)) throw result.reason;
           const { code, reason, message } = result.reason;
-          return { result: { case: 'refused' as const, value: { code: codeWord(code), reason, message } } };
+          return { result: { case: 'refused' as const, value: { code, reason, message } } };
         }),
       };
     },

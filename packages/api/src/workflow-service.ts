@@ -25,7 +25,7 @@ import { timestampFromDate } from '@bufbuild/protobuf/wkt';
 import type { ServiceImpl } from '@connectrpc/connect';
 import { type ApiOptions, eitherAborts, throwIfCut } from './options.ts';
 import { decodePageToken, encodePageToken } from './page-token.ts';
-import { decodePayload, encodePayload } from './payloads.ts';
+import { decodePayload, inputPayload, outputPayload } from './payloads.ts';
 import { failureMessage } from './task-messages.ts';
 import { nodeStates, runStates, wordOf } from './words.ts';
 
@@ -216,7 +216,6 @@ function workflowMessage(row: WorkflowRow, nodeIds: string[]): Workflow {
 }
 
 function runHead(row: RunRow, namespace: string, format: PayloadFormat) {
-  const input = encodePayload(row.input, row.inputEncoding, format);
   return {
     id: row.id,
     namespace,
@@ -233,19 +232,11 @@ function runHead(row: RunRow, namespace: string, format: PayloadFormat) {
     failedNodeId: row.failedNodeId ?? '',
     cancelReason: row.cancelReason ?? '',
     labels: row.labels ?? {},
-    inputPayload:
-      input.case === 'value'
-        ? ({ case: 'input', value: input.value } as const)
-        : input.case === 'json'
-          ? ({ case: 'inputJson', value: input.value } as const)
-          : input.case === 'bytes'
-            ? ({ case: 'inputBytes', value: input.value } as const)
-            : ({ case: undefined } as const),
+    inputPayload: inputPayload(row.input, row.inputEncoding, format),
   };
 }
 
 function nodeMessage(row: RunNodeRow, needs: readonly string[], format: PayloadFormat): RunNode {
-  const output = encodePayload(row.output, row.outputEncoding, format);
   return create(RunNodeSchema, {
     nodeId: row.nodeId,
     state: nodeStates[row.state],
@@ -258,13 +249,6 @@ function nodeMessage(row: RunNodeRow, needs: readonly string[], format: PayloadF
     outputHash: row.outputHash ?? '',
     execution: row.execution,
     ...(row.failure && { failure: failureMessage(row.failure) }),
-    outputPayload:
-      output.case === 'value'
-        ? { case: 'output', value: output.value }
-        : output.case === 'json'
-          ? { case: 'outputJson', value: output.value }
-          : output.case === 'bytes'
-            ? { case: 'outputBytes', value: output.value }
-            : { case: undefined },
+    outputPayload: outputPayload(row.output, row.outputEncoding, format),
   });
 }
