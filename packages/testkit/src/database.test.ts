@@ -1,6 +1,6 @@
 import postgres from 'postgres';
 import { expect, test } from 'vitest';
-import { testDatabase } from './database.ts';
+import { startTestPostgres, testDatabase } from './database.ts';
 
 test('two test databases share nothing, and are gone after drop', async () => {
   const one = await testDatabase();
@@ -30,6 +30,24 @@ test('await using drops the database at the end of the block', async () => {
     expect((await countDatabases(outer.url, name))[0]?.count).toBe(1);
   }
   expect((await countDatabases(outer.url, name))[0]?.count).toBe(0);
+});
+
+test('a server of a test of its own crashes and comes back on its port with all that was committed', async () => {
+  const server = await startTestPostgres({ settings: { fsync: 'on', full_page_writes: 'on', max_connections: 20 } });
+  try {
+    const before = postgres(server.url, { max: 1, onnotice: () => {} });
+    await before`CREATE TABLE kept (id int)`;
+    await before`INSERT INTO kept VALUES (1)`;
+    const { pid } = server;
+    await server.restart();
+    expect(server.pid).not.toBe(pid);
+    await before.end({ timeout: 0 });
+    const after = postgres(server.url, { max: 1 });
+    expect(await after`SELECT id FROM kept`).toEqual([{ id: 1 }]);
+    await after.end();
+  } finally {
+    await server.stop();
+  }
 });
 
 async function countDatabases(url: string, name: string) {

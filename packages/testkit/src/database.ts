@@ -2,7 +2,8 @@ import { randomUUID } from 'node:crypto';
 import { chmod, mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type Settings, startPostgres, stopPostgres } from '@baton/postgres';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type Settings, type StopMode, startPostgres, stopPostgres } from '@baton/postgres';
 import postgres from 'postgres';
 
 declare module 'vitest' {
@@ -66,6 +67,15 @@ export interface TestPostgres {
   /** Superuser's URL. */
   readonly url: string;
   readonly dataDir: string;
+  /** Of the postmaster that runs now, or ran last. */
+  readonly pid: number;
+  /** What the server wrote, all of its starts. */
+  readonly logFile: string;
+  /**
+   * Stops it (default in immediate mode: as a crash, with recovery at the start), leaves it down for `downMs` (default 0),
+   * and starts it on the same port. Resolves when it answers.
+   */
+  restart(options?: { readonly mode?: StopMode; readonly downMs?: number }): Promise<void>;
   /** Stops the server and removes everything of it. */
   stop(): Promise<void>;
 }
@@ -82,9 +92,23 @@ export async function startTestPostgres(options: { settings?: Settings } = {}): 
   await chmod(home, 0o711); // as root, the server runs as another user, who has to pass
   const dataDir = join(home, 'data');
   const settings = { max_connections: 400, fsync: 'off', full_page_writes: 'off', ...options.settings };
-  const server = await startPostgres({ dataDir, port: 0, settings });
+  let server = await startPostgres({ dataDir, port: 0, settings });
+  const { url, port, logFile } = server;
   const stop = () => discard(home);
-  return { url: server.url, dataDir: server.dataDir, stop };
+  return {
+    url,
+    dataDir: server.dataDir,
+    get pid() {
+      return server.pid;
+    },
+    logFile,
+    async restart({ mode = 'immediate', downMs = 0 } = {}) {
+      await server.stop({ mode });
+      if (downMs > 0) await sleep(downMs);
+      server = await startPostgres({ dataDir, port, settings });
+    },
+    stop,
+  };
 }
 
 async function discard(home: string): Promise<void> {

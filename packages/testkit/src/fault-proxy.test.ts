@@ -174,3 +174,23 @@ test('the answer to a statement is lost after Postgres has committed it', async 
     await sql.end({ timeout: 1 });
   }
 });
+
+test('a slow network delivers everything late and in order, and is well again after heal', async () => {
+  const { got, proxy, dial } = await echo();
+  const socket = dial();
+  await says(socket, 'one');
+  proxy.slow(100);
+  const before = performance.now();
+  socket.write('two');
+  proxy.slow(30);
+  socket.write('three');
+  socket.end();
+  expect(await text(socket)).toBe('twothree');
+  // 100 ms there at least for the first, 30 ms back.
+  expect(performance.now() - before).toBeGreaterThanOrEqual(59);
+  await expect.poll(() => got.ended).toBe(1);
+  proxy.heal();
+  const after = performance.now();
+  expect(await says(dial(), 'four')).toBe('four');
+  expect(performance.now() - after).toBeLessThan(59);
+});

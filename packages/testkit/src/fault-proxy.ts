@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
+import { delayLine } from './delay-line.ts';
 import { framingOf, type ProxyProtocol } from './fault-proxy-framing.ts';
 
 export interface FaultProxyOptions {
@@ -47,7 +48,9 @@ export interface FaultProxy extends AsyncDisposable {
    * server has done what the client will never know. Resolves when it has happened.
    */
   loseAnswer(choice?: AnswerChoice): Promise<void>;
-  /** Ends pause, refuse, and black holes for new connections. */
+  /** Everything takes so much longer, each way, on all connections; until `heal`, or 0. */
+  slow(delayMs: number): void;
+  /** Ends pause, refuse, slowness, and black holes for new connections. */
   heal(): void;
   /** Cuts everything and gives the port back. */
   close(): Promise<void>;
@@ -72,6 +75,7 @@ export async function startFaultProxy(options: FaultProxyOptions): Promise<Fault
   let paused = false;
   let refusing = false;
   let swallowing = false;
+  let delayMs = 0;
 
   const listener = createServer({ allowHalfOpen: true, pauseOnConnect: true }, (client) => {
     client.on('error', () => {});
@@ -93,6 +97,8 @@ export async function startFaultProxy(options: FaultProxyOptions): Promise<Fault
     const { client, server } = connection;
     const requests = framingOf(protocol, 'request');
     const answers = framingOf(protocol, 'answer');
+    const there = delayLine(() => delayMs);
+    const back = delayLine(() => delayMs);
     /** Bytes of the calls under way. */
     const asked = new Map<number, number>();
 
@@ -101,7 +107,7 @@ export async function startFaultProxy(options: FaultProxyOptions): Promise<Fault
       for (const piece of requests.feed(bytes)) {
         if (piece.what === 'message') asked.set(piece.call, (asked.get(piece.call) ?? 0) + piece.size);
       }
-      forward(client, server, bytes);
+      there.carry(() => forward(connection, client, server, bytes));
     });
     server.on('data', (bytes) => {
       if (connection.dead) return;
@@ -115,17 +121,19 @@ export async function startFaultProxy(options: FaultProxyOptions): Promise<Fault
         }
         if (piece.what === 'end') asked.delete(piece.call);
       }
-      forward(server, client, bytes);
+      back.carry(() => forward(connection, server, client, bytes));
     });
-    for (const [one, other] of [
-      [client, server],
-      [server, client],
+    for (const [one, other, line] of [
+      [client, server, there],
+      [server, client, back],
     ] as const) {
       // Half-open means that an end on one side is not heard on the other.
-      one.on('end', () => connection.dead || other.end());
+      one.on('end', () => line.carry(() => connection.dead || other.end()));
       one.on('error', () => connection.dead || other.resetAndDestroy());
       one.on('close', () => {
-        if (!connection.dead && !other.destroyed) other.destroySoon();
+        line.carry(() => {
+          if (!connection.dead && !other.destroyed) other.destroySoon();
+        });
         if (client.destroyed && server.destroyed) connections.delete(connection);
       });
     }
@@ -138,8 +146,8 @@ export async function startFaultProxy(options: FaultProxyOptions): Promise<Fault
     return isAnswer && size >= trap.answerBytes && requestBytes >= trap.requestBytes;
   }
 
-  function forward(from: Socket, to: Socket, bytes: Uint8Array): void {
-    if (to.write(bytes) || paused) return;
+  function forward(connection: Connection, from: Socket, to: Socket, bytes: Uint8Array): void {
+    if (connection.dead || to.destroyed || to.write(bytes) || paused) return;
     from.pause();
     to.once('drain', () => paused || from.resume());
   }
@@ -198,7 +206,11 @@ export async function startFaultProxy(options: FaultProxyOptions): Promise<Fault
         traps.add({ requestBytes: choice.requestBytes ?? 0, answerBytes: choice.answerBytes ?? 0, sprung: resolve });
       });
     },
+    slow(ms) {
+      delayMs = ms;
+    },
     heal() {
+      delayMs = 0;
       paused = false;
       refusing = false;
       swallowing = false;
