@@ -18,11 +18,12 @@ import { durationMs, timestampMs } from '@bufbuild/protobuf/wkt';
 import type { ServiceImpl } from '@connectrpc/connect';
 import { durationFromMs } from './durations.ts';
 import { type ApiOptions, eitherAborts, PROTOCOL_VERSION } from './options.ts';
+import { blobMessage } from './task-messages.ts';
 import { failureTypes, taskClasses, wordOf } from './words.ts';
 
 const ID = /^[1-9][0-9]{0,18}$/;
 
-export function masterService(engine: Engine, options: ApiOptions): ServiceImpl<typeof MasterService> {
+export function masterService(engine: Engine, options: ApiOptions): Partial<ServiceImpl<typeof MasterService>> {
   const { sessions } = engine;
   const { settings } = engine.env;
   return {
@@ -124,6 +125,14 @@ export function masterService(engine: Engine, options: ApiOptions): ServiceImpl<
           ranMs: Number(h.ranMs),
         })),
         heldIsComplete: request.heldIsComplete,
+        signs: request.signs.map((s) => ({
+          taskId: s.taskId,
+          epoch: s.epoch,
+          silentMs: Number(s.silentMs),
+          timeoutMs: s.progressTimeoutMs === 0n ? null : Number(s.progressTimeoutMs),
+          fraction: s.fraction >= 0 && s.fraction <= 1 ? s.fraction : null,
+          message: s.message === '' ? null : s.message,
+        })),
         draining: request.draining,
         metrics: request.metrics
           ? {
@@ -195,7 +204,8 @@ function outcomeOf(result: TaskResult): Outcome {
       return {
         type: 'success',
         output: outcome.value.output,
-        encoding: outcome.value.encoding === PayloadEncoding.BYTES ? 2 : 1,
+        encoding: (outcome.value.blob ?? outcome.value).encoding === PayloadEncoding.BYTES ? 2 : 1,
+        ...(outcome.value.blob && { outputBlob: outcome.value.blob.sha256 }),
       };
     case 'failure': {
       const f = outcome.value;
@@ -208,6 +218,7 @@ function outcomeOf(result: TaskResult): Outcome {
           ...(f.stack && { stack: f.stack.slice(0, 65_536) }),
           ...(f.nonRetryable && { nonRetryable: true }),
           ...(f.retryAfter && { retryAfterMs: durationMs(f.retryAfter) }),
+          ...(f.device && { device: f.device.slice(0, 200) }),
         },
       };
     }
@@ -240,10 +251,14 @@ function leaseMessage(a: Assignment) {
     startToCloseMs: BigInt(a.startToCloseMs),
     runId: a.runId ?? '',
     nodeId: a.nodeId ?? '',
+    progressTimeoutMs: BigInt(a.progressTimeoutMs ?? 0),
+    checkpoint: BigInt(a.checkpoint),
+    ...(a.inputBlob && { inputBlob: blobMessage(a.inputBlob, a.encoding) }),
   });
 }
 
 function ordersMessage(orders: Orders): OrdersMessage | undefined {
-  if (orders.cancels.length === 0 && !orders.drain && !orders.shutdown) return undefined;
+  const { cancels, drain, shutdown, recall, quarantinedDevices } = orders;
+  if (cancels.length === 0 && !drain && !shutdown && recall === 0 && quarantinedDevices.length === 0) return undefined;
   return create(OrdersSchema, orders);
 }

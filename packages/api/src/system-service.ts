@@ -125,7 +125,7 @@ export function systemService(
   engine: ClientEngine,
   sessions: Sessions | null,
   options: ApiOptions,
-): ServiceImpl<typeof SystemService> {
+): Partial<ServiceImpl<typeof SystemService>> {
   return {
     async getHealth() {
       const { healthy, parts } = await measureHealth(engine);

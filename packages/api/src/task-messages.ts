@@ -1,8 +1,11 @@
 import {
   type Attempt,
   AttemptSchema,
+  type BlobRef,
+  BlobRefSchema,
   type Failure as FailureMessage,
   FailureSchema,
+  PayloadEncoding,
   type PayloadFormat,
   type Task,
   TaskSchema,
@@ -18,7 +21,11 @@ import { attemptStates, failureTypes, taskClasses, taskStates, wordOf } from './
 
 /** @param field path of the spec in its request, for errors */
 export function toTaskRequest(spec: TaskSpec, field: string): TaskRequest {
-  const { bytes, encoding } = decodePayload(spec.payload, field);
+  const blob = spec.payload.case === 'inputBlob' ? spec.payload.value : undefined;
+  const { bytes, encoding } =
+    spec.payload.case === 'inputBlob'
+      ? { bytes: null, encoding: encodingOf(spec.payload.value) }
+      : decodePayload(spec.payload, field);
   const retry: Partial<RetryPolicy> = {};
   if (spec.retry) {
     if (spec.retry.maxAttempts) retry.maxAttempts = spec.retry.maxAttempts;
@@ -48,6 +55,9 @@ export function toTaskRequest(spec: TaskSpec, field: string): TaskRequest {
     ...(taskClass && { taskClass }),
     ...(Object.keys(retry).length > 0 && { retry }),
     ...(spec.startToCloseTimeout && { startToCloseMs: Math.max(1, durationMs(spec.startToCloseTimeout)) }),
+    ...(spec.scheduleToStartTimeout && { scheduleToStartMs: Math.max(1, durationMs(spec.scheduleToStartTimeout)) }),
+    ...(spec.progressTimeout && { progressTimeoutMs: Math.max(1, durationMs(spec.progressTimeout)) }),
+    ...(blob && { inputBlob: blob.sha256 }),
     ...(spec.runAt && { runAtMs: timestampMs(spec.runAt) }),
     ...(spec.idempotencyKey && { idempotencyKey: spec.idempotencyKey }),
   };
@@ -61,6 +71,7 @@ export function failureMessage(failure: Failure | null): FailureMessage | undefi
     exceptionType: failure.exceptionType ?? '',
     stack: failure.stack ?? '',
     nonRetryable: failure.nonRetryable ?? false,
+    device: failure.device ?? '',
     ...(failure.retryAfterMs !== undefined && { retryAfter: durationFromMs(failure.retryAfterMs) }),
   });
 }
@@ -88,8 +99,12 @@ export function taskMessage(row: TaskRow, namespace: string, format: PayloadForm
       row.executor === 'grpc' && config
         ? { case: 'grpc', value: { address: config.address, method: config.method, metadata: config.metadata ?? {} } }
         : { case: 'function', value: {} },
-    inputPayload: inputPayload(row.input, row.inputEncoding, format),
-    outputPayload: outputPayload(row.output, row.outputEncoding, format),
+    inputPayload: row.inputBlob
+      ? { case: 'inputBlob', value: blobMessage(row.inputBlob, row.inputEncoding) }
+      : inputPayload(row.input, row.inputEncoding, format),
+    outputPayload: row.outputBlob
+      ? { case: 'outputBlob', value: blobMessage(row.outputBlob, row.outputEncoding) }
+      : outputPayload(row.output, row.outputEncoding, format),
     outputHash: row.outputHash ?? '',
     // A failure of an earlier attempt is shown while the task lives, and not on a task that succeeded after it.
     ...(row.failure && !(ended && row.state !== 'failed') && { failure: failureMessage(row.failure) }),
@@ -108,6 +123,29 @@ export function taskMessage(row: TaskRow, namespace: string, format: PayloadForm
     startToCloseTimeout: durationFromMs(row.startToCloseMs),
     idempotencyKey: row.idempotencyKey ?? '',
     labels: row.labels ?? {},
+    ...(row.scheduleToStartMs !== null && { scheduleToStartTimeout: durationFromMs(row.scheduleToStartMs) }),
+    ...(row.progressTimeoutMs !== null && { progressTimeout: durationFromMs(row.progressTimeoutMs) }),
+    retryOf: row.retryOf ?? '',
+    ...(row.progress && {
+      progress: {
+        fraction: row.progress.fraction ?? -1,
+        message: row.progress.message ?? '',
+        time: timestampFromDate(row.progress.at),
+      },
+    }),
+  });
+}
+
+/** How a blob's bytes are to be read: bytes, unless it says JSON. */
+export function encodingOf(blob: BlobRef): 1 | 2 {
+  return blob.encoding === PayloadEncoding.JSON ? 1 : 2;
+}
+
+export function blobMessage(blob: { sha256: string; sizeBytes: number }, encoding: number | null): BlobRef {
+  return create(BlobRefSchema, {
+    sha256: blob.sha256,
+    sizeBytes: BigInt(blob.sizeBytes),
+    encoding: encoding === 1 ? PayloadEncoding.JSON : PayloadEncoding.BYTES,
   });
 }
 

@@ -10,7 +10,7 @@ import { taskStates, wordOf } from './words.ts';
 
 const DEFAULT_PAGE = 50;
 
-export function taskService(engine: ClientEngine, options: ApiOptions): ServiceImpl<typeof TaskService> {
+export function taskService(engine: ClientEngine, options: ApiOptions): Partial<ServiceImpl<typeof TaskService>> {
   const { tasks, submitter } = engine;
   const submit = async (namespace: string, spec: TaskSpec, field: string) =>
     submitter.submit(namespace || 'default', toTaskRequest(spec, field));

@@ -3,6 +3,8 @@
  * generated; see `proto/`. What gRPC itself defines (health, reflection, error details) is under `@baton/contract/grpc`.
  */
 
+export * from './gen/baton/v1/blob_pb.js';
+export * from './gen/baton/v1/checkpoint_pb.js';
 export * from './gen/baton/v1/common_pb.js';
 export * from './gen/baton/v1/event_pb.js';
 export * from './gen/baton/v1/master_pb.js';

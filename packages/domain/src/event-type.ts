@@ -15,5 +15,11 @@ export const EVENT = {
   workerLost: 13,
   workerLeft: 14,
   taskCancelRequested: 15,
+  checkpointSaved: 16,
+  breakerOpened: 17,
+  breakerHalfOpened: 18,
+  breakerClosed: 19,
+  queuePaused: 20,
+  queueResumed: 21,
 } as const;
 export type EventTypeName = keyof typeof EVENT;

@@ -20,7 +20,12 @@ export interface Failure {
   nonRetryable?: boolean;
   /** The delay that the task asked for before its next attempt, ms. */
   retryAfterMs?: number;
+  /** The device that it happened on (a GPU's UUID), where it is one device's fault. */
+  device?: string;
 }
+
+/** What a machine does wrong, and not the task's own code: circuit breakers count these. */
+export const MACHINE_MADE: readonly FailureType[] = ['WORKER_CRASH', 'NETWORK_ERROR', 'GPU_ERROR'];
 
 const UNSAFE = /\u0000|[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g;
 

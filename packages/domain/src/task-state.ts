@@ -22,7 +22,8 @@ export const TASK_TRANSITIONS: Readonly<Record<TaskState | 'none', readonly Task
   none: ['scheduled', 'blocked', 'ready'],
   scheduled: ['ready', 'cancelled'],
   blocked: ['ready', 'cancelled'],
-  ready: ['leased', 'cancelled'],
+  // Failed: its schedule-to-start time was over before anybody took it.
+  ready: ['leased', 'failed', 'cancelled'],
   leased: ['succeeded', 'failed', 'cancelled', 'backoff', 'ready'],
   backoff: ['ready', 'cancelled'],
   succeeded: [],

@@ -9,6 +9,10 @@ export interface Assignment extends Grant {
   kind: string;
   executor: { type: 'function' } | { type: 'grpc'; address: string; method: string; metadata?: Record<string, string> };
   nodeId: string | null;
+  inputBlob: { sha256: string; sizeBytes: number } | null;
+  progressTimeoutMs: number | null;
+  /** Number of the newest committed checkpoint; '0': none. */
+  checkpoint: string;
 }
 
 /**
@@ -198,6 +202,9 @@ export function createDispatcher(env: EngineEnvironment, lanes: LaneBook, counte
         executor:
           lane.executor === 'grpc' && spec?.executor ? { type: 'grpc', ...spec.executor } : { type: 'function' },
         nodeId: spec?.nodeId ?? null,
+        inputBlob: spec?.inputBlob ?? null,
+        progressTimeoutMs: spec?.progressTimeoutMs ?? null,
+        checkpoint: spec?.checkpoint ?? '0',
       };
     });
   }

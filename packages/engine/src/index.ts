@@ -16,6 +16,7 @@ export type {
   HeartbeatOutput,
   Orders,
   Sessions,
+  TaskSign,
   WorkerRegistration,
 } from './sessions.ts';
 export * from './settings.ts';

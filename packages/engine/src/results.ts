@@ -1,4 +1,12 @@
-import { compareIds, decideRetry, type Failure, POISON_CRASHES, type RetryPolicy, storableText } from '@baton/domain';
+import {
+  compareIds,
+  decideLost,
+  decideRetry,
+  type Failure,
+  POISON_CRASHES,
+  type RetryPolicy,
+  storableText,
+} from '@baton/domain';
 import {
   alreadyEnded,
   completeTasks,
@@ -15,7 +23,12 @@ import type { Counters } from './metrics.ts';
 import { bisect, persist } from './persist.ts';
 
 export type Outcome =
-  | { type: 'success'; output: Uint8Array; encoding: Encoding }
+  | {
+      type: 'success';
+      output: Uint8Array;
+      encoding: Encoding /** SHA-256, hex; instead of output. */;
+      outputBlob?: string;
+    }
   | { type: 'failure'; failure: Failure }
   | { type: 'cancelled' }
   | { type: 'returned' };
@@ -110,7 +123,7 @@ export function createResults(env: EngineEnvironment, counters: Counters, sinks:
       taskId: report.taskId,
       epoch: report.epoch,
       sessionId: report.sessionId,
-      crash: false,
+      budget: 'none' as const,
       ranUs: report.ranUs,
     };
     if (report.outcome.type === 'cancelled' || (lease.cancelReason !== null && report.outcome.type !== 'success'))
@@ -121,9 +134,10 @@ export function createResults(env: EngineEnvironment, counters: Counters, sinks:
     const policy: RetryPolicy = { ...settings.retry, ...lease.retry, maxAttempts: lease.maxAttempts };
     const decision = decideRetry(policy, lease, failure, env.random());
     counters.add('baton_attempts_failed_total');
+    const { budget } = decision;
     return decision.retry
-      ? { ...base, attempt: 'failed', next: 'backoff', delayMs: decision.delayMs, failure }
-      : { ...base, attempt: 'failed', next: 'failed', delayMs: null, failure };
+      ? { ...base, attempt: 'failed', next: 'backoff', delayMs: decision.delayMs, budget, failure }
+      : { ...base, attempt: 'failed', next: 'failed', delayMs: null, budget, failure };
   }
 
   async function write(settlements: Settlement[]): Promise<Set<string>> {
@@ -154,7 +168,12 @@ export function createResults(env: EngineEnvironment, counters: Counters, sinks:
           ...report,
           outcome: { type: 'failure', failure: tooLarge(outcome.output.byteLength, settings.maxResultBytes) },
         });
-      return successes.add({ ...report, output: outcome.output, encoding: outcome.encoding });
+      return successes.add({
+        ...report,
+        output: outcome.output,
+        encoding: outcome.encoding,
+        outputBlob: outcome.outputBlob ?? null,
+      });
     },
     settle: async (settlements) => (await write(settlements)).size,
   };
@@ -162,22 +181,31 @@ export function createResults(env: EngineEnvironment, counters: Counters, sinks:
 
 /** How a lease ends whose worker is gone. */
 export function settleLost(lease: HeldAttempt, why: string): Settlement {
-  const base = { taskId: lease.taskId, epoch: lease.epoch, sessionId: lease.sessionId, ranUs: 0, delayMs: null };
+  const base = {
+    taskId: lease.taskId,
+    epoch: lease.epoch,
+    sessionId: lease.sessionId,
+    attempt: 'lost' as const,
+    budget: 'crash' as const,
+    ranUs: 0,
+    delayMs: null,
+  };
   const failure: Failure = { type: 'WORKER_CRASH', message: why };
-  if (lease.cancelReason !== null) return { ...base, attempt: 'lost', next: 'cancelled', crash: true, failure };
-  if (lease.crashes + 1 >= POISON_CRASHES)
+  if (lease.cancelReason !== null) return { ...base, next: 'cancelled', failure };
+  const decision = decideLost(lease);
+  if (!decision.retry)
     return {
       ...base,
-      attempt: 'lost',
       next: 'failed',
-      crash: true,
       failure: {
         ...failure,
         message: `${POISON_CRASHES} workers were lost while they held this task; the last: ${why}`,
         nonRetryable: true,
       },
     };
-  return { ...base, attempt: 'lost', next: 'ready', crash: true, failure };
+  return decision.delayMs === 0
+    ? { ...base, next: 'ready', failure }
+    : { ...base, next: 'backoff', delayMs: decision.delayMs, failure };
 }
 
 function tooLarge(bytes: number, limit: number): Failure {

@@ -52,6 +52,22 @@ export interface Orders {
   cancels: CancelOrder[];
   drain: boolean;
   shutdown: boolean;
+  /** Leases to hand back that have not been started. */
+  recall: number;
+  /** Devices that no task may use now. */
+  quarantinedDevices: string[];
+}
+
+/** A sign of a running task itself. */
+export interface TaskSign {
+  taskId: string;
+  epoch: number;
+  /** Since its last sign. */
+  silentMs: number;
+  /** Longest silence; null: no limit. */
+  timeoutMs: number | null;
+  fraction: number | null;
+  message: string | null;
 }
 
 export interface ExchangeInput {
@@ -74,6 +90,7 @@ export interface HeartbeatInput {
   xor: bigint;
   held: HeldByWorker[];
   heldIsComplete: boolean;
+  signs: TaskSign[];
   /** The worker takes no new work, by its own decision. */
   draining: boolean;
   metrics: Record<string, number> | null;
@@ -123,14 +140,14 @@ export function createSessions(
   const ordersFor = (sessionId: string): Orders => {
     let orders = pending.get(sessionId);
     if (!orders) {
-      orders = { cancels: [], drain: false, shutdown: false };
+      orders = noOrders();
       pending.set(sessionId, orders);
     }
     return orders;
   };
 
   const takeOrders = (sessionId: string): Orders => {
-    const orders = pending.get(sessionId) ?? { cancels: [], drain: false, shutdown: false };
+    const orders = pending.get(sessionId) ?? noOrders();
     pending.delete(sessionId);
     return orders;
   };
@@ -162,7 +179,7 @@ export function createSessions(
         attempt: 'returned',
         next: 'ready',
         delayMs: null,
-        crash: false,
+        budget: 'none',
         failure: { type: 'NETWORK_ERROR', message: 'the worker never heard of this lease' },
         ranUs: 0,
       })),
@@ -292,7 +309,7 @@ export function createSessions(
         held.map((lease) =>
           lease.cancelReason !== null
             ? settleLost(lease, 'the worker left')
-            : { ...lease, attempt: 'returned', next: 'ready', delayMs: null, crash: false, failure: null, ranUs: 0 },
+            : { ...lease, attempt: 'returned', next: 'ready', delayMs: null, budget: 'none', failure: null, ranUs: 0 },
         ),
       );
       env.log.info('worker left', { session_id: sessionId, returned, reason });
@@ -321,6 +338,10 @@ export function createSessions(
       announce(sessionId);
     },
   };
+}
+
+function noOrders(): Orders {
+  return { cancels: [], drain: false, shutdown: false, recall: 0, quarantinedDevices: [] };
 }
 
 function toAbility(namespaceId: number, workerName: string, capabilities: Capabilities): Ability {

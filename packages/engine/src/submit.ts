@@ -23,6 +23,12 @@ export interface TaskRequest {
   priority?: number;
   retry?: Partial<RetryPolicy>;
   startToCloseMs?: number;
+  scheduleToStartMs?: number;
+  progressTimeoutMs?: number;
+  /** SHA-256 (hex) of a committed blob, instead of `input`. */
+  inputBlob?: string;
+  /** The ended task that this one sends again. */
+  retryOf?: string;
   /** Wall clock, ms since the epoch. */
   runAtMs?: number;
   idempotencyKey?: string;
@@ -164,6 +170,10 @@ function extraOf(request: TaskRequest, executor: TaskExecutor): NewTask['extra']
   }
   if (request.retry && Object.keys(request.retry).some((name) => name !== 'maxAttempts')) extra.retry = request.retry;
   if (request.labels && Object.keys(request.labels).length > 0) extra.labels = request.labels;
+  if (request.scheduleToStartMs !== undefined) extra.scheduleToStartMs = request.scheduleToStartMs;
+  if (request.progressTimeoutMs !== undefined) extra.progressTimeoutMs = request.progressTimeoutMs;
+  if (request.inputBlob !== undefined) extra.inputBlob = request.inputBlob;
+  if (request.retryOf !== undefined) extra.retryOf = request.retryOf;
   return Object.keys(extra).length > 0 ? extra : null;
 }
 

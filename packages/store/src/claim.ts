@@ -25,8 +25,9 @@ export interface Grant {
 /**
  * Moves the heads of the given lanes from ready to leases, by priority, then by age, over all lanes together.
  *
- * Guards, in this one statement: the lane is not paused; the session is active and its time is not over. Rows that another
- * claim holds are skipped. A session that is refused leaves its share in ready.
+ * Guards, in this one statement: the lane is not paused; the session is active, not held back by its breaker, and its time is not
+ * over. Rows that another claim holds are skipped. A session that is refused leaves its share in ready. The session's row is locked
+ * (shared) until the commit: whoever drains, closes or holds back a session waits for grants under way, and none comes after.
  *
  * The lateral claim takes up to the whole number from each lane and keeps the best of all; what it locks beyond that is freed
  * at the commit. One claim over 1 000 lanes costs 8 µs a task more than over one.
@@ -45,21 +46,23 @@ with heads as materialized (
   order by r.priority desc, r.position limit $2
 ), numbered as (
   select at, row_number() over (order by priority desc, position) as n from heads
+), takers as materialized (
+  select s.id, s.namespace_id, s.worker_id, w.lo, w.hi
+  from unnest($3::bigint[], $4::integer[], $5::integer[]) w(session_id, lo, hi)
+  join baton.sessions s on s.id = w.session_id
+  where s.state = 'active' and not s.held_back and s.expires_at > clock_timestamp()
+  order by s.id for share of s
 ), granted as (
   delete from baton.ready y
   using numbered h
-  join (
-    select s.id, s.namespace_id, s.worker_id, w.lo, w.hi
-    from unnest($3::bigint[], $4::integer[], $5::integer[]) w(session_id, lo, hi)
-    join baton.sessions s on s.id = w.session_id and s.state = 'active' and s.expires_at > (select clock_timestamp())
-  ) s on h.n > s.lo and h.n <= s.hi
+  join takers s on h.n > s.lo and h.n <= s.hi
   where y.ctid = h.at
   returning y.*, s.id as session_id, s.namespace_id, s.worker_id
 ), leased as (
   insert into baton.leases (task_id, session_id, granted_at, position, run_id, start_to_close_ms, lane_id, epoch, priority, attempt,
-                            max_attempts, crashes, input_encoding)
+                            max_attempts, crashes, infra, ooms, input_encoding)
   select task_id, session_id, clock_timestamp(), position, run_id, start_to_close_ms, lane_id, epoch + 1, priority, attempt + 1,
-         max_attempts, crashes, input_encoding
+         max_attempts, crashes, infra, ooms, input_encoding
   from granted
 ), logged as (
   insert into baton.events (namespace_ids, types, task_ids, run_ids, attempts, worker_ids)
@@ -101,15 +104,23 @@ export async function claimTasks(sql: Sql, laneIds: readonly number[], wants: re
 
 export interface Spec {
   input: Uint8Array | null;
+  /** Where the input is a blob: its SHA-256 (hex) and size. */
+  inputBlob: { sha256: string; sizeBytes: number } | null;
   executor: { address: string; method: string; metadata?: Record<string, string> } | null;
   nodeId: string | null;
+  progressTimeoutMs: number | null;
+  /** Number of the newest committed checkpoint; '0': none. */
+  checkpoint: string;
 }
 
-/** What did not ride along with the claim: large inputs, executors' settings, node names. */
+/** What did not ride along with the claim: large inputs, executors' settings, node names, timeouts and checkpoints. */
 export async function loadSpecs(sql: Sql, taskIds: readonly string[]): Promise<Map<string, Spec>> {
   const rows = await sql.unsafe(
-    `/* baton load specs */ select t.id, t.input, t.executor_config, t.node_id
-     from unnest($1::bigint[]) w(id) join baton.tasks t on t.id = w.id`,
+    `/* baton load specs */
+     select t.id, t.input, t.executor_config, t.node_id, t.progress_timeout_ms, encode(t.input_blob, 'hex') as input_blob, b.size_bytes,
+            coalesce((select max(c.number) from baton.checkpoints c where c.task_id = t.id), 0) as checkpoint
+     from unnest($1::bigint[]) w(id) join baton.tasks t on t.id = w.id
+     left join baton.blobs b on b.namespace_id = t.namespace_id and b.sha256 = t.input_blob`,
     [numbers(taskIds)],
     { prepare: true },
   );
@@ -118,8 +129,11 @@ export async function loadSpecs(sql: Sql, taskIds: readonly string[]): Promise<M
       r.id as string,
       {
         input: r.input as Uint8Array | null,
+        inputBlob: r.input_blob ? { sha256: r.input_blob as string, sizeBytes: Number(r.size_bytes) } : null,
         executor: r.executor_config as Spec['executor'],
         nodeId: r.node_id as string | null,
+        progressTimeoutMs: r.progress_timeout_ms === null ? null : Number(r.progress_timeout_ms),
+        checkpoint: String(r.checkpoint),
       },
     ]),
   );

@@ -1,5 +1,5 @@
 import type { Sql } from './connection.ts';
-import { byteas, numbers } from './literals.ts';
+import { byteas, bytesOfHex, numbers } from './literals.ts';
 import type { Encoding } from './submit.ts';
 
 export interface Success {
@@ -8,6 +8,8 @@ export interface Success {
   sessionId: string;
   output: Uint8Array;
   encoding: Encoding;
+  /** SHA-256 (hex) of the blob that is the output; then `output` is empty and not kept. */
+  outputBlob?: string | null;
   /** Time the task ran on the worker, µs. */
   ranUs: number;
 }
@@ -27,11 +29,11 @@ export interface Success {
 export const COMPLETE = `/* baton complete */
 with input as materialized (
   select distinct on (task_id, epoch, session_id) *
-  from unnest($1::bigint[], $2::integer[], $3::bigint[], $4::bytea[], $5::smallint[], $6::double precision[])
-    as i(task_id, epoch, session_id, output, encoding, ran_us)
+  from unnest($1::bigint[], $2::integer[], $3::bigint[], $4::bytea[], $5::smallint[], $6::double precision[], $7::bytea[])
+    as i(task_id, epoch, session_id, output, encoding, ran_us, output_blob)
   order by task_id, epoch, session_id
 ), held as materialized (
-  select l.*, i.output, i.encoding, i.ran_us from input i cross join lateral (
+  select l.*, i.output, i.encoding, i.ran_us, i.output_blob from input i cross join lateral (
     select l.task_id, l.epoch, l.attempt, l.session_id, l.granted_at, l.run_id, l.lane_id from baton.leases l
     where l.task_id = i.task_id and l.epoch = i.epoch and l.session_id + 0 = i.session_id limit 1 for update
   ) l
@@ -45,8 +47,8 @@ with input as materialized (
   select task_id, session_id, granted_at, greatest(granted_at, at - ran_us * interval '1 microsecond'), at, epoch, worker_id, attempt, 'succeeded'
   from ended
 ), kept_outcome as (
-  insert into baton.outcomes (task_id, run_id, ended_at, namespace_id, route_id, worker_id, epoch, attempt, output_encoding, state, output)
-  select task_id, run_id, at, namespace_id, route_id, worker_id, epoch, attempt, encoding, 'succeeded', output
+  insert into baton.outcomes (task_id, run_id, ended_at, namespace_id, route_id, worker_id, epoch, attempt, output_encoding, state, output, output_blob)
+  select task_id, run_id, at, namespace_id, route_id, worker_id, epoch, attempt, encoding, 'succeeded', output, output_blob
   from ended
 ), advanced as (
   insert into baton.advances (run_id, task_id) select run_id, task_id from ended where run_id is not null
@@ -70,9 +72,10 @@ export async function completeTasks(sql: Sql, batch: readonly Success[]): Promis
       numbers(batch.map((s) => s.taskId)),
       numbers(batch.map((s) => s.epoch)),
       numbers(batch.map((s) => s.sessionId)),
-      byteas(batch.map((s) => s.output)),
+      byteas(batch.map((s) => (s.outputBlob ? null : s.output))),
       numbers(batch.map((s) => s.encoding)),
       numbers(batch.map((s) => s.ranUs)),
+      byteas(batch.map((s) => (s.outputBlob ? bytesOfHex(s.outputBlob) : null))),
     ],
     { prepare: true },
   );

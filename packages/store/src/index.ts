@@ -6,7 +6,7 @@ export * from './edge-number.ts';
 export * from './events.ts';
 export * from './health.ts';
 export * from './lanes.ts';
-export { hex } from './literals.ts';
+export { bytesOfHex, hex } from './literals.ts';
 export * from './logs.ts';
 export * from './masters.ts';
 export * from './migrate.ts';

@@ -29,7 +29,7 @@ const BACK: Omit<Settlement, 'taskId' | 'epoch' | 'sessionId'> = {
   attempt: 'returned',
   next: 'ready',
   delayMs: null,
-  crash: false,
+  budget: 'none',
   failure: null,
   ranUs: 0,
 };

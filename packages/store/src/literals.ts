@@ -53,3 +53,10 @@ export function hex(bytes: Uint8Array): string {
   for (const byte of bytes) out += HEX[byte];
   return out;
 }
+
+/** The bytes that a hex text stands for. */
+export function bytesOfHex(text: string): Uint8Array {
+  const bytes = new Uint8Array(text.length / 2);
+  for (let i = 0; i < bytes.length; i++) bytes[i] = Number.parseInt(text.slice(2 * i, 2 * i + 2), 16);
+  return bytes;
+}

@@ -132,7 +132,7 @@ describe('migrate', () => {
         .n;
     expect(await count()).toBe(5);
     expect((await sql.unsafe('select baton.ensure_partitions() as made'))[0]!.made).toBe(0);
-    expect((await sql.unsafe('select baton.ensure_partitions(6) as made'))[0]!.made).toBe(10);
+    expect((await sql.unsafe('select baton.ensure_partitions(6) as made'))[0]!.made).toBe(14);
     expect(await count()).toBe(7);
   });
 });

@@ -37,16 +37,31 @@ export interface TaskRow {
   outputEncoding: Encoding | null;
   output: Uint8Array | null;
   outputHash: string | null;
+  scheduleToStartMs: number | null;
+  progressTimeoutMs: number | null;
+  retryOf: string | null;
+  inputBlob: { sha256: string; sizeBytes: number } | null;
+  outputBlob: { sha256: string; sizeBytes: number } | null;
+  /** What the running attempt said last. */
+  progress: { fraction: number | null; message: string | null; at: Date } | null;
 }
+
+const PAYLOADS = `t.input, o.output, coalesce(encode(o.output_blob, 'hex'), encode(sha256(o.output), 'hex')) as output_hash,
+  encode(t.input_blob, 'hex') as input_blob, encode(o.output_blob, 'hex') as output_blob,
+  (select size_bytes from baton.blobs b where b.namespace_id = t.namespace_id and b.sha256 = t.input_blob) as input_size,
+  (select size_bytes from baton.blobs b where b.namespace_id = t.namespace_id and b.sha256 = o.output_blob) as output_size`;
+
+const NO_PAYLOADS = `null::bytea as input, null::bytea as output, null as output_hash, null as input_blob, null as output_blob`;
 
 const columns = (payloads: boolean) => `
   t.id, t.namespace_id, r.queue, r.kind, n.executor, n.task_class, to_jsonb(n.tags) as tags, t.max_attempts, t.priority, t.created_at,
   t.executor_config, t.retry, t.start_to_close_ms, t.run_id, t.node_id, t.idempotency_key, t.labels, t.input_encoding,
+  t.schedule_to_start_ms, t.progress_timeout_ms, t.retry_of, g.sign_at, g.fraction, g.message,
   coalesce(o.state, case when l.task_id is not null then 'leased' when y.task_id is not null then 'ready' else w.reason end) as state,
   coalesce(o.attempt, l.attempt, y.attempt, w.attempt, 0)::integer as attempt,
   w.due_at, coalesce(l.granted_at, a.granted_at) as granted_at, coalesce(l.started_at, a.started_at) as started_at, o.ended_at, k.name as worker,
   coalesce(o.failure, a.failure) as failure, coalesce(o.cancel_reason, l.cancel_reason) as cancel_reason, o.output_encoding,
-  ${payloads ? "t.input, o.output, encode(sha256(o.output), 'hex') as output_hash" : 'null::bytea as input, null::bytea as output, null as output_hash'}`;
+  ${payloads ? PAYLOADS : NO_PAYLOADS}`;
 
 const JOINS = `
   join baton.routes r on r.id = t.route_id
@@ -56,6 +71,7 @@ const JOINS = `
   left join baton.ready y on y.task_id = t.id
   left join baton.waiting w on w.task_id = t.id
   left join lateral (select * from baton.attempts a where a.task_id = t.id order by a.epoch desc limit 1) a on true
+  left join baton.progress g on g.task_id = l.task_id and g.epoch = l.epoch
   left join baton.sessions s on s.id = l.session_id
   left join baton.workers k on k.id = coalesce(s.worker_id, o.worker_id, a.worker_id)`;
 
@@ -200,5 +216,13 @@ function toTask(r: Record<string, unknown>): TaskRow {
     outputEncoding: r.output_encoding as Encoding | null,
     output: r.output as Uint8Array | null,
     outputHash: r.output_hash as string | null,
+    scheduleToStartMs: r.schedule_to_start_ms === null ? null : Number(r.schedule_to_start_ms),
+    progressTimeoutMs: r.progress_timeout_ms === null ? null : Number(r.progress_timeout_ms),
+    retryOf: r.retry_of as string | null,
+    inputBlob: r.input_blob ? { sha256: r.input_blob as string, sizeBytes: Number(r.input_size) } : null,
+    outputBlob: r.output_blob ? { sha256: r.output_blob as string, sizeBytes: Number(r.output_size) } : null,
+    progress: r.sign_at
+      ? { fraction: r.fraction as number | null, message: r.message as string | null, at: r.sign_at as Date }
+      : null,
   };
 }

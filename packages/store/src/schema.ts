@@ -3,13 +3,14 @@
  * own; a test compares the two through the catalog of a migrated database, in both directions. What Drizzle has no words for
  * (partitions, comments, storage, views, functions) stands in the migrations alone.
  */
-import { EXECUTOR_TYPES, type Failure, type RetryPolicy, TASK_CLASSES } from '@baton/domain';
+import { BREAKER_STATES, EXECUTOR_TYPES, type Failure, type RetryPolicy, TASK_CLASSES } from '@baton/domain';
 import { type SQL, sql } from 'drizzle-orm';
 import {
   bigint,
   boolean,
   check,
   customType,
+  doublePrecision,
   foreignKey,
   index,
   integer,
@@ -17,6 +18,7 @@ import {
   type PgColumn,
   pgSchema,
   primaryKey,
+  real,
   smallint,
   text,
   timestamp,
@@ -131,6 +133,8 @@ export const sessions = baton.table(
     instanceId: text('instance_id').notNull(),
     reason: text('reason'),
     metrics: jsonb('metrics').$type<Record<string, number>>(),
+    heldBack: boolean('held_back').notNull().default(false),
+    recall: integer('recall').notNull().default(0),
   },
   (t) => [
     uniqueIndex('sessions_instance').on(t.workerId, t.instanceId),
@@ -236,8 +240,12 @@ export const tasks = baton.table(
     labels: jsonb('labels').$type<Record<string, string>>(),
     idempotencyKey: text('idempotency_key'),
     principal: text('principal'),
+    scheduleToStartMs: durationMs('schedule_to_start_ms'),
+    progressTimeoutMs: durationMs('progress_timeout_ms'),
+    inputBlob: bytea('input_blob'),
   },
   (t) => [
+    index('tasks_retry_of').on(t.retryOf).where(sql`${t.retryOf} is not null`),
     check('tasks_max_attempts_check', sql`${t.maxAttempts} between 1 and 1000`),
     check('tasks_input_encoding_check', sql`${t.inputEncoding} in (1, 2)`),
   ],
@@ -258,6 +266,8 @@ export const ready = baton.table(
     crashes: smallint('crashes').notNull().default(0),
     inputEncoding: smallint('input_encoding').$type<1 | 2>().notNull(),
     input: bytea('input'),
+    infra: smallint('infra').notNull().default(0),
+    ooms: smallint('ooms').notNull().default(0),
   },
   (t) => [index('ready_dispatch').on(t.laneId, t.priority.desc(), t.position)],
 );
@@ -277,6 +287,8 @@ export const waiting = baton.table(
     crashes: smallint('crashes').notNull().default(0),
     inputEncoding: smallint('input_encoding').$type<1 | 2>().notNull(),
     reason: text('reason', { enum: WAITING_REASONS }).notNull(),
+    infra: smallint('infra').notNull().default(0),
+    ooms: smallint('ooms').notNull().default(0),
   },
   (t) => [
     index('waiting_due').on(t.dueAt).where(sql`${t.dueAt} is not null`),
@@ -303,8 +315,13 @@ export const leases = baton.table(
     crashes: smallint('crashes').notNull(),
     inputEncoding: smallint('input_encoding').$type<1 | 2>().notNull(),
     cancelReason: text('cancel_reason'),
+    infra: smallint('infra').notNull().default(0),
+    ooms: smallint('ooms').notNull().default(0),
   },
-  (t) => [index('leases_session').on(t.sessionId)],
+  (t) => [
+    index('leases_session').on(t.sessionId),
+    index('leases_cancelled').on(t.sessionId).where(sql`${t.cancelReason} is not null`),
+  ],
 );
 
 export const attempts = baton.table(
@@ -324,6 +341,12 @@ export const attempts = baton.table(
   },
   (t) => [
     primaryKey({ name: 'attempts_pkey', columns: [t.taskId, t.epoch] }),
+    index('attempts_failures')
+      .on(t.endedAt.desc(), t.taskId)
+      .where(oneOf(t.state, ['failed', 'lost'])),
+    index('attempts_failures_worker')
+      .on(t.workerId, t.endedAt.desc())
+      .where(oneOf(t.state, ['failed', 'lost'])),
     wordsCheck('attempts_state_check', t.state, ATTEMPT_STATES),
   ],
 );
@@ -344,6 +367,7 @@ export const outcomes = baton.table(
     output: bytea('output'),
     failure: jsonb('failure').$type<Failure>(),
     cancelReason: text('cancel_reason'),
+    outputBlob: bytea('output_blob'),
   },
   (t) => [
     index('outcomes_list').on(t.routeId, t.state, t.taskId),
@@ -363,6 +387,144 @@ export const taskLogs = baton.table(
     text: text('text').notNull(),
   },
   (t) => [primaryKey({ name: 'task_logs_pkey', columns: [t.taskId, t.epoch, t.sequence] })],
+);
+
+// deadlines
+
+export const startDeadlines = baton.table(
+  'start_deadlines',
+  {
+    taskId: id('task_id').primaryKey(),
+    timeoutMs: durationMs('timeout_ms').notNull(),
+    expiresAt: at('expires_at').notNull(),
+  },
+  (t) => [index('start_deadlines_expiry').on(t.expiresAt)],
+);
+
+export const progress = baton.table('progress', {
+  taskId: id('task_id').primaryKey(),
+  sessionId: id('session_id').notNull(),
+  signAt: at('sign_at').notNull(),
+  timeoutMs: durationMs('timeout_ms'),
+  epoch: integer('epoch').notNull(),
+  fraction: real('fraction'),
+  message: text('message'),
+});
+
+// breakers
+
+export const breakers = baton.table(
+  'breakers',
+  {
+    workerId: integer('worker_id').notNull(),
+    device: text('device').notNull(),
+    state: text('state', { enum: BREAKER_STATES }).notNull(),
+    changedAt: at('changed_at').notNull(),
+    countedFrom: at('counted_from').notNull(),
+    probeTaskId: id('probe_task_id'),
+    probeEpoch: integer('probe_epoch'),
+    successes: smallint('successes').notNull().default(0),
+    reason: text('reason').notNull(),
+  },
+  (t) => [
+    primaryKey({ name: 'breakers_pkey', columns: [t.workerId, t.device] }),
+    foreign('breakers_worker_id_fkey', [t.workerId], [workers.id]),
+    wordsCheck('breakers_state_check', t.state, BREAKER_STATES),
+  ],
+);
+
+export const breakerChanges = baton.table('breaker_changes', {
+  id: bigint('id', { mode: 'bigint' }).primaryKey().generatedAlwaysAsIdentity(),
+  at: at('at').notNull(),
+  workerId: integer('worker_id').notNull(),
+  device: text('device').notNull(),
+  fromState: text('from_state').notNull(),
+  toState: text('to_state').notNull(),
+  reason: text('reason').notNull(),
+});
+
+// blobs, checkpoints, output
+
+/** Where the bytes of a blob are. */
+export const BLOB_PLACES = ['postgres', 'directory'] as const;
+
+export const blobs = baton.table(
+  'blobs',
+  {
+    namespaceId: integer('namespace_id').notNull(),
+    sha256: bytea('sha256').notNull(),
+    sizeBytes: id('size_bytes').notNull(),
+    contentId: id('content_id').notNull(),
+    place: text('place', { enum: BLOB_PLACES }).notNull(),
+    createdAt: at('created_at').notNull().default(now),
+    usedAt: at('used_at').notNull().default(now),
+  },
+  (t) => [
+    primaryKey({ name: 'blobs_pkey', columns: [t.namespaceId, t.sha256] }),
+    wordsCheck('blobs_place_check', t.place, BLOB_PLACES),
+  ],
+);
+
+export const blobUploads = baton.table(
+  'blob_uploads',
+  {
+    id: id('id').primaryKey(),
+    namespaceId: integer('namespace_id').notNull(),
+    sizeBytes: id('size_bytes').notNull(),
+    receivedBytes: id('received_bytes').notNull().default(sql`0`),
+    place: text('place', { enum: BLOB_PLACES }).notNull(),
+    expiresAt: at('expires_at').notNull(),
+  },
+  (t) => [wordsCheck('blob_uploads_place_check', t.place, BLOB_PLACES)],
+);
+
+export const blobChunks = baton.table(
+  'blob_chunks',
+  { contentId: id('content_id').notNull(), byteOffset: id('byte_offset').notNull(), data: bytea('data').notNull() },
+  (t) => [primaryKey({ name: 'blob_chunks_pkey', columns: [t.contentId, t.byteOffset] })],
+);
+
+export const checkpoints = baton.table(
+  'checkpoints',
+  {
+    taskId: id('task_id').notNull(),
+    number: id('number').notNull(),
+    createdAt: at('created_at').notNull(),
+    sizeBytes: id('size_bytes').notNull(),
+    score: doublePrecision('score'),
+    epoch: integer('epoch').notNull(),
+    workerId: integer('worker_id').notNull(),
+    attempt: smallint('attempt').notNull(),
+    encoding: smallint('encoding').$type<1 | 2>().notNull(),
+    sha256: bytea('sha256').notNull(),
+    data: bytea('data'),
+    inBlob: boolean('in_blob').notNull(),
+    saveId: text('save_id').notNull(),
+    metadata: jsonb('metadata').$type<Record<string, string>>(),
+  },
+  (t) => [
+    primaryKey({ name: 'checkpoints_pkey', columns: [t.taskId, t.number] }),
+    check('checkpoints_encoding_check', sql`${t.encoding} in (1, 2)`),
+    check('checkpoints_check', sql`${t.inBlob} = (${t.data} is null)`),
+  ],
+);
+
+export const checkpointCounters = baton.table('checkpoint_counters', {
+  taskId: id('task_id').primaryKey(),
+  lastNumber: id('last_number').notNull(),
+});
+
+export const taskOutputs = baton.table(
+  'task_outputs',
+  {
+    taskId: id('task_id').notNull(),
+    byteOffset: id('byte_offset').notNull(),
+    at: at('at').notNull(),
+    epoch: integer('epoch').notNull(),
+    attempt: smallint('attempt').notNull(),
+    data: bytea('data').notNull(),
+  },
+  (t) => [primaryKey({ name: 'task_outputs_pkey', columns: [t.taskId, t.epoch, t.byteOffset] })],
 );
 
 // workflows

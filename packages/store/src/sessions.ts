@@ -36,8 +36,9 @@ export async function registerWorker(sql: Sql, r: Registration): Promise<{ sessi
        update baton.sessions s set state = 'draining', shutdown = true, reason = 'another life of this worker registered'
        from worker where s.worker_id = worker.id and s.id <> worker.session_id and s.state = 'active'
      ), opened as (
-       insert into baton.sessions (id, expires_at, renewed_at, registered_at, namespace_id, worker_id, state, instance_id)
-       select $1, clock_timestamp() + $9::double precision * interval '1 ms', clock_timestamp(), clock_timestamp(), $2, worker.id, 'active', $4
+       insert into baton.sessions (id, expires_at, renewed_at, registered_at, namespace_id, worker_id, state, instance_id, held_back)
+       select $1, clock_timestamp() + $9::double precision * interval '1 ms', clock_timestamp(), clock_timestamp(), $2, worker.id, 'active', $4,
+              exists (select from baton.breakers b where b.worker_id = worker.id and b.device = '' and b.state <> 'closed')
        from worker where not exists (select from known)
        on conflict (worker_id, instance_id) do nothing
        returning id

@@ -1,4 +1,4 @@
-import type { AttemptCounts, Failure, RetryPolicy } from '@baton/domain';
+import type { AttemptCounts, Budget, Failure, RetryPolicy } from '@baton/domain';
 import type { Ended } from './complete.ts';
 import type { Sql } from './connection.ts';
 import { jsons, numbers, texts } from './literals.ts';
@@ -12,6 +12,7 @@ export interface HeldAttempt extends AttemptCounts {
   /** The task's own policy, where it is not the default. */
   retry: Partial<RetryPolicy> | null;
   cancelReason: string | null;
+  laneId: number;
 }
 
 /** Reads the leases that a worker's reports are about; those not held are missing from the answer. */
@@ -20,7 +21,7 @@ export async function readHeld(
   reports: readonly { taskId: string; epoch: number; sessionId: string }[],
 ): Promise<Map<string, HeldAttempt>> {
   const rows = await sql.unsafe(
-    `/* baton read held */ select l.task_id, l.epoch, l.session_id, l.attempt, l.crashes, l.max_attempts, l.cancel_reason, t.retry
+    `/* baton read held */ select l.task_id, l.epoch, l.session_id, l.attempt, l.crashes, l.infra, l.ooms, l.max_attempts, l.lane_id, l.cancel_reason, t.retry
      from unnest($1::bigint[], $2::integer[], $3::bigint[]) i(task_id, epoch, session_id) cross join lateral (
        select * from baton.leases l where l.task_id = i.task_id and l.epoch = i.epoch and l.session_id + 0 = i.session_id limit 1
      ) l join baton.tasks t on t.id = l.task_id`,
@@ -40,6 +41,9 @@ export async function readHeld(
         sessionId: r.session_id as string,
         attempt: r.attempt as number,
         crashes: r.crashes as number,
+        infra: r.infra as number,
+        ooms: r.ooms as number,
+        laneId: r.lane_id as number,
         maxAttempts: r.max_attempts as number,
         retry: r.retry as Partial<RetryPolicy> | null,
         cancelReason: r.cancel_reason as string | null,
@@ -59,8 +63,10 @@ export interface Settlement {
   next: 'backoff' | 'ready' | 'failed' | 'cancelled';
   /** With backoff. */
   delayMs: number | null;
-  /** Adds one to the task's crashes. */
-  crash: boolean;
+  /** What the attempt is charged to; see domain. */
+  budget: Budget;
+  /** The lane in which it goes on, where that is another: a retry that needs a bigger machine. */
+  laneId?: number | null;
   failure: Failure | null;
   ranUs: number;
 }
@@ -72,11 +78,12 @@ export interface Settlement {
 export const SETTLE = `/* baton settle */
 with input as materialized (
   select distinct on (task_id, epoch, session_id) *
-  from unnest($1::bigint[], $2::integer[], $3::bigint[], $4::text[], $5::text[], $6::double precision[], $7::boolean[], $8::text[], $9::double precision[])
-    as i(task_id, epoch, session_id, attempt_state, next, delay_ms, crash, failure, ran_us)
+  from unnest($1::bigint[], $2::integer[], $3::bigint[], $4::text[], $5::text[], $6::double precision[], $7::text[], $8::text[], $9::double precision[],
+              $10::integer[])
+    as i(task_id, epoch, session_id, attempt_state, next, delay_ms, budget, failure, ran_us, other_lane)
   order by task_id, epoch, session_id
 ), held as materialized (
-  select l.*, i.attempt_state, i.next, i.delay_ms, i.crash, i.failure::jsonb as failure, i.ran_us from input i cross join lateral (
+  select l.*, i.attempt_state, i.next, i.delay_ms, i.budget, i.failure::jsonb as failure, i.ran_us, i.other_lane from input i cross join lateral (
     select * from baton.leases l
     where l.task_id = i.task_id and l.epoch = i.epoch and l.session_id + 0 = i.session_id limit 1 for update
   ) l
@@ -85,7 +92,8 @@ with input as materialized (
 ), ended as materialized (
   select d.*, a.namespace_id, a.route_id, s.worker_id, clock_timestamp() as at,
     case when d.attempt_state = 'returned' then d.attempt - 1 else d.attempt end as used,
-    d.crashes + d.crash::integer as crashed
+    d.crashes + (d.budget = 'crash')::integer as crashed, d.infra + (d.budget = 'infra')::integer as infra_used,
+    d.ooms + (d.budget = 'memory')::integer as ooms_used, coalesce(d.other_lane, d.lane_id) as next_lane
   from held d join baton.lanes a on a.id = d.lane_id join baton.sessions s on s.id = d.session_id
 ), kept_attempt as (
   insert into baton.attempts (task_id, session_id, granted_at, started_at, ended_at, retry_delay_ms, epoch, worker_id, attempt, state, failure)
@@ -98,13 +106,21 @@ with input as materialized (
   select task_id, run_id, at, namespace_id, route_id, worker_id, epoch, attempt, next, failure, cancel_reason
   from ended where next in ('failed', 'cancelled')
 ), to_waiting as (
-  insert into baton.waiting (task_id, due_at, run_id, start_to_close_ms, lane_id, epoch, priority, attempt, max_attempts, crashes, input_encoding, reason)
-  select task_id, at + delay_ms * interval '1 ms', run_id, start_to_close_ms, lane_id, epoch, priority, used, max_attempts, crashed, input_encoding, 'backoff'
+  insert into baton.waiting (task_id, due_at, run_id, start_to_close_ms, lane_id, epoch, priority, attempt, max_attempts, crashes,
+                             infra, ooms, input_encoding, reason)
+  select task_id, at + delay_ms * interval '1 ms', run_id, start_to_close_ms, next_lane, epoch, priority, used, max_attempts, crashed,
+         infra_used, ooms_used, input_encoding, 'backoff'
   from ended where next = 'backoff'
 ), to_ready as (
-  insert into baton.ready (task_id, position, run_id, start_to_close_ms, lane_id, epoch, priority, attempt, max_attempts, crashes, input_encoding)
-  select task_id, position, run_id, start_to_close_ms, lane_id, epoch, priority, used, max_attempts, crashed, input_encoding
+  insert into baton.ready (task_id, position, run_id, start_to_close_ms, lane_id, epoch, priority, attempt, max_attempts, crashes,
+                           infra, ooms, input_encoding)
+  select task_id, position, run_id, start_to_close_ms, next_lane, epoch, priority, used, max_attempts, crashed,
+         infra_used, ooms_used, input_encoding
   from ended where next = 'ready'
+), new_deadline as (
+  update baton.start_deadlines d
+  set expires_at = e.at + (coalesce(e.delay_ms, 0) + d.timeout_ms) * interval '1 ms'
+  from ended e where d.task_id = e.task_id and e.next in ('backoff', 'ready')
 ), advanced as (
   insert into baton.advances (run_id, task_id) select run_id, task_id from ended where run_id is not null and next in ('failed', 'cancelled')
 ), logged as (
@@ -114,7 +130,7 @@ with input as materialized (
          array_agg(task_id), array_agg(coalesce(run_id, 0)), array_agg(attempt), array_agg(worker_id)
   from ended having count(*) > 0
 )
-select task_id, run_id, lane_id, next from ended`;
+select task_id, run_id, next_lane as lane_id, next from ended`;
 
 export interface Settled extends Ended {
   laneId: number;
@@ -132,9 +148,10 @@ export async function settleTasks(sql: Sql, batch: readonly Settlement[]): Promi
       texts(batch.map((s) => s.attempt)),
       texts(batch.map((s) => s.next)),
       numbers(batch.map((s) => s.delayMs)),
-      `{${batch.map((s) => (s.crash ? 't' : 'f')).join(',')}}`,
+      texts(batch.map((s) => s.budget)),
       jsons(batch.map((s) => s.failure)),
       numbers(batch.map((s) => s.ranUs)),
+      numbers(batch.map((s) => s.laneId ?? null)),
     ],
     { prepare: true },
   );
@@ -151,7 +168,7 @@ export async function leasesOf(sql: Sql, sessionIds: readonly string[], limit: n
   const rows = await sql.unsafe(
     `/* baton leases of */
      with held as materialized (select l.* from unnest($1::bigint[]) s(id) join baton.leases l on l.session_id = s.id)
-     select task_id, epoch, session_id, attempt, crashes, max_attempts, cancel_reason from held order by task_id limit $2`,
+     select task_id, epoch, session_id, attempt, crashes, infra, ooms, max_attempts, lane_id, cancel_reason from held order by task_id limit $2`,
     [numbers(sessionIds), limit],
     { prepare: true },
   );
@@ -161,6 +178,9 @@ export async function leasesOf(sql: Sql, sessionIds: readonly string[], limit: n
     sessionId: r.session_id as string,
     attempt: r.attempt as number,
     crashes: r.crashes as number,
+    infra: r.infra as number,
+    ooms: r.ooms as number,
+    laneId: r.lane_id as number,
     maxAttempts: r.max_attempts as number,
     retry: null,
     cancelReason: r.cancel_reason as string | null,

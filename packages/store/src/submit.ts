@@ -28,6 +28,10 @@ export interface NewTask {
     nodeId?: string;
     retryOf?: string;
     principal?: string;
+    scheduleToStartMs?: number;
+    progressTimeoutMs?: number;
+    /** SHA-256 (hex) of the blob that is the input. */
+    inputBlob?: string;
   } | null;
 }
 
@@ -54,23 +58,29 @@ with input as materialized (
   on conflict do nothing returning id
 ), stored as (
   insert into baton.tasks (id, due_at, run_id, retry_of, start_to_close_ms, namespace_id, route_id, lane_id, priority, max_attempts,
-                           input_encoding, input, executor_config, retry, node_id, labels, idempotency_key, principal)
+                           input_encoding, input, executor_config, retry, node_id, labels, idempotency_key, principal,
+                           schedule_to_start_ms, progress_timeout_ms, input_blob)
   select i.id, to_timestamp(i.due_ms / 1000), (x ->> 'runId')::bigint, (x ->> 'retryOf')::bigint, i.start_to_close_ms, i.namespace_id,
          i.route_id, i.lane_id, i.priority, i.max_attempts, i.encoding, i.input, x -> 'executor', x -> 'retry', x ->> 'nodeId', x -> 'labels',
-         i.key, x ->> 'principal'
+         i.key, x ->> 'principal', (x ->> 'scheduleToStartMs')::bigint, (x ->> 'progressTimeoutMs')::bigint, decode(x ->> 'inputBlob', 'hex')
   from (select *, extra::jsonb as x from input) i
   where i.key is null or i.id in (select id from keyed)
   on conflict (id) do nothing
-  returning id, due_at, run_id, start_to_close_ms, namespace_id, lane_id, priority, max_attempts, input_encoding, input, executor_config
+  returning id, due_at, run_id, start_to_close_ms, namespace_id, lane_id, priority, max_attempts, input_encoding, input, executor_config,
+            schedule_to_start_ms, progress_timeout_ms
 ), to_ready as (
   insert into baton.ready (task_id, position, run_id, start_to_close_ms, lane_id, priority, max_attempts, input_encoding, input)
   select id, id, run_id, start_to_close_ms, lane_id, priority, max_attempts, input_encoding,
-         case when executor_config is null and octet_length(input) <= ${INLINE_INPUT_BYTES} then input end
+         case when executor_config is null and progress_timeout_ms is null and octet_length(input) <= ${INLINE_INPUT_BYTES} then input end
   from stored where due_at is null
 ), to_waiting as (
   insert into baton.waiting (task_id, due_at, run_id, start_to_close_ms, lane_id, priority, max_attempts, input_encoding, reason)
   select id, due_at, run_id, start_to_close_ms, lane_id, priority, max_attempts, input_encoding, 'scheduled'
   from stored where due_at is not null
+), to_deadline as (
+  insert into baton.start_deadlines (task_id, timeout_ms, expires_at)
+  select id, schedule_to_start_ms, coalesce(due_at, clock_timestamp()) + schedule_to_start_ms * interval '1 ms'
+  from stored where schedule_to_start_ms is not null
 ), logged as (
   insert into baton.events (namespace_ids, types, task_ids, run_ids, attempts, worker_ids)
   select array_agg(namespace_id), array_agg(1::smallint), array_agg(id), array_agg(coalesce(run_id, 0)), array_agg(0::smallint), array_agg(0)

@@ -13,9 +13,9 @@ with due as materialized (
 ), moved as (
   delete from baton.waiting w using due where w.ctid = due.at returning w.*
 ), to_ready as (
-  insert into baton.ready (task_id, position, run_id, start_to_close_ms, lane_id, epoch, priority, attempt, max_attempts, crashes, input_encoding)
+  insert into baton.ready (task_id, position, run_id, start_to_close_ms, lane_id, epoch, priority, attempt, max_attempts, crashes, infra, ooms, input_encoding)
   select task_id, case reason when 'scheduled' then greatest(task_id, baton.id_at(due_at)) else task_id end,
-         run_id, start_to_close_ms, lane_id, epoch, priority, attempt, max_attempts, crashes, input_encoding
+         run_id, start_to_close_ms, lane_id, epoch, priority, attempt, max_attempts, crashes, infra, ooms, input_encoding
   from moved
 ), logged as (
   insert into baton.events (namespace_ids, types, task_ids, run_ids, attempts, worker_ids)

@@ -149,7 +149,7 @@ const HOT: Hot[] = [
           attempt: 'failed',
           next: (['backoff', 'ready', 'failed'] as const)[n % 3]!,
           delayMs: 1000,
-          crash: false,
+          budget: 'none',
           failure: null,
           ranUs: 5,
         })),

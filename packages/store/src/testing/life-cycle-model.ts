@@ -87,12 +87,12 @@ export class LifeCycleModel {
     this.move(task, 'succeeded', { crashes: 0, position: null, cancelReason: null });
   }
 
-  settle(task: ModelTask, s: Pick<Settlement, 'attempt' | 'next' | 'delayMs' | 'crash'>): void {
+  settle(task: ModelTask, s: Pick<Settlement, 'attempt' | 'next' | 'delayMs' | 'budget'>): void {
     this.endLease(task, s.attempt);
     const ended = isTerminal(s.next);
     this.move(task, s.next, {
       attempt: s.attempt === 'returned' ? task.attempt - 1 : task.attempt,
-      crashes: ended ? 0 : task.crashes + Number(s.crash),
+      crashes: ended ? 0 : task.crashes + Number(s.budget === 'crash'),
       position: s.next === 'ready' ? task.position : null,
       cancelReason: ended ? task.cancelReason : null,
       dueAtMs: null,

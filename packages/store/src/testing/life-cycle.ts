@@ -214,12 +214,12 @@ class LifeCycleRun {
 
   private async settle(): Promise<void> {
     const ways = [
-      { attempt: 'failed', next: 'backoff', delayMs: 0, crash: false },
-      { attempt: 'failed', next: 'backoff', delayMs: DAY_MS, crash: false },
-      { attempt: 'failed', next: 'failed', delayMs: null, crash: false },
-      { attempt: 'cancelled', next: 'cancelled', delayMs: null, crash: false },
-      { attempt: 'returned', next: 'ready', delayMs: null, crash: false },
-      { attempt: 'lost', next: 'ready', delayMs: null, crash: true },
+      { attempt: 'failed', next: 'backoff', delayMs: 0, budget: 'none' },
+      { attempt: 'failed', next: 'backoff', delayMs: DAY_MS, budget: 'none' },
+      { attempt: 'failed', next: 'failed', delayMs: null, budget: 'none' },
+      { attempt: 'cancelled', next: 'cancelled', delayMs: null, budget: 'none' },
+      { attempt: 'returned', next: 'ready', delayMs: null, budget: 'none' },
+      { attempt: 'lost', next: 'ready', delayMs: null, budget: 'crash' },
     ] as const;
     await this.settleAs(this.words().map((word) => ({ ...word, ...this.random.pick(ways), failure: null, ranUs: 5 })));
   }
@@ -355,7 +355,7 @@ class LifeCycleRun {
         attempt: 'lost',
         next: 'backoff',
         delayMs: 0,
-        crash: true,
+        budget: 'crash',
         failure: null,
         ranUs: 0,
       })),

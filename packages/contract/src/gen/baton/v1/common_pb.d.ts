@@ -106,6 +106,13 @@ export declare type Failure = Message<"baton.v1.Failure"> & {
    * @generated from field: google.protobuf.Duration retry_after = 6;
    */
   retryAfter?: Duration | undefined;
+
+  /**
+   * The device that it happened on (a GPU's UUID), where it is one device's fault.
+   *
+   * @generated from field: string device = 7;
+   */
+  device: string;
 };
 
 /**
@@ -113,6 +120,38 @@ export declare type Failure = Message<"baton.v1.Failure"> & {
  * Use `create(FailureSchema)` to create a new message.
  */
 export declare const FailureSchema: GenMessage<Failure>;
+
+/**
+ * Bytes kept beside the rows, known by what they are. Made by BlobService; at most 100 MiB each.
+ *
+ * @generated from message baton.v1.BlobRef
+ */
+export declare type BlobRef = Message<"baton.v1.BlobRef"> & {
+  /**
+   * Hex.
+   *
+   * @generated from field: string sha256 = 1;
+   */
+  sha256: string;
+
+  /**
+   * @generated from field: uint64 size_bytes = 2;
+   */
+  sizeBytes: bigint;
+
+  /**
+   * How the bytes are to be read. Default: bytes.
+   *
+   * @generated from field: baton.v1.PayloadEncoding encoding = 3;
+   */
+  encoding: PayloadEncoding;
+};
+
+/**
+ * Describes the message baton.v1.BlobRef.
+ * Use `create(BlobRefSchema)` to create a new message.
+ */
+export declare const BlobRefSchema: GenMessage<BlobRef>;
 
 /**
  * Carry the task out by a function that a worker registered under the task's kind.

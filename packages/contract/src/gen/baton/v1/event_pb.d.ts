@@ -269,6 +269,36 @@ export enum EventType {
    * @generated from enum value: EVENT_TYPE_TASK_CANCEL_REQUESTED = 15;
    */
   TASK_CANCEL_REQUESTED = 15,
+
+  /**
+   * @generated from enum value: EVENT_TYPE_CHECKPOINT_SAVED = 16;
+   */
+  CHECKPOINT_SAVED = 16,
+
+  /**
+   * @generated from enum value: EVENT_TYPE_BREAKER_OPENED = 17;
+   */
+  BREAKER_OPENED = 17,
+
+  /**
+   * @generated from enum value: EVENT_TYPE_BREAKER_HALF_OPENED = 18;
+   */
+  BREAKER_HALF_OPENED = 18,
+
+  /**
+   * @generated from enum value: EVENT_TYPE_BREAKER_CLOSED = 19;
+   */
+  BREAKER_CLOSED = 19,
+
+  /**
+   * @generated from enum value: EVENT_TYPE_QUEUE_PAUSED = 20;
+   */
+  QUEUE_PAUSED = 20,
+
+  /**
+   * @generated from enum value: EVENT_TYPE_QUEUE_RESUMED = 21;
+   */
+  QUEUE_RESUMED = 21,
 }
 
 /**

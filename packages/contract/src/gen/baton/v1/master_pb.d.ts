@@ -4,8 +4,9 @@
 
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
-import type { Failure, FunctionExecutor, GrpcExecutor, PayloadEncoding, TaskClass } from "./common_pb.js";
+import type { BlobRef, Failure, FunctionExecutor, GrpcExecutor, PayloadEncoding, TaskClass } from "./common_pb.js";
 import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
+import type { Checkpoint } from "./checkpoint_pb.js";
 
 /**
  * Describes the file baton/v1/master.proto.
@@ -283,6 +284,13 @@ export declare type TaskSuccess = Message<"baton.v1.TaskSuccess"> & {
    * @generated from field: baton.v1.PayloadEncoding encoding = 2;
    */
   encoding: PayloadEncoding;
+
+  /**
+   * Instead of output: bytes that were uploaded before, for results above 2 MiB.
+   *
+   * @generated from field: baton.v1.BlobRef blob = 3;
+   */
+  blob?: BlobRef | undefined;
 };
 
 /**
@@ -450,6 +458,27 @@ export declare type Lease = Message<"baton.v1.Lease"> & {
    * @generated from field: string node_id = 12;
    */
   nodeId: string;
+
+  /**
+   * Instead of input: read it by BlobService.
+   *
+   * @generated from field: baton.v1.BlobRef input_blob = 13;
+   */
+  inputBlob?: BlobRef | undefined;
+
+  /**
+   * 0: none.
+   *
+   * @generated from field: uint64 progress_timeout_ms = 14;
+   */
+  progressTimeoutMs: bigint;
+
+  /**
+   * Number of the newest committed checkpoint; 0: none.
+   *
+   * @generated from field: uint64 checkpoint = 15;
+   */
+  checkpoint: bigint;
 };
 
 /**
@@ -490,6 +519,53 @@ export declare type HeldLease = Message<"baton.v1.HeldLease"> & {
  * Use `create(HeldLeaseSchema)` to create a new message.
  */
 export declare const HeldLeaseSchema: GenMessage<HeldLease>;
+
+/**
+ * A sign of the task itself, of those that have a progress timeout or said how far they are.
+ *
+ * @generated from message baton.v1.TaskSign
+ */
+export declare type TaskSign = Message<"baton.v1.TaskSign"> & {
+  /**
+   * @generated from field: string task_id = 1;
+   */
+  taskId: string;
+
+  /**
+   * @generated from field: uint32 epoch = 2;
+   */
+  epoch: number;
+
+  /**
+   * Since its last progress, line, output or checkpoint; or its start.
+   *
+   * @generated from field: uint64 silent_ms = 3;
+   */
+  silentMs: bigint;
+
+  /**
+   * @generated from field: uint64 progress_timeout_ms = 4;
+   */
+  progressTimeoutMs: bigint;
+
+  /**
+   * 0 to 1; negative: not said.
+   *
+   * @generated from field: double fraction = 5;
+   */
+  fraction: number;
+
+  /**
+   * @generated from field: string message = 6;
+   */
+  message: string;
+};
+
+/**
+ * Describes the message baton.v1.TaskSign.
+ * Use `create(TaskSignSchema)` to create a new message.
+ */
+export declare const TaskSignSchema: GenMessage<TaskSign>;
 
 /**
  * @generated from message baton.v1.CancelOrder
@@ -541,6 +617,20 @@ export declare type Orders = Message<"baton.v1.Orders"> & {
    * @generated from field: bool shutdown = 3;
    */
   shutdown: boolean;
+
+  /**
+   * Hand back up to this many leases that have not been started, those granted last first: others wait for work.
+   *
+   * @generated from field: uint32 recall = 4;
+   */
+  recall: number;
+
+  /**
+   * All devices of this worker that no task may use now. Complete in each heartbeat's answer, empty elsewhere.
+   *
+   * @generated from field: repeated string quarantined_devices = 5;
+   */
+  quarantinedDevices: string[];
 };
 
 /**
@@ -772,6 +862,11 @@ export declare type HeartbeatRequest = Message<"baton.v1.HeartbeatRequest"> & {
    * @generated from field: baton.v1.WorkerMetrics metrics = 8;
    */
   metrics?: WorkerMetrics | undefined;
+
+  /**
+   * @generated from field: repeated baton.v1.TaskSign signs = 9;
+   */
+  signs: TaskSign[];
 };
 
 /**
@@ -910,6 +1005,245 @@ export declare type AppendLogsResponse = Message<"baton.v1.AppendLogsResponse"> 
 export declare const AppendLogsResponseSchema: GenMessage<AppendLogsResponse>;
 
 /**
+ * @generated from message baton.v1.AppendOutputRequest
+ */
+export declare type AppendOutputRequest = Message<"baton.v1.AppendOutputRequest"> & {
+  /**
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * @generated from field: string session_id = 2;
+   */
+  sessionId: string;
+
+  /**
+   * @generated from field: repeated baton.v1.OutputChunk chunks = 3;
+   */
+  chunks: OutputChunk[];
+};
+
+/**
+ * Describes the message baton.v1.AppendOutputRequest.
+ * Use `create(AppendOutputRequestSchema)` to create a new message.
+ */
+export declare const AppendOutputRequestSchema: GenMessage<AppendOutputRequest>;
+
+/**
+ * @generated from message baton.v1.OutputChunk
+ */
+export declare type OutputChunk = Message<"baton.v1.OutputChunk"> & {
+  /**
+   * @generated from field: string task_id = 1;
+   */
+  taskId: string;
+
+  /**
+   * @generated from field: uint32 epoch = 2;
+   */
+  epoch: number;
+
+  /**
+   * Of the first byte, counted from the attempt's beginning.
+   *
+   * @generated from field: uint64 offset = 3;
+   */
+  offset: bigint;
+
+  /**
+   * @generated from field: bytes data = 4;
+   */
+  data: Uint8Array;
+};
+
+/**
+ * Describes the message baton.v1.OutputChunk.
+ * Use `create(OutputChunkSchema)` to create a new message.
+ */
+export declare const OutputChunkSchema: GenMessage<OutputChunk>;
+
+/**
+ * @generated from message baton.v1.AppendOutputResponse
+ */
+export declare type AppendOutputResponse = Message<"baton.v1.AppendOutputResponse"> & {
+  /**
+   * Chunks that were not taken.
+   *
+   * @generated from field: repeated baton.v1.RefusedResult refused = 1;
+   */
+  refused: RefusedResult[];
+};
+
+/**
+ * Describes the message baton.v1.AppendOutputResponse.
+ * Use `create(AppendOutputResponseSchema)` to create a new message.
+ */
+export declare const AppendOutputResponseSchema: GenMessage<AppendOutputResponse>;
+
+/**
+ * @generated from message baton.v1.SaveCheckpointRequest
+ */
+export declare type SaveCheckpointRequest = Message<"baton.v1.SaveCheckpointRequest"> & {
+  /**
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * @generated from field: string session_id = 2;
+   */
+  sessionId: string;
+
+  /**
+   * @generated from field: string task_id = 3;
+   */
+  taskId: string;
+
+  /**
+   * @generated from field: uint32 epoch = 4;
+   */
+  epoch: number;
+
+  /**
+   * Made by the worker for this save, so that a repeated call is harmless.
+   *
+   * @generated from field: string save_id = 5;
+   */
+  saveId: string;
+
+  /**
+   * At most 256 KiB; above: upload it and name the blob.
+   *
+   * @generated from oneof baton.v1.SaveCheckpointRequest.content
+   */
+  content: {
+    /**
+     * @generated from field: bytes data = 6;
+     */
+    value: Uint8Array;
+    case: "data";
+  } | {
+    /**
+     * @generated from field: baton.v1.BlobRef blob = 7;
+     */
+    value: BlobRef;
+    case: "blob";
+  } | { case: undefined; value?: undefined };
+
+  /**
+   * Of data, hex; verified.
+   *
+   * @generated from field: string sha256 = 8;
+   */
+  sha256: string;
+
+  /**
+   * @generated from field: baton.v1.PayloadEncoding encoding = 9;
+   */
+  encoding: PayloadEncoding;
+
+  /**
+   * The higher the better; keeps the best. Absent: not scored.
+   *
+   * @generated from field: optional double score = 10;
+   */
+  score?: number | undefined;
+
+  /**
+   * @generated from field: map<string, string> metadata = 11;
+   */
+  metadata: { [key: string]: string };
+};
+
+/**
+ * Describes the message baton.v1.SaveCheckpointRequest.
+ * Use `create(SaveCheckpointRequestSchema)` to create a new message.
+ */
+export declare const SaveCheckpointRequestSchema: GenMessage<SaveCheckpointRequest>;
+
+/**
+ * @generated from message baton.v1.SaveCheckpointResponse
+ */
+export declare type SaveCheckpointResponse = Message<"baton.v1.SaveCheckpointResponse"> & {
+  /**
+   * 1, 2, … per task.
+   *
+   * @generated from field: uint64 number = 1;
+   */
+  number: bigint;
+};
+
+/**
+ * Describes the message baton.v1.SaveCheckpointResponse.
+ * Use `create(SaveCheckpointResponseSchema)` to create a new message.
+ */
+export declare const SaveCheckpointResponseSchema: GenMessage<SaveCheckpointResponse>;
+
+/**
+ * @generated from message baton.v1.LoadCheckpointRequest
+ */
+export declare type LoadCheckpointRequest = Message<"baton.v1.LoadCheckpointRequest"> & {
+  /**
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * @generated from field: string session_id = 2;
+   */
+  sessionId: string;
+
+  /**
+   * @generated from field: string task_id = 3;
+   */
+  taskId: string;
+
+  /**
+   * @generated from field: uint32 epoch = 4;
+   */
+  epoch: number;
+
+  /**
+   * 0: the newest.
+   *
+   * @generated from field: uint64 number = 5;
+   */
+  number: bigint;
+};
+
+/**
+ * Describes the message baton.v1.LoadCheckpointRequest.
+ * Use `create(LoadCheckpointRequestSchema)` to create a new message.
+ */
+export declare const LoadCheckpointRequestSchema: GenMessage<LoadCheckpointRequest>;
+
+/**
+ * @generated from message baton.v1.LoadCheckpointResponse
+ */
+export declare type LoadCheckpointResponse = Message<"baton.v1.LoadCheckpointResponse"> & {
+  /**
+   * Absent: the task has none.
+   *
+   * @generated from field: baton.v1.Checkpoint checkpoint = 1;
+   */
+  checkpoint?: Checkpoint | undefined;
+
+  /**
+   * Its bytes where they are small; larger ones are read by BlobService.
+   *
+   * @generated from field: bytes data = 2;
+   */
+  data: Uint8Array;
+};
+
+/**
+ * Describes the message baton.v1.LoadCheckpointResponse.
+ * Use `create(LoadCheckpointResponseSchema)` to create a new message.
+ */
+export declare const LoadCheckpointResponseSchema: GenMessage<LoadCheckpointResponse>;
+
+/**
  * @generated from message baton.v1.LeaveRequest
  */
 export declare type LeaveRequest = Message<"baton.v1.LeaveRequest"> & {
@@ -996,6 +1330,36 @@ export declare const MasterService: GenService<{
     methodKind: "unary";
     input: typeof AppendLogsRequestSchema;
     output: typeof AppendLogsResponseSchema;
+  },
+  /**
+   * Adds to the output that a running task streams, by offset; a repeated chunk is harmless.
+   *
+   * @generated from rpc baton.v1.MasterService.AppendOutput
+   */
+  appendOutput: {
+    methodKind: "unary";
+    input: typeof AppendOutputRequestSchema;
+    output: typeof AppendOutputResponseSchema;
+  },
+  /**
+   * Commits a checkpoint of a held lease: numbered, hashed, whole or not at all. A repeated call gives the same number.
+   *
+   * @generated from rpc baton.v1.MasterService.SaveCheckpoint
+   */
+  saveCheckpoint: {
+    methodKind: "unary";
+    input: typeof SaveCheckpointRequestSchema;
+    output: typeof SaveCheckpointResponseSchema;
+  },
+  /**
+   * A checkpoint of the task of a held lease, the newest or one by its number.
+   *
+   * @generated from rpc baton.v1.MasterService.LoadCheckpoint
+   */
+  loadCheckpoint: {
+    methodKind: "unary";
+    input: typeof LoadCheckpointRequestSchema;
+    output: typeof LoadCheckpointResponseSchema;
   },
   /**
    * Ends the session; what it still holds goes back.

@@ -2,7 +2,7 @@
 // @generated from file baton/v1/system.proto (package baton.v1, syntax proto3)
 /* eslint-disable */
 
-import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
+import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
 import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
 import type { WorkerState } from "./worker_pb.js";
@@ -383,6 +383,371 @@ export declare type DrainWorkerResponse = Message<"baton.v1.DrainWorkerResponse"
 export declare const DrainWorkerResponseSchema: GenMessage<DrainWorkerResponse>;
 
 /**
+ * @generated from message baton.v1.Breaker
+ */
+export declare type Breaker = Message<"baton.v1.Breaker"> & {
+  /**
+   * @generated from field: string worker = 1;
+   */
+  worker: string;
+
+  /**
+   * A GPU's UUID; empty: the worker itself.
+   *
+   * @generated from field: string device = 2;
+   */
+  device: string;
+
+  /**
+   * @generated from field: baton.v1.BreakerState state = 3;
+   */
+  state: BreakerState;
+
+  /**
+   * Why it opened last.
+   *
+   * @generated from field: string reason = 4;
+   */
+  reason: string;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp change_time = 5;
+   */
+  changeTime?: Timestamp | undefined;
+
+  /**
+   * When an open one lets a probe through.
+   *
+   * @generated from field: google.protobuf.Timestamp probe_time = 6;
+   */
+  probeTime?: Timestamp | undefined;
+
+  /**
+   * Successes of probes in a row.
+   *
+   * @generated from field: uint32 successes = 7;
+   */
+  successes: number;
+
+  /**
+   * The task that is the probe now.
+   *
+   * @generated from field: string probe_task_id = 8;
+   */
+  probeTaskId: string;
+
+  /**
+   * Machine-made failures of distinct tasks within the window.
+   *
+   * @generated from field: uint32 failures = 9;
+   */
+  failures: number;
+};
+
+/**
+ * Describes the message baton.v1.Breaker.
+ * Use `create(BreakerSchema)` to create a new message.
+ */
+export declare const BreakerSchema: GenMessage<Breaker>;
+
+/**
+ * @generated from message baton.v1.ListBreakersRequest
+ */
+export declare type ListBreakersRequest = Message<"baton.v1.ListBreakersRequest"> & {
+  /**
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * Of this worker; empty: all.
+   *
+   * @generated from field: string worker = 2;
+   */
+  worker: string;
+
+  /**
+   * Also closed ones (those that have ever opened, or count failures now).
+   *
+   * @generated from field: bool include_closed = 3;
+   */
+  includeClosed: boolean;
+};
+
+/**
+ * Describes the message baton.v1.ListBreakersRequest.
+ * Use `create(ListBreakersRequestSchema)` to create a new message.
+ */
+export declare const ListBreakersRequestSchema: GenMessage<ListBreakersRequest>;
+
+/**
+ * @generated from message baton.v1.ListBreakersResponse
+ */
+export declare type ListBreakersResponse = Message<"baton.v1.ListBreakersResponse"> & {
+  /**
+   * @generated from field: repeated baton.v1.Breaker breakers = 1;
+   */
+  breakers: Breaker[];
+};
+
+/**
+ * Describes the message baton.v1.ListBreakersResponse.
+ * Use `create(ListBreakersResponseSchema)` to create a new message.
+ */
+export declare const ListBreakersResponseSchema: GenMessage<ListBreakersResponse>;
+
+/**
+ * @generated from message baton.v1.ResetBreakerRequest
+ */
+export declare type ResetBreakerRequest = Message<"baton.v1.ResetBreakerRequest"> & {
+  /**
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * @generated from field: string worker = 2;
+   */
+  worker: string;
+
+  /**
+   * @generated from field: string device = 3;
+   */
+  device: string;
+};
+
+/**
+ * Describes the message baton.v1.ResetBreakerRequest.
+ * Use `create(ResetBreakerRequestSchema)` to create a new message.
+ */
+export declare const ResetBreakerRequestSchema: GenMessage<ResetBreakerRequest>;
+
+/**
+ * @generated from message baton.v1.ResetBreakerResponse
+ */
+export declare type ResetBreakerResponse = Message<"baton.v1.ResetBreakerResponse"> & {
+  /**
+   * Its state before.
+   *
+   * @generated from field: baton.v1.BreakerState before = 1;
+   */
+  before: BreakerState;
+};
+
+/**
+ * Describes the message baton.v1.ResetBreakerResponse.
+ * Use `create(ResetBreakerResponseSchema)` to create a new message.
+ */
+export declare const ResetBreakerResponseSchema: GenMessage<ResetBreakerResponse>;
+
+/**
+ * @generated from message baton.v1.Queue
+ */
+export declare type Queue = Message<"baton.v1.Queue"> & {
+  /**
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * @generated from field: string namespace = 2;
+   */
+  namespace: string;
+
+  /**
+   * @generated from field: bool paused = 3;
+   */
+  paused: boolean;
+
+  /**
+   * Counted up to 10 000.
+   *
+   * @generated from field: uint32 ready = 4;
+   */
+  ready: number;
+
+  /**
+   * @generated from field: uint32 waiting = 5;
+   */
+  waiting: number;
+
+  /**
+   * @generated from field: uint32 leased = 6;
+   */
+  leased: number;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp oldest_ready = 7;
+   */
+  oldestReady?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message baton.v1.Queue.
+ * Use `create(QueueSchema)` to create a new message.
+ */
+export declare const QueueSchema: GenMessage<Queue>;
+
+/**
+ * @generated from message baton.v1.ListQueuesRequest
+ */
+export declare type ListQueuesRequest = Message<"baton.v1.ListQueuesRequest"> & {
+  /**
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * @generated from field: uint32 page_size = 2;
+   */
+  pageSize: number;
+
+  /**
+   * @generated from field: string page_token = 3;
+   */
+  pageToken: string;
+};
+
+/**
+ * Describes the message baton.v1.ListQueuesRequest.
+ * Use `create(ListQueuesRequestSchema)` to create a new message.
+ */
+export declare const ListQueuesRequestSchema: GenMessage<ListQueuesRequest>;
+
+/**
+ * @generated from message baton.v1.ListQueuesResponse
+ */
+export declare type ListQueuesResponse = Message<"baton.v1.ListQueuesResponse"> & {
+  /**
+   * @generated from field: repeated baton.v1.Queue queues = 1;
+   */
+  queues: Queue[];
+
+  /**
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+};
+
+/**
+ * Describes the message baton.v1.ListQueuesResponse.
+ * Use `create(ListQueuesResponseSchema)` to create a new message.
+ */
+export declare const ListQueuesResponseSchema: GenMessage<ListQueuesResponse>;
+
+/**
+ * @generated from message baton.v1.PauseQueueRequest
+ */
+export declare type PauseQueueRequest = Message<"baton.v1.PauseQueueRequest"> & {
+  /**
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * @generated from field: string queue = 2;
+   */
+  queue: string;
+};
+
+/**
+ * Describes the message baton.v1.PauseQueueRequest.
+ * Use `create(PauseQueueRequestSchema)` to create a new message.
+ */
+export declare const PauseQueueRequestSchema: GenMessage<PauseQueueRequest>;
+
+/**
+ * @generated from message baton.v1.PauseQueueResponse
+ */
+export declare type PauseQueueResponse = Message<"baton.v1.PauseQueueResponse"> & {
+  /**
+   * It was paused before.
+   *
+   * @generated from field: bool was_paused = 1;
+   */
+  wasPaused: boolean;
+};
+
+/**
+ * Describes the message baton.v1.PauseQueueResponse.
+ * Use `create(PauseQueueResponseSchema)` to create a new message.
+ */
+export declare const PauseQueueResponseSchema: GenMessage<PauseQueueResponse>;
+
+/**
+ * @generated from message baton.v1.ResumeQueueRequest
+ */
+export declare type ResumeQueueRequest = Message<"baton.v1.ResumeQueueRequest"> & {
+  /**
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * @generated from field: string queue = 2;
+   */
+  queue: string;
+};
+
+/**
+ * Describes the message baton.v1.ResumeQueueRequest.
+ * Use `create(ResumeQueueRequestSchema)` to create a new message.
+ */
+export declare const ResumeQueueRequestSchema: GenMessage<ResumeQueueRequest>;
+
+/**
+ * @generated from message baton.v1.ResumeQueueResponse
+ */
+export declare type ResumeQueueResponse = Message<"baton.v1.ResumeQueueResponse"> & {
+  /**
+   * @generated from field: bool was_paused = 1;
+   */
+  wasPaused: boolean;
+};
+
+/**
+ * Describes the message baton.v1.ResumeQueueResponse.
+ * Use `create(ResumeQueueResponseSchema)` to create a new message.
+ */
+export declare const ResumeQueueResponseSchema: GenMessage<ResumeQueueResponse>;
+
+/**
+ * @generated from enum baton.v1.BreakerState
+ */
+export enum BreakerState {
+  /**
+   * @generated from enum value: BREAKER_STATE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * Work is granted.
+   *
+   * @generated from enum value: BREAKER_STATE_CLOSED = 1;
+   */
+  CLOSED = 1,
+
+  /**
+   * Nothing is granted.
+   *
+   * @generated from enum value: BREAKER_STATE_OPEN = 2;
+   */
+  OPEN = 2,
+
+  /**
+   * One task at a time, to see whether it is well again.
+   *
+   * @generated from enum value: BREAKER_STATE_HALF_OPEN = 3;
+   */
+  HALF_OPEN = 3,
+}
+
+/**
+ * Describes the enum baton.v1.BreakerState.
+ */
+export declare const BreakerStateSchema: GenEnum<BreakerState>;
+
+/**
  * The state of the installation, for people and their tools.
  *
  * @generated from service baton.v1.SystemService
@@ -431,6 +796,52 @@ export declare const SystemService: GenService<{
     methodKind: "unary";
     input: typeof DrainWorkerRequestSchema;
     output: typeof DrainWorkerResponseSchema;
+  },
+  /**
+   * Circuit breakers of workers and of their devices.
+   *
+   * @generated from rpc baton.v1.SystemService.ListBreakers
+   */
+  listBreakers: {
+    methodKind: "unary";
+    input: typeof ListBreakersRequestSchema;
+    output: typeof ListBreakersResponseSchema;
+  },
+  /**
+   * Closes a breaker by hand; failures before that no longer count.
+   *
+   * @generated from rpc baton.v1.SystemService.ResetBreaker
+   */
+  resetBreaker: {
+    methodKind: "unary";
+    input: typeof ResetBreakerRequestSchema;
+    output: typeof ResetBreakerResponseSchema;
+  },
+  /**
+   * @generated from rpc baton.v1.SystemService.ListQueues
+   */
+  listQueues: {
+    methodKind: "unary";
+    input: typeof ListQueuesRequestSchema;
+    output: typeof ListQueuesResponseSchema;
+  },
+  /**
+   * Nothing more is granted from the queue; what runs goes on.
+   *
+   * @generated from rpc baton.v1.SystemService.PauseQueue
+   */
+  pauseQueue: {
+    methodKind: "unary";
+    input: typeof PauseQueueRequestSchema;
+    output: typeof PauseQueueResponseSchema;
+  },
+  /**
+   * @generated from rpc baton.v1.SystemService.ResumeQueue
+   */
+  resumeQueue: {
+    methodKind: "unary";
+    input: typeof ResumeQueueRequestSchema;
+    output: typeof ResumeQueueResponseSchema;
   },
 }>;
 

@@ -4,7 +4,7 @@
 
 import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
-import type { Failure, FunctionExecutor, GrpcExecutor, PayloadFormat, RetryPolicy, TaskClass, TaskState } from "./common_pb.js";
+import type { BlobRef, Failure, FailureType, FunctionExecutor, GrpcExecutor, PayloadFormat, RetryPolicy, TaskClass, TaskState } from "./common_pb.js";
 import type { Duration, Timestamp, Value } from "@bufbuild/protobuf/wkt";
 
 /**
@@ -92,6 +92,14 @@ export declare type TaskSpec = Message<"baton.v1.TaskSpec"> & {
      */
     value: Uint8Array;
     case: "inputBytes";
+  } | {
+    /**
+     * Bytes that were uploaded before, by BlobService: for inputs above 2 MiB, up to 100 MiB.
+     *
+     * @generated from field: baton.v1.BlobRef input_blob = 21;
+     */
+    value: BlobRef;
+    case: "inputBlob";
   } | { case: undefined; value?: undefined };
 
   /**
@@ -112,6 +120,22 @@ export declare type TaskSpec = Message<"baton.v1.TaskSpec"> & {
    * @generated from field: google.protobuf.Duration start_to_close_timeout = 15;
    */
   startToCloseTimeout?: Duration | undefined;
+
+  /**
+   * Longest time that the task may wait for a worker to start it, counted from when it may be leased, anew for each attempt. Then it
+   * fails with TASK_TIMEOUT, for good. Default: none.
+   *
+   * @generated from field: google.protobuf.Duration schedule_to_start_timeout = 19;
+   */
+  scheduleToStartTimeout?: Duration | undefined;
+
+  /**
+   * Longest time without a sign of the task itself (progress, a log line, output, a checkpoint) while it runs. Then the attempt fails
+   * with TASK_TIMEOUT. Default: none.
+   *
+   * @generated from field: google.protobuf.Duration progress_timeout = 20;
+   */
+  progressTimeout?: Duration | undefined;
 
   /**
    * Not before this point in time.
@@ -266,6 +290,12 @@ export declare type Task = Message<"baton.v1.Task"> & {
      */
     value: Uint8Array;
     case: "inputBytes";
+  } | {
+    /**
+     * @generated from field: baton.v1.BlobRef input_blob = 35;
+     */
+    value: BlobRef;
+    case: "inputBlob";
   } | { case: undefined; value?: undefined };
 
   /**
@@ -289,6 +319,12 @@ export declare type Task = Message<"baton.v1.Task"> & {
      */
     value: Uint8Array;
     case: "outputBytes";
+  } | {
+    /**
+     * @generated from field: baton.v1.BlobRef output_blob = 36;
+     */
+    value: BlobRef;
+    case: "outputBlob";
   } | { case: undefined; value?: undefined };
 
   /**
@@ -343,6 +379,30 @@ export declare type Task = Message<"baton.v1.Task"> & {
    * @generated from field: map<string, string> labels = 34;
    */
   labels: { [key: string]: string };
+
+  /**
+   * @generated from field: google.protobuf.Duration schedule_to_start_timeout = 37;
+   */
+  scheduleToStartTimeout?: Duration | undefined;
+
+  /**
+   * @generated from field: google.protobuf.Duration progress_timeout = 38;
+   */
+  progressTimeout?: Duration | undefined;
+
+  /**
+   * The ended task that this one sends again.
+   *
+   * @generated from field: string retry_of = 39;
+   */
+  retryOf: string;
+
+  /**
+   * What the running attempt said last of how far it is.
+   *
+   * @generated from field: baton.v1.Progress progress = 40;
+   */
+  progress?: Progress | undefined;
 };
 
 /**
@@ -350,6 +410,34 @@ export declare type Task = Message<"baton.v1.Task"> & {
  * Use `create(TaskSchema)` to create a new message.
  */
 export declare const TaskSchema: GenMessage<Task>;
+
+/**
+ * @generated from message baton.v1.Progress
+ */
+export declare type Progress = Message<"baton.v1.Progress"> & {
+  /**
+   * 0 to 1; negative: not said.
+   *
+   * @generated from field: double fraction = 1;
+   */
+  fraction: number;
+
+  /**
+   * @generated from field: string message = 2;
+   */
+  message: string;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp time = 3;
+   */
+  time?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message baton.v1.Progress.
+ * Use `create(ProgressSchema)` to create a new message.
+ */
+export declare const ProgressSchema: GenMessage<Progress>;
 
 /**
  * @generated from message baton.v1.Attempt
@@ -866,6 +954,810 @@ export declare type StreamTaskLogsResponse = Message<"baton.v1.StreamTaskLogsRes
 export declare const StreamTaskLogsResponseSchema: GenMessage<StreamTaskLogsResponse>;
 
 /**
+ * @generated from message baton.v1.StreamTaskOutputRequest
+ */
+export declare type StreamTaskOutputRequest = Message<"baton.v1.StreamTaskOutputRequest"> & {
+  /**
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * @generated from field: string task_id = 2;
+   */
+  taskId: string;
+
+  /**
+   * Go on behind this place: attempt and offset of an earlier response's end. Default: the beginning of the newest attempt.
+   *
+   * @generated from field: uint32 attempt = 3;
+   */
+  attempt: number;
+
+  /**
+   * @generated from field: uint64 offset = 4;
+   */
+  offset: bigint;
+
+  /**
+   * Stay until the task has ended and all of its output is sent.
+   *
+   * @generated from field: bool follow = 5;
+   */
+  follow: boolean;
+};
+
+/**
+ * Describes the message baton.v1.StreamTaskOutputRequest.
+ * Use `create(StreamTaskOutputRequestSchema)` to create a new message.
+ */
+export declare const StreamTaskOutputRequestSchema: GenMessage<StreamTaskOutputRequest>;
+
+/**
+ * @generated from message baton.v1.StreamTaskOutputResponse
+ */
+export declare type StreamTaskOutputResponse = Message<"baton.v1.StreamTaskOutputResponse"> & {
+  /**
+   * @generated from field: uint32 attempt = 1;
+   */
+  attempt: number;
+
+  /**
+   * Of the first byte of data.
+   *
+   * @generated from field: uint64 offset = 2;
+   */
+  offset: bigint;
+
+  /**
+   * @generated from field: bytes data = 3;
+   */
+  data: Uint8Array;
+
+  /**
+   * A new attempt begins: what earlier attempts sent is void.
+   *
+   * @generated from field: bool reset = 4;
+   */
+  reset: boolean;
+};
+
+/**
+ * Describes the message baton.v1.StreamTaskOutputResponse.
+ * Use `create(StreamTaskOutputResponseSchema)` to create a new message.
+ */
+export declare const StreamTaskOutputResponseSchema: GenMessage<StreamTaskOutputResponse>;
+
+/**
+ * @generated from message baton.v1.StreamTaskResultsRequest
+ */
+export declare type StreamTaskResultsRequest = Message<"baton.v1.StreamTaskResultsRequest"> & {
+  /**
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * Empty means all of the namespace.
+   *
+   * @generated from field: repeated string task_ids = 2;
+   */
+  taskIds: string[];
+
+  /**
+   * First those of task_ids that have ended already.
+   *
+   * @generated from field: bool include_completed = 3;
+   */
+  includeCompleted: boolean;
+
+  /**
+   * Go on behind this; from an earlier response. FAILED_PRECONDITION CURSOR_EXPIRED when history no longer reaches back so far.
+   *
+   * @generated from field: string cursor = 4;
+   */
+  cursor: string;
+
+  /**
+   * @generated from field: baton.v1.PayloadFormat format = 5;
+   */
+  format: PayloadFormat;
+};
+
+/**
+ * Describes the message baton.v1.StreamTaskResultsRequest.
+ * Use `create(StreamTaskResultsRequestSchema)` to create a new message.
+ */
+export declare const StreamTaskResultsRequestSchema: GenMessage<StreamTaskResultsRequest>;
+
+/**
+ * @generated from message baton.v1.StreamTaskResultsResponse
+ */
+export declare type StreamTaskResultsResponse = Message<"baton.v1.StreamTaskResultsResponse"> & {
+  /**
+   * May be empty: a cursor to begin with, or a sign of life. With task_ids the stream ends when all have ended.
+   *
+   * @generated from field: repeated baton.v1.Task tasks = 1;
+   */
+  tasks: Task[];
+
+  /**
+   * @generated from field: string cursor = 2;
+   */
+  cursor: string;
+};
+
+/**
+ * Describes the message baton.v1.StreamTaskResultsResponse.
+ * Use `create(StreamTaskResultsResponseSchema)` to create a new message.
+ */
+export declare const StreamTaskResultsResponseSchema: GenMessage<StreamTaskResultsResponse>;
+
+/**
+ * @generated from message baton.v1.GetTaskHistoryRequest
+ */
+export declare type GetTaskHistoryRequest = Message<"baton.v1.GetTaskHistoryRequest"> & {
+  /**
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * @generated from field: string task_id = 2;
+   */
+  taskId: string;
+};
+
+/**
+ * Describes the message baton.v1.GetTaskHistoryRequest.
+ * Use `create(GetTaskHistoryRequestSchema)` to create a new message.
+ */
+export declare const GetTaskHistoryRequestSchema: GenMessage<GetTaskHistoryRequest>;
+
+/**
+ * @generated from message baton.v1.HistoryEntry
+ */
+export declare type HistoryEntry = Message<"baton.v1.HistoryEntry"> & {
+  /**
+   * @generated from field: google.protobuf.Timestamp time = 1;
+   */
+  time?: Timestamp | undefined;
+
+  /**
+   * "submitted", "granted", "started", "progress", "checkpoint", "cancel_requested", "attempt_ended", "ready", "backoff", "ended", …
+   *
+   * @generated from field: string what = 2;
+   */
+  what: string;
+
+  /**
+   * The task's state from then on; unspecified where it did not change.
+   *
+   * @generated from field: baton.v1.TaskState state = 3;
+   */
+  state: TaskState;
+
+  /**
+   * @generated from field: uint32 attempt = 4;
+   */
+  attempt: number;
+
+  /**
+   * @generated from field: uint32 epoch = 5;
+   */
+  epoch: number;
+
+  /**
+   * @generated from field: string worker = 6;
+   */
+  worker: string;
+
+  /**
+   * @generated from field: baton.v1.AttemptState attempt_state = 7;
+   */
+  attemptState: AttemptState;
+
+  /**
+   * @generated from field: baton.v1.Failure failure = 8;
+   */
+  failure?: Failure | undefined;
+
+  /**
+   * @generated from field: google.protobuf.Duration retry_delay = 9;
+   */
+  retryDelay?: Duration | undefined;
+
+  /**
+   * Of a checkpoint.
+   *
+   * @generated from field: uint64 checkpoint = 10;
+   */
+  checkpoint: bigint;
+
+  /**
+   * For people.
+   *
+   * @generated from field: string message = 11;
+   */
+  message: string;
+};
+
+/**
+ * Describes the message baton.v1.HistoryEntry.
+ * Use `create(HistoryEntrySchema)` to create a new message.
+ */
+export declare const HistoryEntrySchema: GenMessage<HistoryEntry>;
+
+/**
+ * @generated from message baton.v1.GetTaskHistoryResponse
+ */
+export declare type GetTaskHistoryResponse = Message<"baton.v1.GetTaskHistoryResponse"> & {
+  /**
+   * Without payloads.
+   *
+   * @generated from field: baton.v1.Task task = 1;
+   */
+  task?: Task | undefined;
+
+  /**
+   * @generated from field: repeated baton.v1.HistoryEntry entries = 2;
+   */
+  entries: HistoryEntry[];
+};
+
+/**
+ * Describes the message baton.v1.GetTaskHistoryResponse.
+ * Use `create(GetTaskHistoryResponseSchema)` to create a new message.
+ */
+export declare const GetTaskHistoryResponseSchema: GenMessage<GetTaskHistoryResponse>;
+
+/**
+ * @generated from message baton.v1.ExplainTaskRequest
+ */
+export declare type ExplainTaskRequest = Message<"baton.v1.ExplainTaskRequest"> & {
+  /**
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * @generated from field: string task_id = 2;
+   */
+  taskId: string;
+};
+
+/**
+ * Describes the message baton.v1.ExplainTaskRequest.
+ * Use `create(ExplainTaskRequestSchema)` to create a new message.
+ */
+export declare const ExplainTaskRequestSchema: GenMessage<ExplainTaskRequest>;
+
+/**
+ * One thing that keeps the task from running.
+ *
+ * @generated from message baton.v1.Blocker
+ */
+export declare type Blocker = Message<"baton.v1.Blocker"> & {
+  /**
+   * Stable: NOT_DUE, BACKOFF, BLOCKED, QUEUE_PAUSED, NO_WORKER, MISSING_CAPABILITY, NO_CAPACITY, BREAKER_OPEN, WORKER_DRAINING, BEHIND_OTHERS, RUNNING, ENDED.
+   *
+   * @generated from field: string reason = 1;
+   */
+  reason: string;
+
+  /**
+   * What it is, in words.
+   *
+   * @generated from field: string message = 2;
+   */
+  message: string;
+
+  /**
+   * What would lift it.
+   *
+   * @generated from field: string remedy = 3;
+   */
+  remedy: string;
+
+  /**
+   * The worker that it is about; empty: all.
+   *
+   * @generated from field: string worker = 4;
+   */
+  worker: string;
+
+  /**
+   * What is missing: "tag:gpu-a", "kind:resize", "task_class:gpu", "queue:night", "executor:grpc", "memory>68719476736".
+   *
+   * @generated from field: repeated string missing = 5;
+   */
+  missing: string[];
+
+  /**
+   * When it ends by itself.
+   *
+   * @generated from field: google.protobuf.Timestamp until = 6;
+   */
+  until?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message baton.v1.Blocker.
+ * Use `create(BlockerSchema)` to create a new message.
+ */
+export declare const BlockerSchema: GenMessage<Blocker>;
+
+/**
+ * @generated from message baton.v1.ExplainTaskResponse
+ */
+export declare type ExplainTaskResponse = Message<"baton.v1.ExplainTaskResponse"> & {
+  /**
+   * @generated from field: baton.v1.TaskState state = 1;
+   */
+  state: TaskState;
+
+  /**
+   * One sentence: the nearest blocker.
+   *
+   * @generated from field: string summary = 2;
+   */
+  summary: string;
+
+  /**
+   * The nearest first. Empty when it may start any moment.
+   *
+   * @generated from field: repeated baton.v1.Blocker blockers = 3;
+   */
+  blockers: Blocker[];
+
+  /**
+   * Living workers that could do it, were they free.
+   *
+   * @generated from field: uint32 fitting_workers = 4;
+   */
+  fittingWorkers: number;
+
+  /**
+   * Tasks of its lane that go before it; counted up to 10 000.
+   *
+   * @generated from field: uint32 ahead = 5;
+   */
+  ahead: number;
+};
+
+/**
+ * Describes the message baton.v1.ExplainTaskResponse.
+ * Use `create(ExplainTaskResponseSchema)` to create a new message.
+ */
+export declare const ExplainTaskResponseSchema: GenMessage<ExplainTaskResponse>;
+
+/**
+ * @generated from message baton.v1.ListDeadTasksRequest
+ */
+export declare type ListDeadTasksRequest = Message<"baton.v1.ListDeadTasksRequest"> & {
+  /**
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * @generated from field: uint32 page_size = 2;
+   */
+  pageSize: number;
+
+  /**
+   * @generated from field: string page_token = 3;
+   */
+  pageToken: string;
+
+  /**
+   * @generated from field: string queue = 4;
+   */
+  queue: string;
+
+  /**
+   * @generated from field: string kind = 5;
+   */
+  kind: string;
+
+  /**
+   * Any of these; empty means all.
+   *
+   * @generated from field: repeated baton.v1.FailureType types = 6;
+   */
+  types: FailureType[];
+
+  /**
+   * Also those that were sent again.
+   *
+   * @generated from field: bool include_resent = 7;
+   */
+  includeResent: boolean;
+};
+
+/**
+ * Describes the message baton.v1.ListDeadTasksRequest.
+ * Use `create(ListDeadTasksRequestSchema)` to create a new message.
+ */
+export declare const ListDeadTasksRequestSchema: GenMessage<ListDeadTasksRequest>;
+
+/**
+ * @generated from message baton.v1.DeadTask
+ */
+export declare type DeadTask = Message<"baton.v1.DeadTask"> & {
+  /**
+   * Without input and output.
+   *
+   * @generated from field: baton.v1.Task task = 1;
+   */
+  task?: Task | undefined;
+
+  /**
+   * The newest task that sends it again, if any.
+   *
+   * @generated from field: string resent_as = 2;
+   */
+  resentAs: string;
+};
+
+/**
+ * Describes the message baton.v1.DeadTask.
+ * Use `create(DeadTaskSchema)` to create a new message.
+ */
+export declare const DeadTaskSchema: GenMessage<DeadTask>;
+
+/**
+ * @generated from message baton.v1.ListDeadTasksResponse
+ */
+export declare type ListDeadTasksResponse = Message<"baton.v1.ListDeadTasksResponse"> & {
+  /**
+   * @generated from field: repeated baton.v1.DeadTask tasks = 1;
+   */
+  tasks: DeadTask[];
+
+  /**
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+};
+
+/**
+ * Describes the message baton.v1.ListDeadTasksResponse.
+ * Use `create(ListDeadTasksResponseSchema)` to create a new message.
+ */
+export declare const ListDeadTasksResponseSchema: GenMessage<ListDeadTasksResponse>;
+
+/**
+ * @generated from message baton.v1.ResendTasksRequest
+ */
+export declare type ResendTasksRequest = Message<"baton.v1.ResendTasksRequest"> & {
+  /**
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * @generated from field: repeated string task_ids = 2;
+   */
+  taskIds: string[];
+
+  /**
+   * The same key gives the same new tasks; another key sends them once more. Default: once for all.
+   *
+   * @generated from field: string idempotency_key = 3;
+   */
+  idempotencyKey: string;
+};
+
+/**
+ * Describes the message baton.v1.ResendTasksRequest.
+ * Use `create(ResendTasksRequestSchema)` to create a new message.
+ */
+export declare const ResendTasksRequestSchema: GenMessage<ResendTasksRequest>;
+
+/**
+ * @generated from message baton.v1.ResendTasksResponse
+ */
+export declare type ResendTasksResponse = Message<"baton.v1.ResendTasksResponse"> & {
+  /**
+   * In the order of the request.
+   *
+   * @generated from field: repeated baton.v1.SubmitTaskResult results = 1;
+   */
+  results: SubmitTaskResult[];
+};
+
+/**
+ * Describes the message baton.v1.ResendTasksResponse.
+ * Use `create(ResendTasksResponseSchema)` to create a new message.
+ */
+export declare const ResendTasksResponseSchema: GenMessage<ResendTasksResponse>;
+
+/**
+ * @generated from message baton.v1.FailureRecord
+ */
+export declare type FailureRecord = Message<"baton.v1.FailureRecord"> & {
+  /**
+   * @generated from field: google.protobuf.Timestamp time = 1;
+   */
+  time?: Timestamp | undefined;
+
+  /**
+   * @generated from field: baton.v1.Failure failure = 2;
+   */
+  failure?: Failure | undefined;
+
+  /**
+   * @generated from field: string task_id = 3;
+   */
+  taskId: string;
+
+  /**
+   * @generated from field: string kind = 4;
+   */
+  kind: string;
+
+  /**
+   * @generated from field: string queue = 5;
+   */
+  queue: string;
+
+  /**
+   * @generated from field: uint32 attempt = 6;
+   */
+  attempt: number;
+
+  /**
+   * @generated from field: uint32 epoch = 7;
+   */
+  epoch: number;
+
+  /**
+   * @generated from field: string worker = 8;
+   */
+  worker: string;
+
+  /**
+   * FAILED or LOST.
+   *
+   * @generated from field: baton.v1.AttemptState attempt_state = 9;
+   */
+  attemptState: AttemptState;
+
+  /**
+   * The task succeeded after it.
+   *
+   * @generated from field: bool recovered = 10;
+   */
+  recovered: boolean;
+
+  /**
+   * The task's state now.
+   *
+   * @generated from field: baton.v1.TaskState task_state = 11;
+   */
+  taskState: TaskState;
+
+  /**
+   * @generated from field: google.protobuf.Duration retry_delay = 12;
+   */
+  retryDelay?: Duration | undefined;
+};
+
+/**
+ * Describes the message baton.v1.FailureRecord.
+ * Use `create(FailureRecordSchema)` to create a new message.
+ */
+export declare const FailureRecordSchema: GenMessage<FailureRecord>;
+
+/**
+ * @generated from message baton.v1.ListFailuresRequest
+ */
+export declare type ListFailuresRequest = Message<"baton.v1.ListFailuresRequest"> & {
+  /**
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * @generated from field: uint32 page_size = 2;
+   */
+  pageSize: number;
+
+  /**
+   * @generated from field: string page_token = 3;
+   */
+  pageToken: string;
+
+  /**
+   * @generated from field: string worker = 4;
+   */
+  worker: string;
+
+  /**
+   * @generated from field: string task_id = 5;
+   */
+  taskId: string;
+
+  /**
+   * @generated from field: repeated baton.v1.FailureType types = 6;
+   */
+  types: FailureType[];
+
+  /**
+   * @generated from field: google.protobuf.Timestamp since = 7;
+   */
+  since?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message baton.v1.ListFailuresRequest.
+ * Use `create(ListFailuresRequestSchema)` to create a new message.
+ */
+export declare const ListFailuresRequestSchema: GenMessage<ListFailuresRequest>;
+
+/**
+ * @generated from message baton.v1.ListFailuresResponse
+ */
+export declare type ListFailuresResponse = Message<"baton.v1.ListFailuresResponse"> & {
+  /**
+   * @generated from field: repeated baton.v1.FailureRecord failures = 1;
+   */
+  failures: FailureRecord[];
+
+  /**
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+};
+
+/**
+ * Describes the message baton.v1.ListFailuresResponse.
+ * Use `create(ListFailuresResponseSchema)` to create a new message.
+ */
+export declare const ListFailuresResponseSchema: GenMessage<ListFailuresResponse>;
+
+/**
+ * @generated from message baton.v1.GetFailureStatisticsRequest
+ */
+export declare type GetFailureStatisticsRequest = Message<"baton.v1.GetFailureStatisticsRequest"> & {
+  /**
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * How far back. Default 1 h, at most 30 days.
+   *
+   * @generated from field: google.protobuf.Duration window = 2;
+   */
+  window?: Duration | undefined;
+};
+
+/**
+ * Describes the message baton.v1.GetFailureStatisticsRequest.
+ * Use `create(GetFailureStatisticsRequestSchema)` to create a new message.
+ */
+export declare const GetFailureStatisticsRequestSchema: GenMessage<GetFailureStatisticsRequest>;
+
+/**
+ * @generated from message baton.v1.FailureCount
+ */
+export declare type FailureCount = Message<"baton.v1.FailureCount"> & {
+  /**
+   * @generated from field: baton.v1.FailureType type = 1;
+   */
+  type: FailureType;
+
+  /**
+   * @generated from field: uint64 count = 2;
+   */
+  count: bigint;
+};
+
+/**
+ * Describes the message baton.v1.FailureCount.
+ * Use `create(FailureCountSchema)` to create a new message.
+ */
+export declare const FailureCountSchema: GenMessage<FailureCount>;
+
+/**
+ * @generated from message baton.v1.WorkerFailureCount
+ */
+export declare type WorkerFailureCount = Message<"baton.v1.WorkerFailureCount"> & {
+  /**
+   * @generated from field: string worker = 1;
+   */
+  worker: string;
+
+  /**
+   * @generated from field: uint64 count = 2;
+   */
+  count: bigint;
+
+  /**
+   * Of these, what the machine did wrong: WORKER_CRASH, NETWORK_ERROR, GPU_ERROR.
+   *
+   * @generated from field: uint64 machine_made = 3;
+   */
+  machineMade: bigint;
+};
+
+/**
+ * Describes the message baton.v1.WorkerFailureCount.
+ * Use `create(WorkerFailureCountSchema)` to create a new message.
+ */
+export declare const WorkerFailureCountSchema: GenMessage<WorkerFailureCount>;
+
+/**
+ * @generated from message baton.v1.GetFailureStatisticsResponse
+ */
+export declare type GetFailureStatisticsResponse = Message<"baton.v1.GetFailureStatisticsResponse"> & {
+  /**
+   * @generated from field: uint64 failures = 1;
+   */
+  failures: bigint;
+
+  /**
+   * @generated from field: repeated baton.v1.FailureCount by_type = 2;
+   */
+  byType: FailureCount[];
+
+  /**
+   * The worst first, at most 100.
+   *
+   * @generated from field: repeated baton.v1.WorkerFailureCount by_worker = 3;
+   */
+  byWorker: WorkerFailureCount[];
+
+  /**
+   * Tasks with at least one failed attempt; of these, those that
+   *
+   * @generated from field: uint64 tasks_affected = 4;
+   */
+  tasksAffected: bigint;
+
+  /**
+   * succeeded afterwards,
+   *
+   * @generated from field: uint64 tasks_recovered = 5;
+   */
+  tasksRecovered: bigint;
+
+  /**
+   * failed for good,
+   *
+   * @generated from field: uint64 tasks_failed = 6;
+   */
+  tasksFailed: bigint;
+
+  /**
+   * or are under way still.
+   *
+   * @generated from field: uint64 tasks_open = 7;
+   */
+  tasksOpen: bigint;
+
+  /**
+   * @generated from field: uint64 workers_affected = 8;
+   */
+  workersAffected: bigint;
+
+  /**
+   * Breakers that are open or half-open now.
+   *
+   * @generated from field: uint32 breakers_open = 9;
+   */
+  breakersOpen: number;
+};
+
+/**
+ * Describes the message baton.v1.GetFailureStatisticsResponse.
+ * Use `create(GetFailureStatisticsResponseSchema)` to create a new message.
+ */
+export declare const GetFailureStatisticsResponseSchema: GenMessage<GetFailureStatisticsResponse>;
+
+/**
  * How an attempt ended.
  *
  * @generated from enum baton.v1.AttemptState
@@ -991,6 +1883,84 @@ export declare const TaskService: GenService<{
     methodKind: "server_streaming";
     input: typeof StreamTaskLogsRequestSchema;
     output: typeof StreamTaskLogsResponseSchema;
+  },
+  /**
+   * Output that the task sends while it runs, by (attempt, offset); may follow until its end.
+   *
+   * @generated from rpc baton.v1.TaskService.StreamTaskOutput
+   */
+  streamTaskOutput: {
+    methodKind: "server_streaming";
+    input: typeof StreamTaskOutputRequestSchema;
+    output: typeof StreamTaskOutputResponseSchema;
+  },
+  /**
+   * Ends of tasks, each once, as they come; resumable from a cursor.
+   *
+   * @generated from rpc baton.v1.TaskService.StreamTaskResults
+   */
+  streamTaskResults: {
+    methodKind: "server_streaming";
+    input: typeof StreamTaskResultsRequestSchema;
+    output: typeof StreamTaskResultsResponseSchema;
+  },
+  /**
+   * Everything that happened to one task, oldest first.
+   *
+   * @generated from rpc baton.v1.TaskService.GetTaskHistory
+   */
+  getTaskHistory: {
+    methodKind: "unary";
+    input: typeof GetTaskHistoryRequestSchema;
+    output: typeof GetTaskHistoryResponseSchema;
+  },
+  /**
+   * Why the task is not running, and what would change that.
+   *
+   * @generated from rpc baton.v1.TaskService.ExplainTask
+   */
+  explainTask: {
+    methodKind: "unary";
+    input: typeof ExplainTaskRequestSchema;
+    output: typeof ExplainTaskResponseSchema;
+  },
+  /**
+   * Tasks that failed for good, newest first.
+   *
+   * @generated from rpc baton.v1.TaskService.ListDeadTasks
+   */
+  listDeadTasks: {
+    methodKind: "unary";
+    input: typeof ListDeadTasksRequestSchema;
+    output: typeof ListDeadTasksResponseSchema;
+  },
+  /**
+   * Sends ended tasks again: each becomes a new task whose retry_of names the old one. Sending the same task twice gives the same new task.
+   *
+   * @generated from rpc baton.v1.TaskService.ResendTasks
+   */
+  resendTasks: {
+    methodKind: "unary";
+    input: typeof ResendTasksRequestSchema;
+    output: typeof ResendTasksResponseSchema;
+  },
+  /**
+   * Each failed attempt as a record, newest first.
+   *
+   * @generated from rpc baton.v1.TaskService.ListFailures
+   */
+  listFailures: {
+    methodKind: "unary";
+    input: typeof ListFailuresRequestSchema;
+    output: typeof ListFailuresResponseSchema;
+  },
+  /**
+   * @generated from rpc baton.v1.TaskService.GetFailureStatistics
+   */
+  getFailureStatistics: {
+    methodKind: "unary";
+    input: typeof GetFailureStatisticsRequestSchema;
+    output: typeof GetFailureStatisticsResponseSchema;
   },
 }>;
 

@@ -1,0 +1,349 @@
+-- The durable core: budgets, deadlines, breakers, checkpoints, blobs, streamed output.
+--
+-- Only adds, so that masters of version 1 go on working beside: nullable columns, defaults, new tables. What few tasks use has a
+-- narrow table of its own, so that the others pay nothing for it.
+
+-- what tasks carry --------------------------------------------------------------------------------------------------------
+
+alter table baton.tasks add column schedule_to_start_ms bigint, add column progress_timeout_ms bigint, add column input_blob bytea;
+comment on column baton.tasks.schedule_to_start_ms is 'Longest wait for a start, ms, anew for each attempt; null: none.';
+comment on column baton.tasks.progress_timeout_ms is 'Longest time without a sign of the running task, ms; null: none.';
+comment on column baton.tasks.input_blob is 'SHA-256 of the blob that holds the input; then input is null.';
+create index tasks_retry_of on baton.tasks (retry_of) where retry_of is not null;
+
+alter table baton.outcomes add column output_blob bytea;
+comment on column baton.outcomes.output_blob is 'SHA-256 of the blob that holds the output; then output is null.';
+
+alter table baton.ready add column infra smallint not null default 0, add column ooms smallint not null default 0;
+comment on column baton.ready.infra is 'Attempts that failed by the network or a device, as a live worker said.';
+comment on column baton.ready.ooms is 'Attempts that ran out of memory.';
+alter table baton.waiting add column infra smallint not null default 0, add column ooms smallint not null default 0;
+comment on column baton.waiting.infra is 'As in ready.';
+comment on column baton.waiting.ooms is 'As in ready.';
+alter table baton.leases add column infra smallint not null default 0, add column ooms smallint not null default 0;
+comment on column baton.leases.infra is 'As in ready.';
+comment on column baton.leases.ooms is 'As in ready.';
+create index leases_cancelled on baton.leases (session_id) where cancel_reason is not null;
+
+-- Failures are looked at newest first, and breakers count them by worker.
+create index attempts_failures on baton.attempts (ended_at desc, task_id) where state in ('failed', 'lost');
+create index attempts_failures_worker on baton.attempts (worker_id, ended_at desc) where state in ('failed', 'lost');
+
+-- sessions ------------------------------------------------------------------------------------------------------------------
+
+alter table baton.sessions add column held_back boolean not null default false, add column recall integer not null default 0;
+comment on column baton.sessions.held_back is 'The worker''s breaker is open or half-open: no grant but a probe. Set with the breaker, in one statement.';
+comment on column baton.sessions.recall is 'Leases that it is asked to hand back unstarted, with its next heartbeat: others wait for work.';
+
+-- deadlines -----------------------------------------------------------------------------------------------------------------
+
+create table baton.start_deadlines (
+  task_id bigint primary key,
+  timeout_ms bigint not null,
+  expires_at timestamptz not null
+);
+comment on table baton.start_deadlines is 'Tasks with a schedule-to-start time. A row outlives its use until its time is over; then the sweep ends the task or forgets the row.';
+comment on column baton.start_deadlines.task_id is 'Task.';
+comment on column baton.start_deadlines.timeout_ms is 'Longest wait, ms.';
+comment on column baton.start_deadlines.expires_at is 'Not started by then: failed. Set anew when the task goes back to wait.';
+create index start_deadlines_expiry on baton.start_deadlines (expires_at);
+
+create table baton.progress (
+  task_id bigint primary key,
+  session_id bigint not null,
+  sign_at timestamptz not null,
+  timeout_ms bigint,
+  epoch integer not null,
+  fraction real,
+  message text
+) with (fillfactor = 70);
+comment on table baton.progress is 'Last signs of running tasks that have a progress timeout or say how far they are. Of the epoch named; a row of an older one means nothing.';
+comment on column baton.progress.task_id is 'Task.';
+comment on column baton.progress.session_id is 'The session that said so.';
+comment on column baton.progress.sign_at is 'When the task gave its last sign: progress, a line, output, a checkpoint, or its start.';
+comment on column baton.progress.timeout_ms is 'Longest silence, ms; null: no limit.';
+comment on column baton.progress.epoch is 'Epoch of the attempt.';
+comment on column baton.progress.fraction is 'How far it is, 0 to 1, as it said.';
+comment on column baton.progress.message is 'What it said.';
+
+-- breakers ------------------------------------------------------------------------------------------------------------------
+
+create table baton.breakers (
+  worker_id integer not null references baton.workers,
+  device text not null,
+  state text not null check (state in ('closed', 'open', 'half_open')),
+  changed_at timestamptz not null,
+  counted_from timestamptz not null,
+  probe_task_id bigint,
+  probe_epoch integer,
+  successes smallint not null default 0,
+  reason text not null,
+  primary key (worker_id, device)
+);
+comment on table baton.breakers is 'Circuit breakers of workers and devices that have opened at least once. Moved by any master from what is in attempts.';
+comment on column baton.breakers.worker_id is 'Worker.';
+comment on column baton.breakers.device is 'UUID of the device; empty: the worker itself.';
+comment on column baton.breakers.state is 'closed, open (nothing is granted) or half_open (one probe at a time).';
+comment on column baton.breakers.changed_at is 'When it came to this state.';
+comment on column baton.breakers.counted_from is 'Failures before this time no longer count.';
+comment on column baton.breakers.probe_task_id is 'The task that is the probe.';
+comment on column baton.breakers.probe_epoch is 'Epoch of its lease.';
+comment on column baton.breakers.successes is 'Successful probes since it became half-open.';
+comment on column baton.breakers.reason is 'Why it opened last, or who closed it.';
+
+create table baton.breaker_changes (
+  id bigint generated always as identity primary key,
+  at timestamptz not null,
+  worker_id integer not null,
+  device text not null,
+  from_state text not null,
+  to_state text not null,
+  reason text not null
+);
+comment on table baton.breaker_changes is 'Every step of every breaker.';
+comment on column baton.breaker_changes.id is 'Order.';
+comment on column baton.breaker_changes.at is 'When.';
+comment on column baton.breaker_changes.worker_id is 'Worker.';
+comment on column baton.breaker_changes.device is 'As in breakers.';
+comment on column baton.breaker_changes.from_state is 'State before.';
+comment on column baton.breaker_changes.to_state is 'State after.';
+comment on column baton.breaker_changes.reason is 'Why.';
+
+-- blobs ---------------------------------------------------------------------------------------------------------------------
+
+create table baton.blobs (
+  namespace_id integer not null,
+  sha256 bytea not null,
+  size_bytes bigint not null,
+  content_id bigint not null,
+  place text not null check (place in ('postgres', 'directory')),
+  created_at timestamptz not null default clock_timestamp(),
+  used_at timestamptz not null default clock_timestamp(),
+  primary key (namespace_id, sha256)
+);
+comment on table baton.blobs is 'Committed blobs, by what they are. Nothing refers to a blob that is not here.';
+comment on column baton.blobs.namespace_id is 'Namespace.';
+comment on column baton.blobs.sha256 is 'Of all bytes.';
+comment on column baton.blobs.size_bytes is 'Size, bytes.';
+comment on column baton.blobs.content_id is 'Names the bytes: in blob_chunks, or the file in the directory.';
+comment on column baton.blobs.place is 'Where the bytes are.';
+comment on column baton.blobs.created_at is 'When it was committed.';
+comment on column baton.blobs.used_at is 'When it was last committed or referred to; an unreferenced one is deleted a day after.';
+
+create table baton.blob_uploads (
+  id bigint primary key,
+  namespace_id integer not null,
+  size_bytes bigint not null,
+  received_bytes bigint not null default 0,
+  place text not null check (place in ('postgres', 'directory')),
+  expires_at timestamptz not null
+);
+comment on table baton.blob_uploads is 'Uploads under way. Nobody sees their bytes.';
+comment on column baton.blob_uploads.id is 'Upload; becomes the content_id.';
+comment on column baton.blob_uploads.namespace_id is 'Namespace.';
+comment on column baton.blob_uploads.size_bytes is 'Announced size.';
+comment on column baton.blob_uploads.received_bytes is 'So far, without a gap.';
+comment on column baton.blob_uploads.place is 'Where the bytes go.';
+comment on column baton.blob_uploads.expires_at is 'Given up after this time.';
+
+create table baton.blob_chunks (
+  content_id bigint not null,
+  byte_offset bigint not null,
+  data bytea not null,
+  primary key (content_id, byte_offset)
+);
+alter table baton.blob_chunks alter column data set storage external;
+comment on table baton.blob_chunks is 'Bytes of blobs that are kept in Postgres.';
+comment on column baton.blob_chunks.content_id is 'As in blobs.';
+comment on column baton.blob_chunks.byte_offset is 'Of its first byte.';
+comment on column baton.blob_chunks.data is 'At most 1 MiB.';
+
+-- checkpoints and output ------------------------------------------------------------------------------------------------------
+
+create table baton.checkpoints (
+  task_id bigint not null,
+  number bigint not null,
+  created_at timestamptz not null,
+  size_bytes bigint not null,
+  score double precision,
+  epoch integer not null,
+  worker_id integer not null,
+  attempt smallint not null,
+  encoding smallint not null check (encoding in (1, 2)),
+  sha256 bytea not null,
+  data bytea,
+  in_blob boolean not null,
+  save_id text not null,
+  metadata jsonb,
+  primary key (task_id, number),
+  check (in_blob = (data is null))
+) partition by range (task_id);
+comment on table baton.checkpoints is 'Where tasks can go on from. A row is written once, whole, under the fence of its lease.';
+comment on column baton.checkpoints.task_id is 'Task.';
+comment on column baton.checkpoints.number is '1, 2, … per task, in the order of saving.';
+comment on column baton.checkpoints.created_at is 'When it was committed.';
+comment on column baton.checkpoints.size_bytes is 'Size, bytes.';
+comment on column baton.checkpoints.score is 'The higher the better; null: not scored.';
+comment on column baton.checkpoints.epoch is 'Epoch of the attempt that saved it.';
+comment on column baton.checkpoints.worker_id is 'Worker that saved it.';
+comment on column baton.checkpoints.attempt is 'Number of that attempt.';
+comment on column baton.checkpoints.encoding is 'As input_encoding of tasks.';
+comment on column baton.checkpoints.sha256 is 'Of its bytes; the blob where in_blob is set.';
+comment on column baton.checkpoints.data is 'Its bytes, where they are small.';
+comment on column baton.checkpoints.in_blob is 'Its bytes are a blob.';
+comment on column baton.checkpoints.save_id is 'Made by the worker for this save: a repeated call writes nothing.';
+comment on column baton.checkpoints.metadata is 'The task''s own words.';
+
+create table baton.checkpoint_counters (
+  task_id bigint primary key,
+  last_number bigint not null
+);
+comment on table baton.checkpoint_counters is 'The last number given to a checkpoint of a task: deleting checkpoints does not give numbers again.';
+comment on column baton.checkpoint_counters.task_id is 'Task.';
+comment on column baton.checkpoint_counters.last_number is 'Last number.';
+
+create table baton.task_outputs (
+  task_id bigint not null,
+  byte_offset bigint not null,
+  at timestamptz not null,
+  epoch integer not null,
+  attempt smallint not null,
+  data bytea not null,
+  primary key (task_id, epoch, byte_offset)
+) partition by range (task_id);
+comment on table baton.task_outputs is 'Output that tasks stream while they run, in chunks without a gap.';
+comment on column baton.task_outputs.task_id is 'Task.';
+comment on column baton.task_outputs.byte_offset is 'Of the chunk''s first byte, counted from the attempt''s beginning.';
+comment on column baton.task_outputs.at is 'When it was kept.';
+comment on column baton.task_outputs.epoch is 'Epoch of the attempt.';
+comment on column baton.task_outputs.attempt is 'Number of the attempt.';
+comment on column baton.task_outputs.data is 'Bytes.';
+
+-- partitions ------------------------------------------------------------------------------------------------------------------
+
+create or replace function baton.ensure_partitions(weeks_ahead integer default 4) returns integer language plpgsql as $$
+declare
+  monday timestamptz := date_trunc('week', clock_timestamp() at time zone 'UTC') at time zone 'UTC';
+  from_at timestamptz;
+  until_at timestamptz;
+  parent text;
+  part text;
+  described record;
+  made integer := 0;
+begin
+  perform pg_advisory_xact_lock(hashtext('baton.partitions'));
+  for week in 0..weeks_ahead loop
+    from_at := monday + week * interval '7 days';
+    until_at := from_at + interval '7 days';
+    foreach parent in array array['tasks', 'attempts', 'outcomes', 'task_logs', 'events', 'checkpoints', 'task_outputs'] loop
+      part := parent || '_' || to_char(from_at at time zone 'UTC', 'IYYY"w"IW');
+      continue when to_regclass('baton.' || part) is not null;
+      -- The first partition of all reaches back without end: a master's clock may be behind.
+      if not exists (select from pg_inherits where inhparent = ('baton.' || parent)::regclass) then
+        if parent = 'events' then
+          execute format('create table baton.%I partition of baton.%I for values from (minvalue) to (%L)', part, parent, until_at);
+        else
+          execute format('create table baton.%I partition of baton.%I for values from (minvalue) to (%s)', part, parent, baton.id_at(until_at));
+        end if;
+      elsif parent = 'events' then
+        execute format('create table baton.%I partition of baton.%I for values from (%L) to (%L)', part, parent, from_at, until_at);
+      else
+        execute format('create table baton.%I partition of baton.%I for values from (%s) to (%s)', part, parent, baton.id_at(from_at), baton.id_at(until_at));
+      end if;
+      -- People look at partitions too: they say what their parent says.
+      execute format('comment on table baton.%I is %L', part,
+        format('Partition of %s, from %s until %s.', parent, from_at::date, until_at::date));
+      for described in
+        select attname, col_description(attrelid, attnum) as text from pg_attribute
+        where attrelid = ('baton.' || parent)::regclass and attnum > 0 and not attisdropped
+      loop
+        execute format('comment on column baton.%I.%I is %L', part, described.attname, described.text);
+      end loop;
+      made := made + 1;
+    end loop;
+  end loop;
+  return made;
+end $$;
+
+-- for people who look with SQL -------------------------------------------------------------------------------------------------
+
+create view baton.v_failures as
+select a.task_id, r.queue, r.kind, a.attempt, a.epoch, a.ended_at as at, w.name as worker, a.failure ->> 'device' as device,
+  coalesce(a.failure ->> 'type', 'WORKER_CRASH') as type, a.failure ->> 'message' as message, a.state as attempt_state,
+  o.state = 'succeeded' as recovered, a.retry_delay_ms
+from baton.attempts a
+join baton.tasks t on t.id = a.task_id
+join baton.routes r on r.id = t.route_id
+join baton.workers w on w.id = a.worker_id
+left join baton.outcomes o on o.task_id = a.task_id
+where a.state in ('failed', 'lost');
+comment on view baton.v_failures is 'Every failed or lost attempt as a record. Order by at desc.';
+comment on column baton.v_failures.task_id is 'Task.';
+comment on column baton.v_failures.queue is 'Queue.';
+comment on column baton.v_failures.kind is 'Kind of task.';
+comment on column baton.v_failures.attempt is 'Number of the attempt.';
+comment on column baton.v_failures.epoch is 'Epoch of its lease.';
+comment on column baton.v_failures.at is 'When.';
+comment on column baton.v_failures.worker is 'Worker that held the lease.';
+comment on column baton.v_failures.device is 'The device at fault, if one was named.';
+comment on column baton.v_failures.type is 'Kind of failure, e.g. WORKER_CRASH.';
+comment on column baton.v_failures.message is 'Why.';
+comment on column baton.v_failures.attempt_state is 'failed, or lost with its worker.';
+comment on column baton.v_failures.recovered is 'The task succeeded after it; null: it has not ended.';
+comment on column baton.v_failures.retry_delay_ms is 'The delay chosen before the next attempt, ms.';
+
+create view baton.v_breakers as
+select w.name as worker, n.name as namespace, b.device, b.state, b.changed_at, b.reason, b.successes, b.probe_task_id
+from baton.breakers b join baton.workers w on w.id = b.worker_id join baton.namespaces n on n.id = w.namespace_id;
+comment on view baton.v_breakers is 'Circuit breakers that have opened at least once.';
+comment on column baton.v_breakers.worker is 'Worker.';
+comment on column baton.v_breakers.namespace is 'Namespace.';
+comment on column baton.v_breakers.device is 'UUID of the device; empty: the worker itself.';
+comment on column baton.v_breakers.state is 'closed, open or half_open.';
+comment on column baton.v_breakers.changed_at is 'When it came to this state.';
+comment on column baton.v_breakers.reason is 'Why it opened last, or who closed it.';
+comment on column baton.v_breakers.successes is 'Successful probes since it became half-open.';
+comment on column baton.v_breakers.probe_task_id is 'The task that is the probe.';
+
+create view baton.v_checkpoints as
+select c.task_id, c.number, c.attempt, c.created_at, c.size_bytes, encode(c.sha256, 'hex') as sha256, c.score, c.in_blob, w.name as worker, c.metadata
+from baton.checkpoints c join baton.workers w on w.id = c.worker_id;
+comment on view baton.v_checkpoints is 'Checkpoints of tasks, without their bytes.';
+comment on column baton.v_checkpoints.task_id is 'Task.';
+comment on column baton.v_checkpoints.number is '1, 2, … per task.';
+comment on column baton.v_checkpoints.attempt is 'Number of the attempt that saved it.';
+comment on column baton.v_checkpoints.created_at is 'When it was committed.';
+comment on column baton.v_checkpoints.size_bytes is 'Size, bytes.';
+comment on column baton.v_checkpoints.sha256 is 'Of its bytes, hex.';
+comment on column baton.v_checkpoints.score is 'The higher the better.';
+comment on column baton.v_checkpoints.in_blob is 'Its bytes are a blob.';
+comment on column baton.v_checkpoints.worker is 'Worker that saved it.';
+comment on column baton.v_checkpoints.metadata is 'The task''s own words.';
+
+insert into baton.sweeps values ('retention', '-infinity') on conflict do nothing;
+
+-- Existing partitions say of the new columns what their parent says.
+do $$
+declare part record;
+begin
+  for part in
+    select c.oid::regclass as name, a.attname, col_description(i.inhparent, p.attnum) as text
+    from pg_inherits i join pg_class c on c.oid = i.inhrelid join pg_namespace n on n.oid = c.relnamespace and n.nspname = 'baton'
+    join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+    join pg_attribute p on p.attrelid = i.inhparent and p.attname = a.attname
+    where c.relkind = 'r' and col_description(c.oid, a.attnum) is null
+  loop
+    execute format('comment on column %s.%I is %L', part.name, part.attname, part.text);
+  end loop;
+end $$;
+
+do $$
+begin
+  if exists (select from pg_roles where rolname = 'baton_readonly') then
+    grant select on all tables in schema baton to baton_readonly;
+  end if;
+exception when insufficient_privilege then
+  raise notice 'baton_readonly was not granted: %', sqlerrm;
+end $$;
+
+select baton.ensure_partitions();

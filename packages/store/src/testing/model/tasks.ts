@@ -1,0 +1,372 @@
+import { compareIds, ID_EPOCH_MS, isTerminal } from '@baton/domain';
+import type { CancelResult } from '../../cancel.ts';
+import type { Grant, Want } from '../../claim.ts';
+import type { Ended, Success } from '../../complete.ts';
+import type { HeldAttempt, Settled, Settlement } from '../../settle.ts';
+import { INLINE_INPUT_BYTES, type KeyHolder, type NewTask } from '../../submit.ts';
+import { beforeInLane, type ModelDatabase, type ModelTask } from './tables.ts';
+
+/** What a worker's word is about. */
+export interface Word {
+  taskId: string;
+  epoch: number;
+  sessionId: string;
+}
+
+const keyOf = (key: { namespaceId: number; scope: string; key: string }) =>
+  `${key.namespaceId}\n${key.scope}\n${key.key}`;
+
+export function submitTasks(db: ModelDatabase, batch: readonly NewTask[]): Set<string> {
+  const stored = new Set<string>();
+  const now = db.now();
+  for (const task of batch) {
+    const { idempotency } = task;
+    if (idempotency && !db.omits('idempotency')) {
+      const key = keyOf({ namespaceId: task.namespaceId, ...idempotency });
+      if (db.idempotency.has(key)) continue;
+      const { bodyHash, ttlMs } = idempotency;
+      db.idempotency.set(key, { id: task.id, bodyHash, expiresAtMs: now + ttlMs });
+    }
+    const known = db.tasks.get(task.id);
+    if (known) {
+      if (!db.omits('repeatable submit')) continue;
+      db.takeOut(known);
+    }
+    const { extra } = task;
+    const row: ModelTask = {
+      id: task.id,
+      bits: BigInt(task.id),
+      namespaceId: task.namespaceId,
+      routeId: task.routeId,
+      maxAttempts: task.maxAttempts,
+      startToCloseMs: task.startToCloseMs,
+      priority: task.priority,
+      retry: (extra?.retry as ModelTask['retry']) ?? null,
+      createdAtMs: now,
+      idempotencyKey: idempotency?.key ?? null,
+      state: task.dueAtMs === null ? 'ready' : 'scheduled',
+      laneId: task.laneId,
+      epoch: 0,
+      attempt: 0,
+      crashes: 0,
+      infra: 0,
+      ooms: 0,
+      inline:
+        task.dueAtMs === null &&
+        !extra?.executor &&
+        extra?.progressTimeoutMs === undefined &&
+        task.input !== null &&
+        task.input.byteLength <= INLINE_INPUT_BYTES,
+      position: null,
+      dueAtMs: task.dueAtMs,
+      lease: null,
+      outcomes: known?.outcomes ?? [],
+      attempts: known?.attempts ?? [],
+      startDeadline:
+        extra?.scheduleToStartMs === undefined
+          ? null
+          : {
+              timeoutMs: extra.scheduleToStartMs,
+              expiresAtMs: (task.dueAtMs ?? now) + extra.scheduleToStartMs,
+            },
+    };
+    db.tasks.set(row.id, row);
+    if (task.dueAtMs === null) db.putReady(row, row.id);
+    else db.toWaiting(row, 'scheduled', task.dueAtMs);
+    db.log('taskSubmitted', row.id, 0, 0);
+    stored.add(row.id);
+  }
+  return stored;
+}
+
+export function lookUpKeys(
+  db: ModelDatabase,
+  keys: readonly { namespaceId: number; scope: string; key: string }[],
+): (KeyHolder | null)[] {
+  return keys.map((key) => {
+    const found = db.idempotency.get(keyOf(key));
+    return found ? { id: found.id, bodyHash: found.bodyHash } : null;
+  });
+}
+
+export function dropExpiredKeys(db: ModelDatabase): number {
+  const expired = [...db.idempotency].filter(([, holder]) => holder.expiresAtMs < db.now());
+  for (const [key] of expired) db.idempotency.delete(key);
+  return expired.length;
+}
+
+export function claimTasks(db: ModelDatabase, laneIds: readonly number[], wants: readonly Want[]): Grant[] {
+  const total = wants.reduce((sum, want) => sum + want.count, 0);
+  const now = db.now();
+  const heads: ModelTask[] = [];
+  for (const laneId of laneIds) {
+    const lane = db.lanes.get(laneId);
+    if (!lane || (lane.paused && !db.omits('pause guard'))) continue;
+    for (let i = 0; i < lane.ready.length && i < total; i++) heads.push(lane.ready[i]!);
+  }
+  heads.sort(beforeInLane);
+  const grants: Grant[] = [];
+  let from = 0;
+  for (const { sessionId, count } of wants) {
+    const to = Math.min(from + count, total);
+    const session = db.sessions.get(sessionId);
+    const fit =
+      session !== undefined &&
+      (db.omits('session guard') || (session.state === 'active' && !session.heldBack && session.expiresAtMs > now));
+    for (let i = from; fit && i < to && i < heads.length; i++) {
+      const task = heads[i]!;
+      const place = task.position!;
+      const { inline } = task;
+      db.takeOut(task);
+      if (!db.omits('epoch raised')) task.epoch++;
+      task.attempt++;
+      task.inline = false;
+      db.become(task, 'leased');
+      task.position = place;
+      task.lease = { sessionId, grantedAtMs: now, startedAtMs: null, cancelReason: null };
+      session.leases.add(task);
+      db.log('taskLeased', task.id, task.attempt, session.workerId);
+      grants.push({
+        sessionId,
+        taskId: task.id,
+        laneId: task.laneId,
+        epoch: task.epoch,
+        attempt: task.attempt,
+        maxAttempts: task.maxAttempts,
+        startToCloseMs: task.startToCloseMs,
+        runId: null,
+        encoding: 1,
+        input: inline ? new Uint8Array() : null,
+      });
+    }
+    from += count;
+  }
+  return grants;
+}
+
+/** The leased task that a worker's word is about, if it holds. */
+export function heldBy(db: ModelDatabase, word: Word): ModelTask | undefined {
+  const task = db.tasks.get(word.taskId);
+  if (!task?.lease) return undefined;
+  if (db.omits('fence')) return task;
+  return task.epoch === word.epoch && task.lease.sessionId === word.sessionId ? task : undefined;
+}
+
+export function completeTasks(db: ModelDatabase, batch: readonly Success[]): Ended[] {
+  const now = db.now();
+  const ended: Ended[] = [];
+  for (const success of batch) {
+    const task = heldBy(db, success);
+    if (!task) continue;
+    const startedAtMs = Math.max(task.lease!.grantedAtMs, now - success.ranUs / 1000);
+    const workerId = endLease(db, task, 'succeeded', { startedAtMs, retryDelayMs: null, failure: null });
+    db.toEnd(task, {
+      state: 'succeeded',
+      epoch: task.epoch,
+      attempt: task.attempt,
+      workerId,
+      endedAtMs: now,
+      output: success.output,
+      failure: null,
+      cancelReason: null,
+    });
+    db.log('taskSucceeded', task.id, task.attempt, workerId);
+    ended.push({ taskId: task.id, runId: null });
+  }
+  return ended;
+}
+
+export function alreadyEnded(db: ModelDatabase, results: readonly Word[]): Set<string> {
+  const found = new Set<string>();
+  for (const { taskId, epoch, sessionId } of results)
+    for (const a of db.tasks.get(taskId)?.attempts ?? [])
+      if (
+        a.epoch === epoch &&
+        a.sessionId === sessionId &&
+        (a.state === 'succeeded' ||
+          a.state === 'failed' ||
+          a.state === 'cancelled' ||
+          (a.state === 'returned' && a.failure === null))
+      )
+        found.add(taskId);
+  return found;
+}
+
+export function readHeld(db: ModelDatabase, reports: readonly Word[]): Map<string, HeldAttempt> {
+  const held = new Map<string, HeldAttempt>();
+  for (const report of reports) {
+    const task = heldBy(db, report);
+    if (task) held.set(task.id, { ...heldAttempt(task), retry: task.retry });
+  }
+  return held;
+}
+
+export function leasesOf(db: ModelDatabase, sessionIds: readonly string[], limit: number): HeldAttempt[] {
+  const held = sessionIds.flatMap((id) => [...(db.sessions.get(id)?.leases ?? [])]);
+  return held
+    .sort((a, b) => compareIds(a.id, b.id))
+    .slice(0, limit)
+    .map(heldAttempt);
+}
+
+function heldAttempt(task: ModelTask): HeldAttempt {
+  const { id, epoch, attempt, crashes, infra, ooms, maxAttempts, laneId } = task;
+  const { sessionId, cancelReason } = task.lease!;
+  return {
+    taskId: id,
+    epoch,
+    sessionId,
+    attempt,
+    crashes,
+    infra,
+    ooms,
+    maxAttempts,
+    laneId,
+    retry: null,
+    cancelReason,
+  };
+}
+
+export function settleTasks(db: ModelDatabase, batch: readonly Settlement[]): Settled[] {
+  const now = db.now();
+  const settled: Settled[] = [];
+  for (const s of batch) {
+    const blind = s.attempt === 'lost' && db.omits('sweep fence');
+    const task = blind ? db.tasks.get(s.taskId) : heldBy(db, s);
+    if (!task) continue;
+    const cancelReason = task.lease?.cancelReason ?? null;
+    const goesOn = s.next === 'ready' || s.next === 'backoff';
+    const next = goesOn && cancelReason !== null && !db.omits('cancel kept') ? 'cancelled' : s.next;
+    const reported = s.attempt === 'failed' || s.attempt === 'cancelled';
+    const startedAtMs =
+      reported && task.lease
+        ? Math.max(task.lease.grantedAtMs, now - s.ranUs / 1000)
+        : (task.lease?.startedAtMs ?? null);
+    const retryDelayMs = next === 'cancelled' && goesOn ? null : s.delayMs;
+    const { position } = task;
+    const workerId = endLease(db, task, s.attempt, { startedAtMs, retryDelayMs, failure: s.failure }, s.sessionId);
+    const { attempt } = task;
+    if (s.attempt === 'returned' && !db.omits('return is free')) task.attempt--;
+    task.crashes += Number(s.budget === 'crash');
+    task.infra += Number(s.budget === 'infra');
+    task.ooms += Number(s.budget === 'memory');
+    if (next === 'ready' || next === 'backoff') {
+      task.laneId = s.laneId ?? task.laneId;
+      if (task.startDeadline) task.startDeadline.expiresAtMs = now + (s.delayMs ?? 0) + task.startDeadline.timeoutMs;
+      if (next === 'ready') db.toReady(task, position ?? task.id);
+      else db.toWaiting(task, 'backoff', now + (db.omits('backoff delay') ? 0 : (s.delayMs ?? 0)));
+    } else {
+      const { failure } = s;
+      db.toEnd(task, {
+        state: next,
+        epoch: task.epoch,
+        attempt,
+        workerId,
+        endedAtMs: now,
+        output: null,
+        failure,
+        cancelReason,
+      });
+    }
+    const type = (
+      { failed: 'taskFailed', cancelled: 'taskCancelled', backoff: 'taskBackoff', ready: 'taskReleased' } as const
+    )[next];
+    db.log(type, task.id, attempt, workerId);
+    settled.push({ taskId: task.id, runId: null, laneId: task.laneId, next });
+  }
+  return settled;
+}
+
+/** @returns the worker that held it */
+function endLease(
+  db: ModelDatabase,
+  task: ModelTask,
+  state: ModelTask['attempts'][number]['state'],
+  more: Pick<ModelTask['attempts'][number], 'startedAtMs' | 'retryDelayMs' | 'failure'>,
+  sessionId = task.lease?.sessionId ?? '',
+): number {
+  const held = task.lease ?? { sessionId, grantedAtMs: db.now() };
+  const workerId = db.workerOf(held.sessionId);
+  task.attempts.push({
+    epoch: task.epoch,
+    attempt: task.attempt,
+    state,
+    sessionId: held.sessionId,
+    workerId,
+    grantedAtMs: held.grantedAtMs,
+    endedAtMs: db.now(),
+    ...more,
+  });
+  db.takeOut(task);
+  return workerId;
+}
+
+export function cancelTasks(db: ModelDatabase, taskIds: readonly string[], reason: string): Map<string, CancelResult> {
+  const results = new Map<string, CancelResult>();
+  for (const id of taskIds) {
+    const task = db.tasks.get(id);
+    if (!task || isTerminal(task.state) || results.has(id)) continue;
+    if (task.lease) {
+      task.lease.cancelReason ??= reason;
+      db.log('taskCancelRequested', id, task.attempt, 0);
+      results.set(id, { taskId: id, runId: null, now: 'leased', sessionId: task.lease.sessionId });
+      continue;
+    }
+    db.takeOut(task);
+    db.toEnd(task, {
+      state: 'cancelled',
+      epoch: task.epoch,
+      attempt: task.attempt,
+      workerId: null,
+      endedAtMs: db.now(),
+      output: null,
+      failure: null,
+      cancelReason: reason,
+    });
+    db.log('taskCancelled', id, task.attempt, 0);
+    results.set(id, { taskId: id, runId: null, now: 'cancelled', sessionId: null });
+  }
+  return results;
+}
+
+/** A retry keeps its task's place in the lane; a scheduled task gets the place of the time it was due. */
+export function promoteDue(db: ModelDatabase, limit: number): { laneIds: Set<number>; moved: number } {
+  const now = db.now();
+  const laneIds = new Set<number>();
+  let due: ModelTask[] = [];
+  for (const task of db.waiting) if (task.dueAtMs! <= now) due.push(task);
+  if (due.length > limit) due = due.sort((a, b) => a.dueAtMs! - b.dueAtMs!).slice(0, limit);
+  for (const task of due) {
+    const dueId =
+      task.state === 'scheduled' ? (BigInt(Math.floor(task.dueAtMs! - ID_EPOCH_MS)) << 22n).toString() : '0';
+    db.takeOut(task);
+    db.toReady(task, compareIds(dueId, task.id) > 0 ? dueId : task.id);
+    db.log('taskReady', task.id, task.attempt, 0);
+    laneIds.add(task.laneId);
+  }
+  return { laneIds, moved: due.length };
+}
+
+export function nextDueMs(db: ModelDatabase): number | null {
+  let next = Number.POSITIVE_INFINITY;
+  for (const task of db.waiting) next = Math.min(next, task.dueAtMs!);
+  return next === Number.POSITIVE_INFINITY ? null : Math.max(0, next - db.now());
+}
+
+export function overdueLeases(db: ModelDatabase, graceMs: number): (Word & { startToCloseMs: number })[] {
+  const now = db.now();
+  const overdue: ModelTask[] = [];
+  for (const session of db.sessions.values())
+    for (const task of session.leases) {
+      const { startedAtMs } = task.lease!;
+      if (startedAtMs !== null && startedAtMs + task.startToCloseMs + graceMs < now) overdue.push(task);
+    }
+  return overdue
+    .sort((a, b) => compareIds(a.id, b.id))
+    .map(({ id, epoch, lease, startToCloseMs }) => ({
+      taskId: id,
+      epoch,
+      sessionId: lease!.sessionId,
+      startToCloseMs,
+    }));
+}
