@@ -1,0 +1,2 @@
+export type * from './database-dump.ts';
+export * from './history.ts';
