@@ -2,6 +2,7 @@ import { type ExecutorType, isStorableText, Refusal, sessionLost, type TaskClass
 import {
   closeSession,
   compareHeld,
+  drainSession,
   drainWorker,
   type HeldByWorker,
   leasesOf,
@@ -274,9 +275,7 @@ export function createSessions(
         throw sessionLost(sessionId);
       }
       if (input.draining && renewed.state === 'active') {
-        // An active session is the newest of its name.
-        const { namespaceId, workerName } = await abilityOf(sessionId);
-        await persist(() => drainWorker(pools.lease, namespaceId, workerName, 'the worker drains'), env.random);
+        await persist(() => drainSession(pools.lease, sessionId, 'the worker drains'), env.random);
         dispatcher.release(sessionId);
       }
       if (input.held.length > 0) await persist(() => markStarted(pools.lease, sessionId, input.held), env.random);

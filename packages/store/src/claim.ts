@@ -118,9 +118,10 @@ export async function loadSpecs(sql: Sql, taskIds: readonly string[]): Promise<M
   const rows = await sql.unsafe(
     `/* baton load specs */
      select t.id, t.input, t.executor_config, t.node_id, t.progress_timeout_ms, encode(t.input_blob, 'hex') as input_blob, b.size_bytes,
-            coalesce((select max(c.number) from baton.checkpoints c where c.task_id = t.id), 0) as checkpoint
+            coalesce(c.last_number, 0) as checkpoint
      from unnest($1::bigint[]) w(id) join baton.tasks t on t.id = w.id
-     left join baton.blobs b on b.namespace_id = t.namespace_id and b.sha256 = t.input_blob`,
+     left join baton.blobs b on b.namespace_id = t.namespace_id and b.sha256 = t.input_blob
+     left join baton.checkpoint_counters c on c.task_id = t.id`,
     [numbers(taskIds)],
     { prepare: true },
   );

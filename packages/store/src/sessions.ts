@@ -15,61 +15,76 @@ export interface Registration {
 
 /**
  * Opens a session. An earlier session of the same worker gets no new work from then on (draining); its leases end when it
- * leaves or expires, so the second life never overlaps the first one's work. The same instance gets the same session again.
+ * leaves or expires, so the second life never overlaps the first one's work. The same instance gets the same session again, as long
+ * as it is the worker's newest and not closed; otherwise nothing is changed.
  *
- * @returns the session's id: the one given, or the earlier one of this instance
+ * @returns the session's id: the one given, or the earlier one of this instance; empty: the instance is over
  */
 export async function registerWorker(sql: Sql, r: Registration): Promise<{ sessionId: string; workerId: number }> {
-  const [row] = await sql.unsafe(
+  const about = [JSON.stringify(r.capabilities), r.serviceUrl, r.version, JSON.stringify(r.metadata)];
+  const workerId = await internWorker(sql, r, about);
+  // The session first: its unique (worker, instance) is what a repeated call runs into, even one that came in the same moment.
+  const [opened] = await sql.unsafe(
     `/* baton register */
-     with known as (
-       select s.id from baton.workers w join baton.sessions s on s.worker_id = w.id
-       where w.namespace_id = $2 and w.name = $3 and s.instance_id = $4 and s.state <> 'closed'
-     ), worker as (
-       insert into baton.workers as w (namespace_id, name, session_id, capabilities, service_url, version, metadata, registered_at)
-       values ($2, $3, $1, $5::text::jsonb, $6, $7, $8::text::jsonb, clock_timestamp())
-       on conflict (namespace_id, name) do update set
-         session_id = coalesce((select id from known), excluded.session_id), capabilities = excluded.capabilities,
-         service_url = excluded.service_url, version = excluded.version, metadata = excluded.metadata, registered_at = excluded.registered_at
-       returning id, session_id
-     ), replaced as (
-       update baton.sessions s set state = 'draining', shutdown = true, reason = 'another life of this worker registered'
-       from worker where s.worker_id = worker.id and s.id <> worker.session_id and s.state = 'active'
-     ), opened as (
+     with opened as (
        insert into baton.sessions (id, expires_at, renewed_at, registered_at, namespace_id, worker_id, state, instance_id, held_back)
-       select $1, clock_timestamp() + $9::double precision * interval '1 ms', clock_timestamp(), clock_timestamp(), $2, worker.id, 'active', $4,
-              exists (select from baton.breakers b where b.worker_id = worker.id and b.device = '' and b.state <> 'closed')
-       from worker where not exists (select from known)
+       select $1, clock_timestamp() + $9::double precision * interval '1 ms', clock_timestamp(), clock_timestamp(), $2, $3, 'active', $4,
+              exists (select from baton.breakers b where b.worker_id = $3 and b.device = '' and b.state <> 'closed')
        on conflict (worker_id, instance_id) do nothing
        returning id
+     ), worker as (
+       update baton.workers w set session_id = opened.id, capabilities = $5::text::jsonb, service_url = $6, version = $7,
+         metadata = $8::text::jsonb, registered_at = clock_timestamp()
+       from opened where w.id = $3
      ), logged as (
        insert into baton.events (namespace_ids, types, task_ids, run_ids, attempts, worker_ids)
-       select array[$2::integer], array[12]::smallint[], array[0::bigint], array[0::bigint], array[0::smallint], array[worker.id] from worker, opened
+       select array[$2::integer], array[12]::smallint[], array[0::bigint], array[0::bigint], array[0::smallint], array[$3::integer] from opened
      )
-     select worker.id as worker_id, worker.session_id, exists (select from opened) or exists (select from known) as usable from worker`,
-    [
-      r.sessionId,
-      r.namespaceId,
-      r.name,
-      r.instanceId,
-      JSON.stringify(r.capabilities),
-      r.serviceUrl,
-      r.version,
-      JSON.stringify(r.metadata),
-      r.leaseTtlMs,
-    ],
+     select id from opened`,
+    [r.sessionId, r.namespaceId, workerId, r.instanceId, ...about, r.leaseTtlMs],
     { prepare: true },
   );
-  // Two lives that register in the same moment do not see each other's session. Whoever comes here last sees both.
+  // A statement of its own: of two lives that register in the same moment, whoever comes here last sees both. A repeated call does
+  // what the first may not have come to.
   await sql.unsafe(
     `/* baton replace sessions */ update baton.sessions s set state = 'draining', shutdown = true, reason = 'another life of this worker registered'
      from baton.workers w where w.id = $1 and s.worker_id = w.id and s.id <> w.session_id and s.state = 'active'`,
-    [row!.worker_id as number],
+    [workerId],
     { prepare: true },
   );
-  // The instance's earlier session is closed: the number in workers would name none. Say so; the worker takes a new instance id.
-  if (!row!.usable) return { sessionId: '', workerId: row!.worker_id as number };
-  return { sessionId: row!.session_id as string, workerId: row!.worker_id as number };
+  if (opened) return { sessionId: opened.id as string, workerId };
+  const [known] = await sql.unsafe(
+    `/* baton register again */ update baton.workers w set capabilities = $3::text::jsonb, service_url = $4, version = $5, metadata = $6::text::jsonb
+     from baton.sessions s where w.id = $1 and s.worker_id = w.id and s.instance_id = $2 and s.id = w.session_id and s.state <> 'closed' returning s.id`,
+    [workerId, r.instanceId, ...about],
+    { prepare: true },
+  );
+  // None: the instance is over, or another life has taken its place. A late or repeated call changes nothing.
+  return { sessionId: (known?.id as string | undefined) ?? '', workerId };
+}
+
+/** The number of a worker's name. Two statements, because one does not see what another made at the same moment. */
+async function internWorker(sql: Sql, r: Registration, about: readonly string[]): Promise<number> {
+  const find = async () =>
+    (
+      await sql.unsafe(
+        '/* baton find worker */ select id from baton.workers where namespace_id = $1 and name = $2',
+        [r.namespaceId, r.name],
+        {
+          prepare: true,
+        },
+      )
+    )[0]?.id as number | undefined;
+  const found = await find();
+  if (found !== undefined) return found;
+  await sql.unsafe(
+    `/* baton new worker */
+     insert into baton.workers (namespace_id, name, session_id, capabilities, service_url, version, metadata, registered_at)
+     values ($1, $2, 0, $3::text::jsonb, $4, $5, $6::text::jsonb, clock_timestamp()) on conflict (namespace_id, name) do nothing`,
+    [r.namespaceId, r.name, ...about],
+    { prepare: true },
+  );
+  return (await find())!;
 }
 
 export interface Renewal {
@@ -237,6 +252,15 @@ export async function drainWorker(
     [namespaceId, name, reason],
   );
   return row ? { sessionId: row.id as string, leases: row.leases as number } : null;
+}
+
+/** A session takes no more work, by its own worker's wish. Another life of the worker is not touched. */
+export async function drainSession(sql: Sql, sessionId: string, reason: string): Promise<void> {
+  await sql.unsafe(
+    `/* baton drain session */ update baton.sessions set state = 'draining', reason = $2 where id = $1 and state = 'active'`,
+    [sessionId, reason],
+    { prepare: true },
+  );
 }
 
 export interface SessionInfo {

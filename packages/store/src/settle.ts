@@ -72,7 +72,8 @@ export interface Settlement {
 }
 
 /**
- * Ends a batch of leases without success, fenced, sorted and looked up like COMPLETE. `returned` gives the attempt's number back: it cost nothing.
+ * Ends a batch of leases without success, fenced, sorted and looked up like COMPLETE. A task whose cancel was asked for, and acknowledged,
+ * ends cancelled instead of going on, whatever was decided before the cancel was seen. `returned` gives the attempt's number back: it cost nothing.
  * The input is read from `tasks` when the task is claimed again.
  */
 export const SETTLE = `/* baton settle */
@@ -83,10 +84,11 @@ with input as materialized (
     as i(task_id, epoch, session_id, attempt_state, next, delay_ms, budget, failure, ran_us, other_lane)
   order by task_id, epoch, session_id
 ), held as materialized (
-  select l.*, i.attempt_state, i.next, i.delay_ms, i.budget, i.failure::jsonb as failure, i.ran_us, i.other_lane from input i cross join lateral (
+  select l.*, case when cancelled then 'cancelled' else i.next end as next, case when not cancelled then i.delay_ms end as delay_ms,
+         i.attempt_state, i.budget, i.failure::jsonb as failure, i.ran_us, i.other_lane from input i cross join lateral (
     select * from baton.leases l
     where l.task_id = i.task_id and l.epoch = i.epoch and l.session_id + 0 = i.session_id limit 1 for update
-  ) l
+  ) l cross join lateral (select l.cancel_reason is not null and i.next in ('ready', 'backoff') as cancelled) c
 ), done as (
   delete from baton.leases where task_id = any(array(select task_id from held))
 ), ended as materialized (

@@ -133,6 +133,15 @@ export function drainWorker(
   return { sessionId: session.id, leases: session.leases.size };
 }
 
+/** A worker's own wish: this life of it, whatever others there are by now. */
+export function drainSession(db: ModelDatabase, sessionId: string, reason: string): boolean {
+  const session = db.sessions.get(sessionId);
+  if (session?.state !== 'active') return false;
+  session.state = 'draining';
+  session.reason = reason;
+  return true;
+}
+
 export function readSession(db: ModelDatabase, sessionId: string): SessionInfo | null {
   const session = db.sessions.get(sessionId);
   if (!session) return null;
