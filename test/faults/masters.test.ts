@@ -27,8 +27,8 @@ test('three masters on one empty database: one migrates, each does the work of t
 }, async (context) => {
   await using stage = await openStage(context);
   const { stacks, batons, ledger } = await three(stage);
-  const [migrations] = await ledger.sql`select count(*)::int as count from public.baton_migrations`;
-  expect(migrations!.count).toBe(stacks.filter(({ master }) => master.log.includes('schema migrated')).length);
+  // One of them applied every migration there is; the others found nothing to do.
+  expect(stacks.filter(({ master }) => master.log.includes('schema migrated')).length).toBe(1);
   const nodes = await ledger.sql`select node from baton.masters`;
   expect(new Set(nodes.map(({ node }) => node)).size).toBe(3);
 

@@ -116,6 +116,7 @@ export function masterService(engine: Engine, options: ApiOptions): Partial<Serv
       );
       const output = await sessions.heartbeat({
         sessionId: request.sessionId,
+        number: request.number,
         count: request.digest?.count ?? 0,
         xor: request.digest?.xor ?? 0n,
         held: request.held.map((h) => ({

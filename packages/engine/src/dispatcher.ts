@@ -35,6 +35,8 @@ export interface Dispatcher {
   release(sessionId: string): void;
   /** Keeps what was granted for the session's next call: its answer could not be sent. */
   keep(sessionId: string, assignments: Assignment[]): void;
+  /** Forgets what is kept for a session, or these leases of it: they go back. */
+  discard(sessionId: string, leases?: readonly { taskId: string; epoch: number }[]): void;
   arm(laneId: number): void;
   armAll(): void;
   waiting(): number;
@@ -60,8 +62,11 @@ export function createDispatcher(env: EngineEnvironment, lanes: LaneBook, counte
   const armed = new Map<number, number>();
   let armings = 0;
   const offers = new Map<string, Offer>();
-  /** Granted to a session whose offer had gone: goes with its next answer. If there is none, the heartbeat brings it back. */
-  const undelivered = new Map<string, Assignment[]>();
+  /**
+   * Granted to a session whose offer had gone: goes with its next answer. If none comes within a heartbeat's interval it is forgotten:
+   * the session may have told another master meanwhile that it never heard of these leases, and they come back that way.
+   */
+  const undelivered = new Map<string, { assignments: Assignment[]; until: number }>();
   let pumping = false;
   let again = false;
   let closed = false;
@@ -161,7 +166,14 @@ export function createDispatcher(env: EngineEnvironment, lanes: LaneBook, counte
   const keep = (sessionId: string, assignments: Assignment[]) => {
     if (assignments.length === 0) return;
     const earlier = undelivered.get(sessionId);
-    undelivered.set(sessionId, earlier ? [...earlier, ...assignments] : assignments);
+    const until = Math.min(earlier?.until ?? Number.POSITIVE_INFINITY, env.now() + settings.heartbeatIntervalMs);
+    undelivered.set(sessionId, { assignments: [...(earlier?.assignments ?? []), ...assignments], until });
+  };
+
+  const takeKept = (sessionId: string): Assignment[] => {
+    const kept = undelivered.get(sessionId);
+    undelivered.delete(sessionId);
+    return kept && env.now() < kept.until ? kept.assignments : [];
   };
 
   /** As many as one answer can carry; the rest goes with the next one. Workers read no message without end. */
@@ -211,11 +223,8 @@ export function createDispatcher(env: EngineEnvironment, lanes: LaneBook, counte
 
   return {
     offer(session, number, free, waitMs, abort) {
-      const left = undelivered.get(session.id);
-      if (left) {
-        undelivered.delete(session.id);
-        return Promise.resolve(portion(session.id, left));
-      }
+      const left = takeKept(session.id);
+      if (left.length > 0) return Promise.resolve(portion(session.id, left));
       const older = offers.get(session.id);
       if (older && older.number > number) return Promise.resolve([]);
       if (older) end(older, []);
@@ -245,6 +254,13 @@ export function createDispatcher(env: EngineEnvironment, lanes: LaneBook, counte
       if (offer) end(offer, []);
     },
     keep,
+    discard(sessionId, leases) {
+      const kept = undelivered.get(sessionId);
+      if (!kept) return;
+      const gone = new Set(leases?.map((l) => `${l.taskId}.${l.epoch}`));
+      kept.assignments = leases ? kept.assignments.filter((a) => !gone.has(`${a.taskId}.${a.epoch}`)) : [];
+      if (kept.assignments.length === 0) undelivered.delete(sessionId);
+    },
     arm,
     armAll() {
       for (const lane of lanes.all()) if (!armed.has(lane.id)) armed.set(lane.id, ++armings);

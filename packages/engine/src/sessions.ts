@@ -86,6 +86,8 @@ export interface ExchangeOutput {
 
 export interface HeartbeatInput {
   sessionId: string;
+  /** Rises with each heartbeat of the session; a later one makes what this one holds out of date. */
+  number: bigint;
   count: number;
   /** Exclusive or over (task xor epoch << 40), unsigned. */
   xor: bigint;
@@ -163,7 +165,11 @@ export function createSessions(
     gatherMs: settings.renewGatherMs,
     run: async (batch) => {
       // A worker may repeat itself within a batch; a row can change once in a statement.
-      const byId = new Map(batch.map((r) => [r.sessionId, r]));
+      const byId = new Map<string, Renewal>();
+      for (const r of batch) {
+        const other = byId.get(r.sessionId);
+        if (!other || BigInt(other.number) <= BigInt(r.number)) byId.set(r.sessionId, r);
+      }
       const sorted = [...byId.values()].sort((a, b) => (a.sessionId < b.sessionId ? -1 : 1));
       const renewed = await persist(() => renewSessions(pools.lease, sorted), env.random);
       return batch.map((r) => renewed.get(r.sessionId) ?? null);
@@ -173,6 +179,7 @@ export function createSessions(
   /** Leases that were granted a while ago and that the worker never heard of cost no attempt. */
   async function handBack(sessionId: string, unheard: { taskId: string; epoch: number }[]): Promise<void> {
     if (unheard.length === 0) return;
+    dispatcher.discard(sessionId, unheard);
     const returned = await results.settle(
       unheard.map((lease) => ({
         ...lease,
@@ -269,7 +276,12 @@ export function createSessions(
     async heartbeat(input) {
       counters.add('baton_heartbeats_total');
       const { sessionId } = input;
-      const renewed = await renewals.add({ sessionId, leaseTtlMs: settings.leaseTtlMs, metrics: input.metrics });
+      const renewed = await renewals.add({
+        sessionId,
+        leaseTtlMs: settings.leaseTtlMs,
+        metrics: input.metrics,
+        number: BigInt.asIntN(64, input.number).toString(),
+      });
       if (!renewed) {
         abilities.delete(sessionId);
         throw sessionLost(sessionId);
@@ -281,9 +293,9 @@ export function createSessions(
       if (input.held.length > 0) await persist(() => markStarted(pools.lease, sessionId, input.held), env.random);
       const matches = renewed.count === input.count && BigInt.asUintN(64, BigInt(renewed.xor)) === input.xor;
       let lost: { taskId: string; epoch: number }[] = [];
-      if (input.heldIsComplete) {
+      if (input.heldIsComplete && BigInt(renewed.beat) <= input.number) {
         const found = await persist(
-          () => compareHeld(pools.lease, sessionId, input.held, 2 * settings.heartbeatIntervalMs),
+          () => compareHeld(pools.lease, sessionId, input.held, renewed.renewedAt, 2 * settings.heartbeatIntervalMs),
           env.random,
         );
         lost = found.lost;
@@ -332,6 +344,7 @@ export function createSessions(
     },
 
     forget(sessionId) {
+      dispatcher.discard(sessionId);
       abilities.delete(sessionId);
       pending.delete(sessionId);
       announce(sessionId);

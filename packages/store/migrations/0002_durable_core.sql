@@ -31,8 +31,10 @@ create index attempts_failures_worker on baton.attempts (worker_id, ended_at des
 
 -- sessions ------------------------------------------------------------------------------------------------------------------
 
-alter table baton.sessions add column held_back boolean not null default false, add column recall integer not null default 0;
+alter table baton.sessions add column held_back boolean not null default false, add column recall integer not null default 0,
+  add column beat bigint not null default 0;
 comment on column baton.sessions.held_back is 'The worker''s breaker is open or half-open: no grant but a probe. Set with the breaker, in one statement.';
+comment on column baton.sessions.beat is 'Number of its newest heartbeat: what an older one says it holds is out of date.';
 comment on column baton.sessions.recall is 'Leases that it is asked to hand back unstarted, with its next heartbeat: others wait for work.';
 
 -- deadlines -----------------------------------------------------------------------------------------------------------------

@@ -214,7 +214,54 @@ describe('the claim', () => {
   });
 });
 
+const register = (name: string, instanceId: string) =>
+  registerWorker(sql, {
+    sessionId: stage.nextId(),
+    namespaceId: 1,
+    name,
+    instanceId,
+    capabilities: {},
+    serviceUrl: '',
+    version: '0',
+    metadata: {},
+    leaseTtlMs: 600_000,
+  });
+
 describe('sessions', () => {
+  it('are not taken from the newer life of a worker by a late or repeated registration of the older', async () => {
+    const older = await stage.session('lives');
+    const newer = await stage.session('lives');
+    const states = async () =>
+      (
+        await sql.unsafe(
+          `select s.state, s.shutdown, s.id = w.session_id as current from baton.sessions s join baton.workers w on w.id = s.worker_id
+           where s.id in ($1, $2) order by s.id`,
+          [older, newer],
+        )
+      ).map((r) => [r.state, r.shutdown, r.current]);
+    const expected = [
+      ['draining', true, false],
+      ['active', false, true],
+    ];
+    expect(await states()).toEqual(expected);
+    expect((await register('lives', older)).sessionId).toBe('');
+    await closeSession(sql, older, 'test');
+    expect((await register('lives', older)).sessionId).toBe('');
+    expect((await states())[1]).toEqual(expected[1]);
+    expect((await register('lives', newer)).sessionId).toBe(newer);
+    expect((await states())[1]).toEqual(expected[1]);
+  });
+
+  it('are one session when a registration is sent twenty times at once', async () => {
+    const instance = stage.nextId();
+    const answers = await Promise.all(Array.from({ length: 20 }, () => register('twenty', instance)));
+    expect(new Set(answers.map((a) => a.sessionId)).size).toBe(1);
+    const rows = await sql.unsafe(
+      `select s.state, s.id = w.session_id as current from baton.sessions s join baton.workers w on w.id = s.worker_id where w.name = 'twenty'`,
+    );
+    expect(rows.map((r) => [r.state, r.current])).toEqual([['active', true]]);
+  });
+
   it('name leases that were granted a while ago and that the worker never heard of', async () => {
     const lane = await stage.lane('unheard');
     const session = await stage.session('unheard');
@@ -225,14 +272,19 @@ describe('sessions', () => {
       { ...word(heard!), started: true, ranMs: 1 },
       { ...word(stale!), epoch: 7, started: true, ranMs: 1 },
     ];
-    expect(await compareHeld(sql, session, held, 60_000)).toEqual({
+    const now = async () => (await sql.unsafe('select clock_timestamp()::text as now'))[0]!.now as string;
+    const before = await now();
+    expect(await compareHeld(sql, session, held, before, 60_000)).toEqual({
       unheard: [],
       lost: [{ taskId: stale!.taskId, epoch: 7 }],
     });
     await sql.unsafe(`update baton.leases set granted_at = granted_at - interval '2 minutes' where session_id = $1`, [
       session,
     ]);
-    const found = await compareHeld(sql, session, held, 60_000);
+    const found = await compareHeld(sql, session, held, await now(), 60_000);
+    // A list of long ago, looked at now: it says nothing of what was granted since.
+    const old = await compareHeld(sql, session, held, '2020-01-01 00:00:00+00', 60_000);
+    expect(old.unheard).toEqual([]);
     expect(found.unheard.map((l) => l.taskId).sort()).toEqual([unheard!.taskId, stale!.taskId].sort());
     expect(found.unheard.every((l) => l.epoch === 1)).toBe(true);
     // Handed back, they cost no attempt.
@@ -249,7 +301,7 @@ describe('sessions', () => {
 
   it('are not renewed after their time, unless the sweep was away', async () => {
     const session = await stage.session('late');
-    const renew = () => renewSessions(sql, [{ sessionId: session, leaseTtlMs: 60_000, metrics: null }]);
+    const renew = () => renewSessions(sql, [{ sessionId: session, leaseTtlMs: 60_000, metrics: null, number: '1' }]);
     await setLastSweep('0 s');
     expect((await renew()).get(session)).toMatchObject({ state: 'active', count: 0, xor: '0' });
     await expire(session);
@@ -267,9 +319,13 @@ describe('sessions', () => {
     await stage.submit(lane, 5);
     const grants = await stage.claim(lane, session, 5);
     await sql.unsafe(`update baton.leases set cancel_reason = 'enough' where task_id = $1`, [grants[0]!.taskId]);
-    const answer = (await renewSessions(sql, [{ sessionId: session, leaseTtlMs: 60_000, metrics: { load: 1 } }])).get(
-      session,
-    )!;
+    const beat = async (number: string) =>
+      (await renewSessions(sql, [{ sessionId: session, leaseTtlMs: 60_000, metrics: { load: 1 }, number }])).get(
+        session,
+      )!;
+    const answer = await beat('8');
+    // A late one learns that a newer one was there.
+    expect([answer.beat, (await beat('3')).beat]).toEqual(['8', '8']);
     const xor = grants.reduce((x, g) => x ^ BigInt(g.taskId) ^ (BigInt(g.epoch) << 40n), 0n);
     expect(answer).toMatchObject({ count: 5, xor: BigInt.asIntN(64, xor).toString() });
     expect(answer.cancels).toEqual([{ taskId: grants[0]!.taskId, epoch: 1, reason: 'enough' }]);

@@ -135,6 +135,7 @@ export const sessions = baton.table(
     metrics: jsonb('metrics').$type<Record<string, number>>(),
     heldBack: boolean('held_back').notNull().default(false),
     recall: integer('recall').notNull().default(0),
+    beat: id('beat').notNull().default(sql`0`),
   },
   (t) => [
     uniqueIndex('sessions_instance').on(t.workerId, t.instanceId),

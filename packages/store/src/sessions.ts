@@ -91,6 +91,8 @@ export interface Renewal {
   sessionId: string;
   leaseTtlMs: number;
   metrics: object | null;
+  /** Rises with each heartbeat of the session; decimal. */
+  number: string;
 }
 
 /** What a heartbeat learns of its session. */
@@ -103,6 +105,10 @@ export interface Renewed {
   /** Exclusive or over (task_id xor epoch << 40), as a signed 64-bit decimal. */
   xor: string;
   cancels: { taskId: string; epoch: number; reason: string }[];
+  /** Number of the session's newest heartbeat so far. */
+  beat: string;
+  /** When it was renewed, by Postgres, to the microsecond. */
+  renewedAt: string;
 }
 
 /**
@@ -113,17 +119,18 @@ export interface Renewed {
  */
 export const RENEW = `/* baton renew */
 with input as materialized (
-  select * from unnest($1::bigint[], $2::double precision[], $3::text[]) i(session_id, ttl_ms, metrics) order by session_id
+  select * from unnest($1::bigint[], $2::double precision[], $3::text[], $4::bigint[]) i(session_id, ttl_ms, metrics, number) order by session_id
 ), renewed as (
   update baton.sessions s
-  set expires_at = clock_timestamp() + i.ttl_ms * interval '1 ms', renewed_at = clock_timestamp(), metrics = coalesce(i.metrics::jsonb, s.metrics)
+  set expires_at = clock_timestamp() + i.ttl_ms * interval '1 ms', renewed_at = clock_timestamp(), metrics = coalesce(i.metrics::jsonb, s.metrics),
+      beat = greatest(s.beat, i.number)
   from input i
   where s.id = i.session_id and s.state <> 'closed'
     and (s.expires_at > clock_timestamp()
          or (select last_at from baton.sweeps where name = 'sessions') < clock_timestamp() - interval '3 s')
-  returning s.id, s.state, s.shutdown
+  returning s.id, s.state, s.shutdown, s.beat, s.renewed_at
 )
-select r.id, r.state, r.shutdown, h.count, h.xor, h.cancels
+select r.id, r.state, r.shutdown, r.beat, r.renewed_at::text as renewed_at, h.count, h.xor, h.cancels
 from renewed r cross join lateral (
   select count(*)::integer as count, coalesce(bit_xor(l.task_id # (l.epoch::bigint << 40)), 0) as xor,
          coalesce(jsonb_agg(jsonb_build_object('taskId', l.task_id::text, 'epoch', l.epoch, 'reason', l.cancel_reason))
@@ -138,6 +145,7 @@ export async function renewSessions(sql: Sql, batch: readonly Renewal[]): Promis
       numbers(batch.map((r) => r.sessionId)),
       numbers(batch.map((r) => r.leaseTtlMs)),
       jsons(batch.map((r) => r.metrics)),
+      numbers(batch.map((r) => r.number)),
     ],
     { prepare: true },
   );
@@ -151,6 +159,8 @@ export async function renewSessions(sql: Sql, batch: readonly Renewal[]): Promis
         count: r.count as number,
         xor: r.xor as string,
         cancels: r.cancels as Renewed['cancels'],
+        beat: r.beat as string,
+        renewedAt: r.renewed_at as string,
       },
     ]),
   );
@@ -197,24 +207,32 @@ export interface Reconciliation {
   lost: { taskId: string; epoch: number }[];
 }
 
-/** Compares all that a worker holds with its leases. Reads only; `unheard` is settled by the caller, fenced. */
+/**
+ * Compares all that a worker holds with its leases. Reads only; `unheard` is settled by the caller, fenced.
+ *
+ * The list speaks of the time when its heartbeat was renewed, and only as long as no newer heartbeat was: a master that was stopped
+ * in between, and goes on, must not take back what the worker was granted meanwhile and has begun.
+ *
+ * @param renewedAt of the heartbeat that brought the list
+ */
 export async function compareHeld(
   sql: Sql,
   sessionId: string,
   held: readonly HeldByWorker[],
+  renewedAt: string,
   unheardAfterMs: number,
 ): Promise<Reconciliation> {
   const rows = await sql.unsafe(
     `/* baton compare held */
      with held as materialized (select * from unnest($2::bigint[], $3::integer[]) h(task_id, epoch))
      select 'unheard' as what, l.task_id, l.epoch from baton.leases l
-     where l.session_id = $1 and l.granted_at < clock_timestamp() - $4::double precision * interval '1 ms'
+     where l.session_id = $1 and l.granted_at < $5::text::timestamptz - $4::double precision * interval '1 ms'
        and not exists (select from held h where h.task_id = l.task_id and h.epoch = l.epoch)
      union all
      select 'lost', h.task_id, h.epoch from held h left join lateral (
        select true as held from baton.leases l where l.task_id = h.task_id and l.epoch = h.epoch and l.session_id + 0 = $1 limit 1
      ) l on true where l.held is null`,
-    [sessionId, numbers(held.map((h) => h.taskId)), numbers(held.map((h) => h.epoch)), unheardAfterMs],
+    [sessionId, numbers(held.map((h) => h.taskId)), numbers(held.map((h) => h.epoch)), unheardAfterMs, renewedAt],
     { prepare: true },
   );
   const pick = (what: string) =>

@@ -12,6 +12,7 @@ import type { Logger } from '@baton/telemetry';
 import { create } from '@bufbuild/protobuf';
 import { Code, ConnectError } from '@connectrpc/connect';
 import { fullJitter } from './backoff.ts';
+import { monotonicMs } from './clock.ts';
 import { describe, sessionRefusal } from './refusal.ts';
 import { failureOutcome } from './task-result.ts';
 import { Waiters } from './waiters.ts';
@@ -33,6 +34,11 @@ export interface ExchangeOptions {
     request: ExchangeRequest,
     options: { timeoutMs: number; signal: AbortSignal },
   ) => Promise<ExchangeResponse>;
+  /**
+   * Leases of an answer are not started when its call was sent before this time (of `monotonicMs`): the master was told since
+   * that they are not held, and may have given them to others. Those that it did not come back by themselves.
+   */
+  readonly staleBefore: () => number;
   /** How many leases are wanted now. */
   readonly wanted: () => number;
   readonly onLeases: (leases: Lease[], answer: Answer) => void;
@@ -167,6 +173,7 @@ export class Exchange {
       this.#voided.add(this.#poll);
       this.#poll = undefined;
     }
+    const sentMs = monotonicMs();
     try {
       const response = await this.#options.call(request, { timeoutMs: answerTimeoutMs, signal: abort.signal });
       if (this.#closed) {
@@ -178,7 +185,7 @@ export class Exchange {
       this.#batch = batchResults;
       this.#refuse(response.refused, answered);
       this.#options.onSettled(answered);
-      this.#take(response, { asked: wanted });
+      this.#take(response, { asked: wanted }, sentMs);
     } catch (error) {
       this.#outbox = [...this.#sending, ...this.#outbox];
       const sent = this.#sending.length;
@@ -193,6 +200,7 @@ export class Exchange {
     const poll: Poll = { abort: new AbortController(), offers: wanted > 0 };
     this.#poll = poll;
     const { longPollMs } = this.#options;
+    const sentMs = monotonicMs();
     try {
       const response = await this.#options.call(this.#request(wanted, longPollMs, poll.offers), {
         timeoutMs: longPollMs + answerTimeoutMs,
@@ -200,7 +208,7 @@ export class Exchange {
       });
       this.#forget(poll);
       if (!this.#closed) {
-        this.#take(response, { asked: undefined });
+        this.#take(response, { asked: undefined }, sentMs);
       }
     } catch (error) {
       this.#forget(poll);
@@ -231,12 +239,16 @@ export class Exchange {
     return this.#outbox.splice(0, count);
   }
 
-  #take(response: ExchangeResponse, answer: Answer): void {
+  #take(response: ExchangeResponse, answer: Answer, sentMs: number): void {
     this.#failures = 0;
     if (response.orders !== undefined) {
       this.#options.onOrders(response.orders);
     }
-    this.#options.onLeases(response.leases, answer);
+    const isLate = response.leases.length > 0 && sentMs < this.#options.staleBefore();
+    if (isLate) {
+      this.#options.log.warn('answer came too late for its leases', { leases: response.leases.length });
+    }
+    this.#options.onLeases(isLate ? [] : response.leases, answer);
     this.kick();
   }
 

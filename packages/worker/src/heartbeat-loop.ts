@@ -81,7 +81,8 @@ export class HeartbeatLoop {
     this.end();
     const current: Current = {
       ...session,
-      number: 0n,
+      // Above the numbers of an earlier thread of the same session.
+      number: BigInt(Date.now()) * 1000n,
       ttlMs: session.leaseTtlMs,
       renewedMs: session.renewedAtMs,
       failures: 0,

@@ -68,6 +68,9 @@ export class Session {
   readonly #stamp: NodeJS.Timeout;
   #end!: (end: SessionEnd) => void;
   #over = false;
+  readonly #heartbeatIntervalMs: number;
+  /** When the master was last told everything that is held. */
+  #listedAtMs = Number.NEGATIVE_INFINITY;
   /** What the master has not answered for. */
   #unsent: TaskResult[] = [];
 
@@ -76,6 +79,10 @@ export class Session {
     const sessionId = registration.sessionId;
     this.id = sessionId;
     this.#options = options;
+    this.#heartbeatIntervalMs =
+      registration.heartbeatInterval === undefined
+        ? defaults.heartbeatIntervalMs
+        : durationMs(registration.heartbeatInterval);
     this.ended = new Promise((resolve) => {
       this.#end = resolve;
     });
@@ -103,6 +110,7 @@ export class Session {
       sessionId,
       longPollMs: registration.longPoll === undefined ? defaults.longPollMs : durationMs(registration.longPoll),
       call: (request, call) => connection.master.exchange(request, call),
+      staleBefore: () => this.#listedAtMs - this.#heartbeatIntervalMs,
       wanted: () => this.work.wanted,
       onLeases: (leases, { asked }) => {
         if (asked !== undefined) {
@@ -134,10 +142,7 @@ export class Session {
       session: {
         sessionId,
         leaseTtlMs: registration.leaseTtl === undefined ? defaults.leaseTtlMs : durationMs(registration.leaseTtl),
-        intervalMs:
-          registration.heartbeatInterval === undefined
-            ? defaults.heartbeatIntervalMs
-            : durationMs(registration.heartbeatInterval),
+        intervalMs: this.#heartbeatIntervalMs,
         renewedAtMs: options.registeredAtMs,
       },
     });
@@ -160,6 +165,7 @@ export class Session {
         this.#exchange.kick();
         break;
       case 'held-wanted':
+        this.#listedAtMs = monotonicMs();
         this.#options.heartbeat.send({ type: 'held', sessionId: this.id, held: this.work.list() });
         break;
       case 'failed':

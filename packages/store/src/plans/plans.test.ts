@@ -163,7 +163,12 @@ const HOT: Hot[] = [
     call: (sql) =>
       renewSessions(
         sql,
-        Array.from({ length: 50 }, (_, n) => ({ sessionId: String(n + 1), leaseTtlMs: 30_000, metrics: {} })),
+        Array.from({ length: 50 }, (_, n) => ({
+          sessionId: String(n + 1),
+          leaseTtlMs: 30_000,
+          metrics: {},
+          number: '1',
+        })),
       ),
     rows: (50 * SHAPE.leases) / SHAPE.sessions,
     pages: 2000,
@@ -188,6 +193,7 @@ const HOT: Hot[] = [
         sql,
         '1',
         words().map((w) => ({ ...w, started: true, ranMs: 5 })),
+        new Date().toISOString(),
         20_000,
       ),
     rows: BATCH,
