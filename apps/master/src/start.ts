@@ -48,6 +48,7 @@ export async function startMaster(config: MasterConfig, log: Logger): Promise<Ma
       settings: config.settings,
       ids: {
         next() {
+          number.assertHeld();
           lastId = ids.next();
           return lastId;
         },
