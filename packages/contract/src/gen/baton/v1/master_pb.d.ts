@@ -654,7 +654,7 @@ export declare type RefusedResult = Message<"baton.v1.RefusedResult"> & {
   epoch: number;
 
   /**
-   * LEASE_LOST or RESULT_TOO_LARGE.
+   * LEASE_LOST, RESULT_TOO_LARGE or OUTPUT_GAP.
    *
    * @generated from field: string reason = 3;
    */
@@ -664,6 +664,13 @@ export declare type RefusedResult = Message<"baton.v1.RefusedResult"> & {
    * @generated from field: string message = 4;
    */
   message: string;
+
+  /**
+   * With OUTPUT_GAP: where the next chunk has to begin.
+   *
+   * @generated from field: uint64 expected_offset = 5;
+   */
+  expectedOffset: bigint;
 };
 
 /**

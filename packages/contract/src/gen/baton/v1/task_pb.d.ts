@@ -980,11 +980,18 @@ export declare type StreamTaskOutputRequest = Message<"baton.v1.StreamTaskOutput
   offset: bigint;
 
   /**
-   * Stay until the task has ended and all of its output is sent.
+   * Stay until the task has ended and all of its output is sent. Without it the stream ends where that attempt's output ends now.
    *
    * @generated from field: bool follow = 5;
    */
   follow: boolean;
+
+  /**
+   * Of that response, too: a lease that was handed back gives its attempt's number to the next one. 0: the newest of that number.
+   *
+   * @generated from field: uint32 epoch = 6;
+   */
+  epoch: number;
 };
 
 /**
@@ -1020,6 +1027,13 @@ export declare type StreamTaskOutputResponse = Message<"baton.v1.StreamTaskOutpu
    * @generated from field: bool reset = 4;
    */
   reset: boolean;
+
+  /**
+   * Epoch of the attempt's lease: names the attempt where its number does not.
+   *
+   * @generated from field: uint32 epoch = 5;
+   */
+  epoch: number;
 };
 
 /**
@@ -1045,7 +1059,7 @@ export declare type StreamTaskResultsRequest = Message<"baton.v1.StreamTaskResul
   taskIds: string[];
 
   /**
-   * First those of task_ids that have ended already.
+   * First those that have ended already.
    *
    * @generated from field: bool include_completed = 3;
    */
@@ -1075,7 +1089,7 @@ export declare const StreamTaskResultsRequestSchema: GenMessage<StreamTaskResult
  */
 export declare type StreamTaskResultsResponse = Message<"baton.v1.StreamTaskResultsResponse"> & {
   /**
-   * May be empty: a cursor to begin with, or a sign of life. With task_ids the stream ends when all have ended.
+   * Without their inputs. May be empty: a cursor to begin with, or a sign of life. With task_ids the stream ends when all have ended.
    *
    * @generated from field: repeated baton.v1.Task tasks = 1;
    */
