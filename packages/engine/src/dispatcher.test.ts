@@ -1,8 +1,9 @@
 import type { Lane, Sql } from '@baton/store';
 import { expect, it } from 'vitest';
+import type { Ability } from './ability.ts';
 import { createDispatcher } from './dispatcher.ts';
 import { type EngineEnvironment, silentLog } from './environment.ts';
-import type { Ability, LaneBook } from './lane-book.ts';
+import type { LaneBook } from './lane-book.ts';
 import { createCounters } from './metrics.ts';
 import { DEFAULT_SETTINGS, type EngineSettings } from './settings.ts';
 
@@ -14,6 +15,10 @@ const ability: Ability = {
   executors: ['function'],
   kinds: ['work'],
   queues: [],
+  workerId: 1,
+  memoryBytes: 0,
+  gpus: [],
+  quarantinedDevices: [],
 };
 
 function lane(id: number): Lane {

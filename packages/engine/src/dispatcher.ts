@@ -1,6 +1,7 @@
 import { claimTasks, type Grant, loadSpecs } from '@baton/store';
+import { type Ability, canDo } from './ability.ts';
 import type { EngineEnvironment } from './environment.ts';
-import { type Ability, canDo, type LaneBook } from './lane-book.ts';
+import type { LaneBook } from './lane-book.ts';
 import type { Counters } from './metrics.ts';
 import { persist } from './persist.ts';
 

@@ -1,3 +1,4 @@
+export * from './ability.ts';
 export type { Assignment } from './dispatcher.ts';
 export * from './engine.ts';
 export * from './environment.ts';
@@ -9,7 +10,6 @@ export * from './results.ts';
 export type { Runs, StartRun } from './runs.ts';
 export type {
   CancelOrder,
-  Capabilities,
   ExchangeInput,
   ExchangeOutput,
   HeartbeatInput,

@@ -1,18 +1,5 @@
-import type { ExecutorType, TaskClass } from '@baton/domain';
 import { findNamespace, internLane, internNamespace, type Lane, type LaneKey, lanesAfter } from '@baton/store';
 import type { EngineEnvironment } from './environment.ts';
-
-/** What a session can do, as it matters for lanes. */
-export interface Ability {
-  namespaceId: number;
-  workerName: string;
-  taskClasses: readonly TaskClass[];
-  tags: readonly string[];
-  executors: readonly ExecutorType[];
-  kinds: readonly string[];
-  /** Empty: all. */
-  queues: readonly string[];
-}
 
 /** Every lane that this master knows of, and a memory of names. All of it can be lost and read again. */
 export interface LaneBook {
@@ -68,21 +55,4 @@ export function createLaneBook(env: EngineEnvironment): LaneBook {
     },
     all: () => byId.values(),
   };
-}
-
-/** The tag that every worker has of itself: a task that asks for it is for this worker alone. */
-export function ownTag(workerName: string): string {
-  return `worker:${workerName.toLowerCase()}`;
-}
-
-/** Whether this worker can do this lane's tasks. */
-export function canDo(ability: Ability, lane: Lane): boolean {
-  return (
-    ability.namespaceId === lane.namespaceId &&
-    ability.executors.includes(lane.executor) &&
-    ability.taskClasses.includes(lane.taskClass) &&
-    (lane.executor !== 'function' || ability.kinds.includes(lane.kind)) &&
-    (ability.queues.length === 0 || ability.queues.includes(lane.queue)) &&
-    lane.tags.every((tag) => ability.tags.includes(tag) || tag === ownTag(ability.workerName))
-  );
 }

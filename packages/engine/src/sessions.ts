@@ -1,4 +1,4 @@
-import { type ExecutorType, isStorableText, Refusal, sessionLost, type TaskClass } from '@baton/domain';
+import { isStorableText, Refusal, sessionLost } from '@baton/domain';
 import {
   closeSession,
   compareHeld,
@@ -13,25 +13,15 @@ import {
   registerWorker,
   renewSessions,
 } from '@baton/store';
+import { type Ability, type Capabilities, checkWorkerTags, toAbility } from './ability.ts';
 import { createCoalescer } from './coalescer.ts';
 import type { Assignment, Dispatcher } from './dispatcher.ts';
 import type { EngineEnvironment } from './environment.ts';
-import type { Ability, LaneBook } from './lane-book.ts';
+import type { LaneBook } from './lane-book.ts';
 import type { Counters } from './metrics.ts';
 import { persist } from './persist.ts';
 import { type Outcome, type Results, settleLost, type Verdict } from './results.ts';
 import { createSignals } from './signals.ts';
-
-/** What a worker says of itself, kept as it said it. */
-export interface Capabilities {
-  taskClasses: TaskClass[];
-  tags: string[];
-  executors: ExecutorType[];
-  kinds: string[];
-  queues: string[];
-  slots: number;
-  [more: string]: unknown;
-}
 
 export interface WorkerRegistration {
   name: string;
@@ -135,7 +125,7 @@ export function createSessions(
     if (known) return known;
     const session = await persist(() => readSession(pools.lease, sessionId), env.random);
     if (!session || session.state === 'closed') throw sessionLost(sessionId);
-    const ability = toAbility(session.namespaceId, session.workerName, session.capabilities as Capabilities);
+    const ability = toAbility({ ...session, capabilities: session.capabilities as Capabilities });
     abilities.set(sessionId, ability);
     return ability;
   }
@@ -203,8 +193,9 @@ export function createSessions(
           'INVALID_REQUEST',
           'name and metadata must not contain NUL or lone surrogates',
         );
+      checkWorkerTags(worker.capabilities.tags);
       const namespaceId = await lanes.namespaceId(namespace);
-      const { sessionId } = await persist(
+      const { sessionId, workerId } = await persist(
         () =>
           registerWorker(pools.lease, {
             sessionId: env.ids.next(),
@@ -225,7 +216,10 @@ export function createSessions(
           'SESSION_LOST',
           'this instance of the worker is over; register with a new instance_id',
         );
-      abilities.set(sessionId, toAbility(namespaceId, worker.name, worker.capabilities));
+      abilities.set(
+        sessionId,
+        toAbility({ namespaceId, workerId, workerName: worker.name, capabilities: worker.capabilities }),
+      );
       env.log.info('worker registered', {
         worker: worker.name,
         session_id: sessionId,
@@ -354,16 +348,4 @@ export function createSessions(
 
 function noOrders(): Orders {
   return { cancels: [], drain: false, shutdown: false, recall: 0, quarantinedDevices: [] };
-}
-
-function toAbility(namespaceId: number, workerName: string, capabilities: Capabilities): Ability {
-  return {
-    namespaceId,
-    workerName,
-    taskClasses: capabilities.taskClasses.length > 0 ? capabilities.taskClasses : ['cpu_short', 'cpu_long'],
-    tags: capabilities.tags.map((tag) => tag.toLowerCase()),
-    executors: capabilities.executors,
-    kinds: capabilities.kinds,
-    queues: capabilities.queues,
-  };
 }

@@ -1,6 +1,6 @@
 import type { Lane } from '@baton/store';
 import { describe, expect, it } from 'vitest';
-import { type Ability, canDo } from './lane-book.ts';
+import { type Ability, canDo } from './ability.ts';
 
 const lane: Lane = {
   id: 1,
@@ -21,7 +21,15 @@ const ability: Ability = {
   executors: ['function', 'grpc'],
   kinds: ['train'],
   queues: [],
+  workerId: 1,
+  memoryBytes: 16,
+  gpus: [],
+  quarantinedDevices: [],
 };
+
+const gpus = (...bytes: number[]) => bytes.map((memoryBytes, i) => ({ uuid: `g${i}`, memoryBytes }));
+const GPU: Partial<Lane> = { taskClass: 'gpu' };
+const ON_GPU: Partial<Ability> = { taskClasses: ['cpu_short', 'gpu'], gpus: gpus(8, 8) };
 
 describe('whether a worker can do a lane', () => {
   const cases: [string, Partial<Lane>, Partial<Ability>, boolean][] = [
@@ -36,6 +44,17 @@ describe('whether a worker can do a lane', () => {
     ['all tags', { tags: ['linux'] }, {}, true],
     ['its own name as a tag, in any case', { tags: ['worker:anna'] }, {}, true],
     ['another name as a tag', { tags: ['worker:bob'] }, {}, false],
+    ['more memory than it has', { tags: ['memory>16'] }, {}, false],
+    ['less memory than it has', { tags: ['memory>15'] }, {}, true],
+    ['less memory than it has, while it has not said how much', { tags: ['memory>0'] }, { memoryBytes: 0 }, false],
+    ['a claim to have more memory', { tags: ['memory>16'] }, { tags: ['memory>16'] }, false],
+    ['GPU memory, by its largest', { tags: ['gpu_memory>7'] }, { gpus: gpus(4, 8) }, true],
+    ['more GPU memory than its largest has', { tags: ['gpu_memory>8'] }, { gpus: gpus(4, 8) }, false],
+    ['a tag that only looks like a floor', { tags: ['memory>much'] }, { tags: ['memory>much'] }, true],
+    ['a GPU, one of two quarantined', GPU, { ...ON_GPU, quarantinedDevices: ['g0'] }, true],
+    ['a GPU, all quarantined', GPU, { ...ON_GPU, quarantinedDevices: ['g0', 'g1'] }, false],
+    ['a CPU, all GPUs quarantined', {}, { ...ON_GPU, quarantinedDevices: ['g0', 'g1'] }, true],
+    ['a GPU elsewhere, through a worker without one', GPU, { taskClasses: ['gpu'] }, true],
     ['a queue it does not take from', { queue: 'night' }, { queues: ['day'] }, false],
     ['a queue it takes from', { queue: 'night' }, { queues: ['day', 'night'] }, true],
   ];
