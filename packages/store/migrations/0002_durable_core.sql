@@ -213,6 +213,8 @@ create table baton.task_outputs (
   data bytea not null,
   primary key (task_id, epoch, byte_offset)
 ) partition by range (task_id);
+-- Written and read once: compressing it would cost the master's database more than the bytes.
+alter table baton.task_outputs alter column data set storage external;
 comment on table baton.task_outputs is 'Output that tasks stream while they run, in chunks without a gap.';
 comment on column baton.task_outputs.task_id is 'Task.';
 comment on column baton.task_outputs.byte_offset is 'Of the chunk''s first byte, counted from the attempt''s beginning.';
@@ -220,6 +222,23 @@ comment on column baton.task_outputs.at is 'When it was kept.';
 comment on column baton.task_outputs.epoch is 'Epoch of the attempt.';
 comment on column baton.task_outputs.attempt is 'Number of the attempt.';
 comment on column baton.task_outputs.data is 'Bytes.';
+
+create table baton.cancel_requests (
+  task_id bigint not null,
+  at timestamptz not null,
+  epoch integer not null,
+  reason text not null,
+  primary key (task_id, epoch)
+) partition by range (task_id);
+comment on table baton.cancel_requests is 'The first time that the worker of a leased task was asked to stop it, for each lease. For the task''s history.';
+comment on column baton.cancel_requests.task_id is 'Task.';
+comment on column baton.cancel_requests.at is 'When.';
+comment on column baton.cancel_requests.epoch is 'Epoch of the lease.';
+comment on column baton.cancel_requests.reason is 'Why.';
+
+alter table baton.event_log add column dropped_xid xid8, add column dropped_id bigint;
+comment on column baton.event_log.dropped_xid is 'Transaction of the last event that was dropped for its age; cursors before it are refused.';
+comment on column baton.event_log.dropped_id is 'Its id.';
 
 -- partitions ------------------------------------------------------------------------------------------------------------------
 
@@ -237,7 +256,7 @@ begin
   for week in 0..weeks_ahead loop
     from_at := monday + week * interval '7 days';
     until_at := from_at + interval '7 days';
-    foreach parent in array array['tasks', 'attempts', 'outcomes', 'task_logs', 'events', 'checkpoints', 'task_outputs'] loop
+    foreach parent in array array['tasks', 'attempts', 'outcomes', 'task_logs', 'events', 'checkpoints', 'task_outputs', 'cancel_requests'] loop
       part := parent || '_' || to_char(from_at at time zone 'UTC', 'IYYY"w"IW');
       continue when to_regclass('baton.' || part) is not null;
       -- The first partition of all reaches back without end: a master's clock may be behind.

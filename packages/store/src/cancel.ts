@@ -24,7 +24,10 @@ with input as materialized (
   delete from baton.waiting where task_id = any((select ids from ids)::bigint[]) returning task_id, epoch, attempt
 ), asked as (
   update baton.leases l set cancel_reason = coalesce(l.cancel_reason, $2) where task_id = any((select ids from ids)::bigint[])
-  returning l.task_id, l.session_id, l.attempt
+  returning l.task_id, l.session_id, l.attempt, l.epoch
+), noted as (
+  insert into baton.cancel_requests (task_id, at, epoch, reason)
+  select task_id, clock_timestamp(), epoch, $2 from asked on conflict do nothing
 ), ended as materialized (
   select e.*, i.run_id, i.namespace_id, i.route_id, clock_timestamp() as at
   from (select * from from_ready union all select * from from_waiting) e join input i on i.id = e.task_id

@@ -528,6 +528,17 @@ export const taskOutputs = baton.table(
   (t) => [primaryKey({ name: 'task_outputs_pkey', columns: [t.taskId, t.epoch, t.byteOffset] })],
 );
 
+export const cancelRequests = baton.table(
+  'cancel_requests',
+  {
+    taskId: id('task_id').notNull(),
+    at: at('at').notNull(),
+    epoch: integer('epoch').notNull(),
+    reason: text('reason').notNull(),
+  },
+  (t) => [primaryKey({ name: 'cancel_requests_pkey', columns: [t.taskId, t.epoch] })],
+);
+
 // workflows
 
 export const workflows = baton.table(
@@ -617,7 +628,12 @@ export const advances = baton.table('advances', {
 
 export const eventLog = baton.table(
   'event_log',
-  { one: boolean('one').primaryKey().default(true), logId: text('log_id').notNull() },
+  {
+    one: boolean('one').primaryKey().default(true),
+    logId: text('log_id').notNull(),
+    droppedXid: xid8('dropped_xid'),
+    droppedId: id('dropped_id'),
+  },
   (t) => [check('event_log_one_check', sql`${t.one}`)],
 );
 
