@@ -28,6 +28,11 @@ create index leases_cancelled on baton.leases (session_id) where cancel_reason i
 -- Failures are looked at newest first, and breakers count them by worker.
 create index attempts_failures on baton.attempts (ended_at desc, task_id) where state in ('failed', 'lost');
 create index attempts_failures_worker on baton.attempts (worker_id, ended_at desc) where state in ('failed', 'lost');
+-- What machines did wrong is rare among what fails: a storm of application errors does not slow the breakers down.
+create index attempts_machine_made on baton.attempts (worker_id, ended_at desc)
+  where state in ('failed', 'lost') and failure ->> 'type' in ('WORKER_CRASH', 'NETWORK_ERROR', 'GPU_ERROR');
+create index attempts_machine_made_at on baton.attempts (ended_at desc, worker_id)
+  where state in ('failed', 'lost') and failure ->> 'type' in ('WORKER_CRASH', 'NETWORK_ERROR', 'GPU_ERROR');
 
 -- sessions ------------------------------------------------------------------------------------------------------------------
 
@@ -87,11 +92,13 @@ comment on column baton.breakers.worker_id is 'Worker.';
 comment on column baton.breakers.device is 'UUID of the device; empty: the worker itself.';
 comment on column baton.breakers.state is 'closed, open (nothing is granted) or half_open (one probe at a time).';
 comment on column baton.breakers.changed_at is 'When it came to this state.';
-comment on column baton.breakers.counted_from is 'Failures before this time no longer count.';
+comment on column baton.breakers.counted_from is 'Failures before this time no longer count. Moves with each step, so it also tells two looks at the same state apart.';
 comment on column baton.breakers.probe_task_id is 'The task that is the probe.';
 comment on column baton.breakers.probe_epoch is 'Epoch of its lease.';
 comment on column baton.breakers.successes is 'Successful probes since it became half-open.';
 comment on column baton.breakers.reason is 'Why it opened last, or who closed it.';
+
+create index breakers_not_closed on baton.breakers (changed_at) where state <> 'closed';
 
 create table baton.breaker_changes (
   id bigint generated always as identity primary key,
@@ -110,6 +117,52 @@ comment on column baton.breaker_changes.device is 'As in breakers.';
 comment on column baton.breaker_changes.from_state is 'State before.';
 comment on column baton.breaker_changes.to_state is 'State after.';
 comment on column baton.breaker_changes.reason is 'Why.';
+
+-- One step of a breaker, if it stands as the caller saw it (state, counted_from, probe); otherwise nothing. A function, so that what is
+-- read after a lock is what is there then: no session is opened, and no grant is made, that the step does not see or that does not see it.
+create function baton.step_breaker(of_worker integer, of_device text, from_state text, seen_counted_from timestamptz, seen_probe bigint,
+                                   to_state text, new_successes integer, why text) returns boolean language plpgsql as $$
+declare
+  stands baton.breakers;
+  namespace integer;
+  moment timestamptz;
+begin
+  -- A registration of this worker changes this row: it is over, or comes after and looks at the breaker by itself.
+  select w.namespace_id into namespace from baton.workers w where w.id = of_worker for no key update;
+  if not found then return false; end if;
+  select * into stands from baton.breakers b where b.worker_id = of_worker and b.device = of_device for update;
+  if stands.counted_from is distinct from seen_counted_from or coalesce(stands.state, 'closed') <> from_state
+     or stands.probe_task_id is distinct from seen_probe then
+    return false;
+  end if;
+  if of_device = '' then
+    -- A claim holds its session's row until it commits: it is over, or sees what is written here.
+    perform from baton.sessions s where s.worker_id = of_worker and s.state <> 'closed' order by s.id for no key update;
+  end if;
+  moment := clock_timestamp();
+  insert into baton.breakers as b (worker_id, device, state, changed_at, counted_from, successes, reason)
+  values (of_worker, of_device, to_state, moment, moment, new_successes, why)
+  on conflict (worker_id, device) do update set
+    state = to_state, successes = new_successes, probe_task_id = null, probe_epoch = null,
+    changed_at = case when from_state = to_state then b.changed_at else moment end,
+    -- A probe that ended and left the breaker half-open counts on.
+    counted_from = case when from_state = to_state and to_state = 'half_open' then b.counted_from else moment end,
+    reason = case when to_state = 'half_open' then b.reason else why end;
+  if of_device = '' then
+    update baton.sessions s set held_back = (to_state <> 'closed')
+    where s.worker_id = of_worker and s.state <> 'closed' and s.held_back <> (to_state <> 'closed');
+  end if;
+  if from_state <> to_state then
+    insert into baton.breaker_changes (at, worker_id, device, from_state, to_state, reason)
+    values (moment, of_worker, of_device, from_state, to_state, why);
+    insert into baton.events (namespace_ids, types, task_ids, run_ids, attempts, worker_ids)
+    values (array[namespace], array[case to_state when 'open' then 17 when 'half_open' then 18 else 19 end]::smallint[],
+            array[0::bigint], array[0::bigint], array[0::smallint], array[of_worker]);
+  end if;
+  return true;
+end $$;
+comment on function baton.step_breaker(integer, text, text, timestamptz, bigint, text, integer, text) is
+  'One guarded step of a breaker with its record, its event and, for a worker, the mark on its sessions. False: it does not stand as the caller saw it.';
 
 -- blobs ---------------------------------------------------------------------------------------------------------------------
 

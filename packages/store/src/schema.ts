@@ -3,7 +3,14 @@
  * own; a test compares the two through the catalog of a migrated database, in both directions. What Drizzle has no words for
  * (partitions, comments, storage, views, functions) stands in the migrations alone.
  */
-import { BREAKER_STATES, EXECUTOR_TYPES, type Failure, type RetryPolicy, TASK_CLASSES } from '@baton/domain';
+import {
+  BREAKER_STATES,
+  EXECUTOR_TYPES,
+  type Failure,
+  MACHINE_MADE,
+  type RetryPolicy,
+  TASK_CLASSES,
+} from '@baton/domain';
 import { type SQL, sql } from 'drizzle-orm';
 import {
   bigint,
@@ -55,6 +62,9 @@ const foreign = (name: string, columns: [PgColumn, ...PgColumn[]], foreignColumn
 
 const oneOf = (column: PgColumn, words: readonly string[]): SQL =>
   sql`${column} in (${sql.raw(words.map((word) => `'${word}'`).join(', '))})`;
+
+const machineMade = (state: PgColumn, failure: PgColumn): SQL =>
+  sql`${oneOf(state, ['failed', 'lost'])} and ${failure} ->> 'type' in (${sql.raw(MACHINE_MADE.map((type) => `'${type}'`).join(', '))})`;
 
 const wordsCheck = (name: string, column: PgColumn, words: readonly string[]) => check(name, oneOf(column, words));
 
@@ -348,6 +358,8 @@ export const attempts = baton.table(
     index('attempts_failures_worker')
       .on(t.workerId, t.endedAt.desc())
       .where(oneOf(t.state, ['failed', 'lost'])),
+    index('attempts_machine_made').on(t.workerId, t.endedAt.desc()).where(machineMade(t.state, t.failure)),
+    index('attempts_machine_made_at').on(t.endedAt.desc(), t.workerId).where(machineMade(t.state, t.failure)),
     wordsCheck('attempts_state_check', t.state, ATTEMPT_STATES),
   ],
 );
@@ -429,6 +441,7 @@ export const breakers = baton.table(
   },
   (t) => [
     primaryKey({ name: 'breakers_pkey', columns: [t.workerId, t.device] }),
+    index('breakers_not_closed').on(t.changedAt).where(sql`${t.state} <> 'closed'`),
     foreign('breakers_worker_id_fkey', [t.workerId], [workers.id]),
     wordsCheck('breakers_state_check', t.state, BREAKER_STATES),
   ],
