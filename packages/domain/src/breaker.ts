@@ -46,7 +46,51 @@ export function afterProbe(breaker: BreakerView, result: ProbeResult, policy: Br
   return successes >= policy.successes ? { state: 'closed', successes: 0 } : { state: 'half_open', successes };
 }
 
-/** Whether a closed breaker opens. @param distinctTasks tasks with a machine-made failure here within the window */
+/** Whether a closed breaker opens. @param distinctTasks failures within the window that no task has a part in twice, see `unrelated` */
 export function opens(distinctTasks: number, policy: BreakerPolicy): boolean {
   return distinctTasks >= policy.failures;
+}
+
+/**
+ * How many failures there are of which no two have a task in common: as many tasks at least would have to be at fault, were it not
+ * the machine. A lost worker is one failure, and each task that it held has a part in it: a task that kills its worker again and
+ * again, with ever other tasks beside it, counts once.
+ *
+ * @param incidents the tasks of each failure. Those of few tasks are taken first; that finds the most, or nearly.
+ */
+export function unrelated(incidents: readonly (readonly string[])[]): number {
+  const seen = new Set<string>();
+  let count = 0;
+  for (const tasks of [...incidents].sort((a, b) => a.length - b.length)) {
+    if (tasks.some((task) => seen.has(task))) continue;
+    for (const task of tasks) seen.add(task);
+    count++;
+  }
+  return count;
+}
+
+/** A breaker as it is looked at. */
+export interface BreakerSight extends BreakerView {
+  /** Time in this state, ms. */
+  forMs: number;
+  /** Failures within the window, and since it closed, that have nothing in common. */
+  failures: number;
+  /** How its probe ended; null: it has none, or it runs. */
+  probe: ProbeResult | null;
+  /** Of a device: it was named by a failure since the breaker became half-open, whichever task that was. */
+  failedSince: boolean;
+}
+
+/** The step that is due; null: none. A step from half_open to half_open frees the probe. */
+export function nextStep(sight: BreakerSight, policy: BreakerPolicy): BreakerView | null {
+  switch (sight.state) {
+    case 'closed':
+      return opens(sight.failures, policy) ? { state: 'open', successes: 0 } : null;
+    case 'open':
+      return sight.forMs >= policy.openMs ? { state: 'half_open', successes: 0 } : null;
+    case 'half_open':
+      if (sight.failedSince) return { state: 'open', successes: 0 };
+      if (sight.probe === null) return null;
+      return afterProbe({ state: sight.state, successes: sight.successes }, sight.probe, policy);
+  }
 }
