@@ -24,6 +24,8 @@ alter table baton.leases add column infra smallint not null default 0, add colum
 comment on column baton.leases.infra is 'As in ready.';
 comment on column baton.leases.ooms is 'As in ready.';
 create index leases_cancelled on baton.leases (session_id) where cancel_reason is not null;
+-- Only work that lasts is reported as started: looking for what is overdue, nobody walks over the short tasks.
+create index leases_started on baton.leases (started_at) where started_at is not null;
 
 -- Failures are looked at newest first, and breakers count them by worker.
 create index attempts_failures on baton.attempts (ended_at desc, task_id) where state in ('failed', 'lost');
@@ -41,6 +43,9 @@ alter table baton.sessions add column held_back boolean not null default false, 
 comment on column baton.sessions.held_back is 'The worker''s breaker is open or half-open: no grant but a probe. Set with the breaker, in one statement.';
 comment on column baton.sessions.beat is 'Number of its newest heartbeat: what an older one says it holds is out of date.';
 comment on column baton.sessions.recall is 'Leases that it is asked to hand back unstarted, with its next heartbeat: others wait for work.';
+
+alter table baton.sweeps add column resumed_at timestamptz not null default '-infinity';
+comment on column baton.sweeps.resumed_at is 'When this duty was done again after an outage; nothing is held against workers for a while after.';
 
 -- deadlines -----------------------------------------------------------------------------------------------------------------
 

@@ -332,6 +332,7 @@ export const leases = baton.table(
   (t) => [
     index('leases_session').on(t.sessionId),
     index('leases_cancelled').on(t.sessionId).where(sql`${t.cancelReason} is not null`),
+    index('leases_started').on(t.startedAt).where(sql`${t.startedAt} is not null`),
   ],
 );
 
@@ -669,4 +670,5 @@ export const events = baton.table(
 export const sweeps = baton.table('sweeps', {
   name: text('name').primaryKey(),
   lastAt: at('last_at').notNull(),
+  resumedAt: at('resumed_at').notNull().default(sql`'-infinity'`),
 });
