@@ -14,8 +14,8 @@ export interface DatabaseDump {
   readonly workers: readonly WorkerRow[];
   /** In the order of the log: (xid, id, ordinal). A task's own sequence is its events in this order. */
   readonly events: readonly LogEvent[];
-  /** The history has been cut by retention: what is missing at its beginning is not held against it. */
-  readonly cut: boolean;
+  /** Retention has dropped the events before this time: those of older tasks are not looked at. Null: all are there. */
+  readonly eventsSinceMs: number | null;
   readonly runs: readonly RunRow[];
   readonly runNodes: readonly RunNodeRow[];
   /** What each node needs, by `workflowKey`. */
@@ -26,7 +26,7 @@ export interface DatabaseDump {
   /** In their order. Null: this database knows no breakers. */
   readonly breakerChanges: readonly BreakerChange[] | null;
   readonly idempotency: readonly IdempotencyRow[];
-  /** Connections of others that do something; null: not looked at. */
+  /** Connections of others: with a statement that runs for over a second, or idle within a transaction. Null: not looked at. */
   readonly activity: { readonly active: number; readonly idleInTransaction: number } | null;
   /** Runs that something is still to be done for. */
   readonly advances: number;

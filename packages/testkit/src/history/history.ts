@@ -37,6 +37,8 @@ export interface HistorySettings {
   readonly idempotencyTtlMs: number;
   /** Null: what opens and closes breakers is not checked, only their steps are. */
   readonly breaker: Readonly<BreakerPolicy> | null;
+  /** Workers register the same whenever they register: then older sessions are checked against what the newest one said. */
+  readonly sameCapabilities: boolean;
   /** Most leases that a session may hold beyond its slots; null: leases are not counted, only real processes are. */
   readonly maxPrefetch: number | null;
   /** Time within which all must be settled after the last fault (and after its own submission or due time), ms. */
@@ -67,6 +69,7 @@ export const DEFAULT_HISTORY_SETTINGS: HistorySettings = {
   poisonCrashes: POISON_CRASHES,
   idempotencyTtlMs: 86_400_000,
   breaker: DEFAULT_BREAKER,
+  sameCapabilities: false,
   maxPrefetch: null,
   livenessMs: 60_000,
   clockToleranceMs: 50,
@@ -181,6 +184,8 @@ export interface Effect {
 /** One watch of one client, over all its connections. */
 export interface Watcher {
   readonly name: string;
+  /** Absent: all events of the history are of its namespace. */
+  readonly namespace?: string;
   /** Event types that it asked for, as numbers; null: all. */
   readonly types: readonly number[] | null;
   /** Tasks that it asked for; null: all. */
