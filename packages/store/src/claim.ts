@@ -88,7 +88,11 @@ export async function claimTasks(sql: Sql, laneIds: readonly number[], wants: re
     [numbers(laneIds), total, numbers(wants.map((w) => w.sessionId)), numbers(lo), numbers(hi)],
     { prepare: true },
   );
-  return rows.map((r) => ({
+  return rows.map(toGrant);
+}
+
+export function toGrant(r: Record<string, unknown>): Grant {
+  return {
     sessionId: r.session_id as string,
     taskId: r.task_id as string,
     laneId: r.lane_id as number,
@@ -99,7 +103,7 @@ export async function claimTasks(sql: Sql, laneIds: readonly number[], wants: re
     runId: r.run_id as string | null,
     encoding: r.input_encoding as Encoding,
     input: r.input as Uint8Array | null,
-  }));
+  };
 }
 
 export interface Spec {

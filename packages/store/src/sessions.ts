@@ -1,5 +1,7 @@
+import { holdBackAsBreakerSays } from './breakers.ts';
 import type { Sql } from './connection.ts';
 import { jsons, numbers } from './literals.ts';
+import { OUTAGE_MS } from './sweep.ts';
 
 export interface Registration {
   sessionId: string;
@@ -52,6 +54,7 @@ export async function registerWorker(sql: Sql, r: Registration): Promise<{ sessi
     [workerId],
     { prepare: true },
   );
+  await holdBackAsBreakerSays(sql, workerId);
   if (opened) return { sessionId: opened.id as string, workerId };
   const [known] = await sql.unsafe(
     `/* baton register again */ update baton.workers w set capabilities = $3::text::jsonb, service_url = $4, version = $5, metadata = $6::text::jsonb
@@ -107,30 +110,37 @@ export interface Renewed {
   cancels: { taskId: string; epoch: number; reason: string }[];
   /** Number of the session's newest heartbeat so far. */
   beat: string;
+  /** Leases that it is asked to hand back unstarted; told once. */
+  recall: number;
   /** When it was renewed, by Postgres, to the microsecond. */
   renewedAt: string;
 }
 
 /**
- * Renews sessions, one row each however many tasks they hold, and reads what they hold.
+ * Renews sessions, one row each however many tasks they hold, and reads what they hold. A recall is told, and forgotten, in the same
+ * statement: the row is locked first, so that what is told is what is forgotten.
  *
- * A renewal is refused when the session's time is over, unless the sweep itself has not run for 3 s: then there was an outage,
- * and the sweep is going to extend every session by it.
+ * A renewal is refused when the session's time is over, unless the sweep itself has not run for as long as makes an outage: then the
+ * sweep is going to extend every session by it.
  */
 export const RENEW = `/* baton renew */
 with input as materialized (
-  select * from unnest($1::bigint[], $2::double precision[], $3::text[], $4::bigint[]) i(session_id, ttl_ms, metrics, number) order by session_id
+  select * from unnest($1::bigint[], $2::double precision[], $3::text[], $4::bigint[]) i(session_id, ttl_ms, metrics, number)
+), locked as materialized (
+  select s.id, s.recall, i.ttl_ms, i.metrics, i.number from input i join baton.sessions s on s.id = i.session_id
+  where s.state <> 'closed'
+    and (s.expires_at > clock_timestamp()
+         or (select last_at from baton.sweeps where name = 'sessions') < clock_timestamp() - $5::double precision * interval '1 ms')
+  order by s.id for update of s
 ), renewed as (
   update baton.sessions s
   set expires_at = clock_timestamp() + i.ttl_ms * interval '1 ms', renewed_at = clock_timestamp(), metrics = coalesce(i.metrics::jsonb, s.metrics),
-      beat = greatest(s.beat, i.number)
-  from input i
-  where s.id = i.session_id and s.state <> 'closed'
-    and (s.expires_at > clock_timestamp()
-         or (select last_at from baton.sweeps where name = 'sessions') < clock_timestamp() - interval '3 s')
-  returning s.id, s.state, s.shutdown, s.beat, s.renewed_at
+      beat = greatest(s.beat, i.number), recall = 0
+  from locked i
+  where s.id = i.id
+  returning s.id, s.state, s.shutdown, s.beat, s.renewed_at, i.recall
 )
-select r.id, r.state, r.shutdown, r.beat, r.renewed_at::text as renewed_at, h.count, h.xor, h.cancels
+select r.id, r.state, r.shutdown, r.beat, r.recall, r.renewed_at::text as renewed_at, h.count, h.xor, h.cancels
 from renewed r cross join lateral (
   select count(*)::integer as count, coalesce(bit_xor(l.task_id # (l.epoch::bigint << 40)), 0) as xor,
          coalesce(jsonb_agg(jsonb_build_object('taskId', l.task_id::text, 'epoch', l.epoch, 'reason', l.cancel_reason))
@@ -138,7 +148,12 @@ from renewed r cross join lateral (
   from baton.leases l where l.session_id = r.id
 ) h`;
 
-export async function renewSessions(sql: Sql, batch: readonly Renewal[]): Promise<Map<string, Renewed>> {
+/** @param outageMs as in sweepSessions */
+export async function renewSessions(
+  sql: Sql,
+  batch: readonly Renewal[],
+  outageMs: number = OUTAGE_MS,
+): Promise<Map<string, Renewed>> {
   const rows = await sql.unsafe(
     RENEW,
     [
@@ -146,6 +161,7 @@ export async function renewSessions(sql: Sql, batch: readonly Renewal[]): Promis
       numbers(batch.map((r) => r.leaseTtlMs)),
       jsons(batch.map((r) => r.metrics)),
       numbers(batch.map((r) => r.number)),
+      outageMs,
     ],
     { prepare: true },
   );
@@ -160,6 +176,7 @@ export async function renewSessions(sql: Sql, batch: readonly Renewal[]): Promis
         xor: r.xor as string,
         cancels: r.cancels as Renewed['cancels'],
         beat: r.beat as string,
+        recall: r.recall as number,
         renewedAt: r.renewed_at as string,
       },
     ]),
