@@ -48,6 +48,8 @@ export interface FaultProxy extends AsyncDisposable {
    * server has done what the client will never know. Resolves when it has happened.
    */
   loseAnswer(choice?: AnswerChoice): Promise<void>;
+  /** Loses no more answers: what was asked for and has not happened will not happen (and never resolves). */
+  disarm(): void;
   /** Everything takes so much longer, each way, on all connections; until `heal`, or 0. */
   slow(delayMs: number): void;
   /** Ends pause, refuse, slowness, and black holes for new connections. */
@@ -206,6 +208,7 @@ export async function startFaultProxy(options: FaultProxyOptions): Promise<Fault
         traps.add({ requestBytes: choice.requestBytes ?? 0, answerBytes: choice.answerBytes ?? 0, sprung: resolve });
       });
     },
+    disarm: () => traps.clear(),
     slow(ms) {
       delayMs = ms;
     },

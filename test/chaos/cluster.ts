@@ -1,0 +1,189 @@
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { type FaultProxy, startFaultProxy, startTestPostgres, type TestPostgres } from '@baton/testkit';
+import postgres from 'postgres';
+import { LEDGER_VARIABLE } from './effects.ts';
+import { createProgram, type Program } from './program.ts';
+import type { Random } from './random.ts';
+
+export const LEASE_TTL_MS = 3_000;
+export const HEARTBEAT_MS = 600;
+export const SWEEP_MS = 150;
+export const WORKER_SLOTS = 4;
+
+export interface MasterNode {
+  readonly program: Program;
+  /** Between it and Postgres. */
+  readonly link: FaultProxy;
+}
+
+export interface WorkerNode {
+  readonly program: Program;
+  /** Between it and the masters: each connection goes to any master that serves, as a load balancer sends it. */
+  readonly link: FaultProxy;
+}
+
+/** All the processes of a run, and the wires between them. */
+export interface Cluster extends AsyncDisposable {
+  readonly postgres: TestPostgres;
+  readonly masters: readonly MasterNode[];
+  readonly workers: readonly WorkerNode[];
+  /** Between clients of the harness and the masters. HTTP/1.1 (`fetch`). */
+  readonly clientLinks: readonly FaultProxy[];
+  /** Between a client of the harness and the masters, of which no fault knows. */
+  readonly frontDoor: FaultProxy;
+  /** Between raw workers of the harness and one master each. gRPC. */
+  readonly rawLinks: readonly FaultProxy[];
+  /** Past all proxies, for looking and for faults. */
+  readonly sql: postgres.Sql;
+  readonly ledgerFile: string;
+  /** Every proxy. */
+  readonly links: readonly FaultProxy[];
+  /** Stops Postgres in immediate mode and starts it again; one restart at a time. */
+  restartPostgres(downMs: number): Promise<void>;
+  /** Ends all that is wrong with wires and processes, and waits until everything serves. */
+  heal(): Promise<void>;
+  stop(): Promise<void>;
+}
+
+export interface ClusterOptions {
+  /** Where the processes run and log. */
+  readonly home: string;
+  readonly masters: number;
+  readonly workers: number;
+  readonly clients: number;
+  /** Which master each new connection goes to. */
+  readonly random: Random;
+}
+
+export async function startCluster(options: ClusterOptions): Promise<Cluster> {
+  const { home, random } = options;
+  const logs = join(home, 'logs');
+  await mkdir(logs, { recursive: true });
+  const ledgerFile = join(home, 'effects.jsonl');
+  const owned: (() => Promise<unknown>)[] = [];
+  let stopping: Promise<void> | undefined;
+  const stop = () => {
+    stopping ??= (async () => {
+      for (const end of owned.toReversed()) await end();
+    })();
+    return stopping;
+  };
+  const surroundings = { PATH: process.env.PATH, HOME: process.env.HOME };
+  try {
+    const server = await startTestPostgres({ settings: { fsync: 'on', full_page_writes: 'on', max_connections: 150 } });
+    owned.push(() => server.stop());
+    const sql = postgres(server.url, {
+      max: 4,
+      fetch_types: false,
+      onnotice: () => {},
+      connection: { application_name: 'chaos' },
+    });
+    owned.push(() => sql.end({ timeout: 1 }));
+    const proxy = async (options_: Parameters<typeof startFaultProxy>[0]) => {
+      const link = await startFaultProxy(options_);
+      owned.push(() => link.close());
+      return link;
+    };
+    const program = (name: string, main: '@baton/master/main' | '@baton/worker/main', env: Record<string, string>) => {
+      const made = createProgram({
+        name,
+        main: fileURLToPath(import.meta.resolve(main)),
+        cwd: home,
+        logFile: join(logs, `${name}.log`),
+        env: { ...surroundings, LOG_DIR: join(logs, name), ...env },
+      });
+      owned.push(() => made.down('SIGKILL'));
+      return made;
+    };
+
+    const masters: MasterNode[] = [];
+    for (let i = 1; i <= options.masters; i++) {
+      const link = await proxy({ target: { port: Number(new URL(server.url).port) }, protocol: 'postgres' });
+      const through = new URL(server.url);
+      through.hostname = '127.0.0.1';
+      through.port = String(link.port);
+      masters.push({
+        link,
+        program: program(`m${i}`, '@baton/master/main', {
+          BATON_PORT: '0',
+          DATABASE_URL: through.href,
+          BATON_LEASE_TTL_MS: String(LEASE_TTL_MS),
+          BATON_HEARTBEAT_MS: String(HEARTBEAT_MS),
+          BATON_SWEEP_MS: String(SWEEP_MS),
+          BATON_LONG_POLL_MS: '5000',
+          BATON_DRAIN_GRACE_MS: '2000',
+        }),
+      });
+    }
+    for (const { program: master } of masters) master.up();
+    await Promise.all(masters.map(({ program: master }) => master.whenServing()));
+
+    /** Of a master that serves; port 1 (refused) when none does. */
+    const balanced = () => {
+      const serving = masters.flatMap(({ program: master }) => (master.url === undefined ? [] : [master.url]));
+      return { port: serving.length === 0 ? 1 : Number(new URL(random.pick(serving)).port) };
+    };
+    const workers: WorkerNode[] = [];
+    for (let i = 1; i <= options.workers; i++) {
+      const link = await proxy({ target: balanced, protocol: 'http2' });
+      workers.push({
+        link,
+        program: program(`w${i}`, '@baton/worker/main', {
+          BATON_URL: link.url,
+          BATON_WORKER_NAME: `w${i}`,
+          BATON_WORKER_PORT: '0',
+          BATON_WORKER_SLOTS: String(WORKER_SLOTS),
+          BATON_WORKER_TASKS: fileURLToPath(new URL('./tasks.ts', import.meta.url)),
+          [LEDGER_VARIABLE]: ledgerFile,
+        }),
+      });
+    }
+    for (const { program: worker } of workers) worker.up();
+    const clientLinks: FaultProxy[] = [];
+    for (let i = 0; i < options.clients; i++) clientLinks.push(await proxy({ target: balanced, protocol: 'bytes' }));
+    const frontDoor = await proxy({ target: balanced, protocol: 'bytes' });
+    const rawLinks: FaultProxy[] = [];
+    for (const { program: master } of masters) {
+      const target = () => ({ port: master.url === undefined ? 1 : Number(new URL(master.url).port) });
+      rawLinks.push(await proxy({ target, protocol: 'http2' }));
+    }
+    await Promise.all(workers.map(({ program: worker }) => worker.whenServing()));
+    const links = [...[...masters, ...workers].map(({ link }) => link), ...clientLinks, ...rawLinks];
+    let restarting: Promise<unknown> = Promise.resolve();
+    return {
+      restartPostgres(downMs) {
+        const restarted = restarting.then(() => server.restart({ downMs }));
+        restarting = restarted.catch(() => {});
+        return restarted;
+      },
+      async heal() {
+        await restarting;
+        for (const link of links) {
+          link.heal();
+          link.disarm();
+        }
+        for (const { program: each } of [...masters, ...workers]) {
+          each.signal('SIGCONT');
+          each.up();
+        }
+        await Promise.all([...masters, ...workers].map(({ program: each }) => each.whenServing()));
+      },
+      postgres: server,
+      masters,
+      workers,
+      clientLinks,
+      frontDoor,
+      rawLinks,
+      sql,
+      ledgerFile,
+      links,
+      stop,
+      [Symbol.asyncDispose]: stop,
+    };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}

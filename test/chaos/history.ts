@@ -1,0 +1,34 @@
+import type { DatabaseDump, Effect } from '@baton/testkit/history';
+import type { Effect as Noted } from './effects.ts';
+import type { Life } from './program.ts';
+
+/**
+ * The notes of processes as effects: one for each process that worked on an attempt. The session is that of the lease, by the
+ * database: tasks do not know it. What ended with its worker, without a note, ended when the worker did.
+ */
+export function effectsOf(
+  noted: readonly Noted[],
+  dump: Pick<DatabaseDump, 'attempts' | 'leases'>,
+  workers: readonly (readonly Life[])[],
+): Effect[] {
+  const sessions = new Map<string, string>();
+  for (const { taskId, epoch, sessionId } of [...dump.attempts, ...dump.leases])
+    sessions.set(`${taskId} ${epoch}`, sessionId);
+  const deaths = new Map(workers.flat().map(({ pid, toMs }) => [pid, toMs]));
+  const effects = new Map<string, { -readonly [Field in keyof Effect]: Effect[Field] }>();
+  for (const { what, taskId, epoch, pid, atMs, sha256 } of noted) {
+    const key = `${taskId} ${epoch} ${pid}`;
+    if (what === 'begin') {
+      const sessionId = sessions.get(`${taskId} ${epoch}`) ?? '';
+      const endedAtMs = deaths.get(pid) ?? null;
+      effects.set(key, { taskId, epoch, sessionId, startedAtMs: atMs, endedAtMs });
+      continue;
+    }
+    // A process that was killed before it could say that it began did nothing.
+    const effect = effects.get(key);
+    if (effect === undefined) continue;
+    if (what === 'result') effect.outputSha256 = sha256!;
+    else effect.endedAtMs = atMs;
+  }
+  return [...effects.values()];
+}
