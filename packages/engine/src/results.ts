@@ -11,6 +11,7 @@ import {
   alreadyEnded,
   completeTasks,
   type Encoding,
+  type EndedWord,
   type HeldAttempt,
   readHeld,
   type Settlement,
@@ -41,6 +42,10 @@ export interface Report {
   /** Time it ran, µs. */
   ranUs: number;
 }
+
+type Word = Pick<Report, 'taskId' | 'epoch' | 'sessionId'>;
+
+const SAID = { success: 'succeeded', failure: 'failed', cancelled: 'cancelled', returned: 'returned' } as const;
 
 /** null: taken. Otherwise the stable reason of the refusal. */
 export type Verdict = null | { reason: 'LEASE_LOST' | 'RESULT_TOO_LARGE'; message: string };
@@ -78,27 +83,57 @@ export function createResults(env: EngineEnvironment, counters: Counters, sinks:
     const ended = await persist(() => completeTasks(pools.hot, sorted), env.random);
     const done = new Map(ended.map((e) => [e.taskId, e]));
     counters.add('baton_tasks_succeeded_total', ended.length);
-    const verdicts = await verdictsFor(batch, (s) => done.has(s.taskId));
+    const verdicts = await verdictsFor(
+      batch,
+      (s) => done.has(s.taskId),
+      () => 'succeeded',
+    );
     for (const { taskId, runId } of ended) sinks.onEnded(taskId, runId);
     return verdicts;
   }
 
-  /** What is not held any more was either ended by this very session before (a repeated call), or is lost. */
-  async function verdictsFor<T extends { taskId: string; epoch: number; sessionId: string }>(
+  /**
+   * What is not held any more was either ended by this very session before (a repeated call), or is lost. `isDone` knows tasks, and
+   * a batch may have several words on one: a stale one beside the one that counts. Those are looked up one by one.
+   */
+  async function verdictsFor<T extends Word>(
     batch: T[],
     isDone: (item: T) => boolean,
+    saidBy: (item: T) => NonNullable<EndedWord['said']>,
   ): Promise<Verdict[]> {
-    const rest = batch.filter((item) => !isDone(item));
-    if (rest.length === 0) return batch.map(() => null);
-    const before = await persist(() => alreadyEnded(pools.hot, rest), env.random);
-    return batch.map((item) => {
-      if (isDone(item) || before.has(item.taskId)) return null;
-      counters.add('baton_results_refused_total');
-      return {
-        reason: 'LEASE_LOST',
-        message: `the lease of task ${item.taskId}, epoch ${item.epoch}, is not this session's any more`,
-      };
-    });
+    const wordOn = new Map<string, string>();
+    const disputed = new Set<string>();
+    for (const item of batch) {
+      const word = `${item.epoch} ${item.sessionId} ${saidBy(item)}`;
+      if ((wordOn.get(item.taskId) ?? word) !== word) disputed.add(item.taskId);
+      wordOn.set(item.taskId, word);
+    }
+    const ask = (items: T[]) => {
+      const words = items.map((item) => ({
+        taskId: item.taskId,
+        epoch: item.epoch,
+        sessionId: item.sessionId,
+        said: saidBy(item),
+      }));
+      return items.length === 0 ? new Set<string>() : persist(() => alreadyEnded(pools.hot, words), env.random);
+    };
+    const before = await ask(batch.filter((item) => !isDone(item) && !disputed.has(item.taskId)));
+    const verdicts: Verdict[] = [];
+    for (const item of batch) {
+      const taken = disputed.has(item.taskId)
+        ? (await ask([item])).has(item.taskId)
+        : isDone(item) || before.has(item.taskId);
+      if (!taken) counters.add('baton_results_refused_total');
+      verdicts.push(
+        taken
+          ? null
+          : {
+              reason: 'LEASE_LOST',
+              message: `the lease of task ${item.taskId}, epoch ${item.epoch}, is not this session's any more`,
+            },
+      );
+    }
+    return verdicts;
   }
 
   const reports = createCoalescer<Report, Verdict>({
@@ -114,7 +149,11 @@ export function createResults(env: EngineEnvironment, counters: Counters, sinks:
           settlements.push(decide(report, lease));
       }
       const settled = await write(settlements);
-      return verdictsFor(batch, (report) => settled.has(report.taskId));
+      return verdictsFor(
+        batch,
+        (report) => settled.has(report.taskId),
+        (report) => SAID[report.outcome.type],
+      );
     },
   });
 

@@ -1,5 +1,5 @@
 import type { Sql } from './connection.ts';
-import { byteas, bytesOfHex, numbers } from './literals.ts';
+import { byteas, bytesOfHex, numbers, texts } from './literals.ts';
 import type { Encoding } from './submit.ts';
 
 export interface Success {
@@ -82,19 +82,30 @@ export async function completeTasks(sql: Sql, batch: readonly Success[]): Promis
   return rows.map((r) => ({ taskId: r.task_id as string, runId: r.run_id as string | null }));
 }
 
-/** Which of these leases this session has already ended itself: a repeated result is answered like the first. */
-export async function alreadyEnded(
-  sql: Sql,
-  results: readonly { taskId: string; epoch: number; sessionId: string }[],
-): Promise<Set<string>> {
+/** What a worker said of a lease. `said` absent: whatever it was. */
+export interface EndedWord {
+  taskId: string;
+  epoch: number;
+  sessionId: string;
+  said?: 'succeeded' | 'failed' | 'cancelled' | 'returned';
+}
+
+/**
+ * Which of these leases this session has already ended itself, and with the same word: a repeated result is answered like the first.
+ * Of a cancelled task any word but success has become "cancelled". Answers by task: of two words on one task ask apart.
+ */
+export async function alreadyEnded(sql: Sql, results: readonly EndedWord[]): Promise<Set<string>> {
   const rows = await sql.unsafe(
-    `/* baton already ended */ select a.task_id from unnest($1::bigint[], $2::integer[], $3::bigint[]) i(task_id, epoch, session_id)
+    `/* baton already ended */ select a.task_id
+     from unnest($1::bigint[], $2::integer[], $3::bigint[], $4::text[]) i(task_id, epoch, session_id, said)
      join baton.attempts a on a.task_id = i.task_id and a.epoch = i.epoch and a.session_id = i.session_id
-     where a.state in ('succeeded', 'failed', 'cancelled') or (a.state = 'returned' and a.failure is null)`,
+     where (a.state in ('succeeded', 'failed', 'cancelled') or (a.state = 'returned' and a.failure is null))
+       and (i.said = '' or a.state = i.said or (a.state = 'cancelled' and i.said <> 'succeeded'))`,
     [
       numbers(results.map((r) => r.taskId)),
       numbers(results.map((r) => r.epoch)),
       numbers(results.map((r) => r.sessionId)),
+      texts(results.map((r) => r.said ?? '')),
     ],
     { prepare: true },
   );
