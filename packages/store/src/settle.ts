@@ -123,6 +123,8 @@ with input as materialized (
   update baton.start_deadlines d
   set expires_at = e.at + (coalesce(e.delay_ms, 0) + d.timeout_ms) * interval '1 ms'
   from ended e where d.task_id = e.task_id and e.next in ('backoff', 'ready')
+    -- What was handed back before it began has not been an attempt: its time goes on.
+    and not (e.attempt_state = 'returned' and e.started_at is null and e.ran_us = 0)
 ), advanced as (
   insert into baton.advances (run_id, task_id) select run_id, task_id from ended where run_id is not null and next in ('failed', 'cancelled')
 ), logged as (

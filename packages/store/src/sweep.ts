@@ -3,7 +3,10 @@ import type { Sql } from './connection.ts';
 /** Any number that all Batons agree on, unlike the others. */
 const SWEEP_LOCK = 0x62617432;
 
-/** After this much time without a sweep there was an outage, and sessions are extended by it. */
+/**
+ * After this much time without a sweep there was an outage, and sessions are extended by it; where the lease time is not known better.
+ * See `outageMs` of the engine: a third of the lease is what a worker that renews three times a lease does without harm.
+ */
 export const OUTAGE_MS = 3_000;
 
 export interface SweptSession {
@@ -14,22 +17,38 @@ export interface SweptSession {
 
 /**
  * Closes sessions whose time is over, once, whichever master comes first: the lock belongs to the statement's transaction, so a
- * master that is stopped in the middle holds nothing. After a gap in the sweeping itself nobody is closed; everybody gets the gap
- * on top, and at least a whole lease from now: nobody could renew meanwhile, and all come back at once. Returns sessions that are closed and still hold leases, those of earlier sweeps included: they are for the caller to settle.
+ * master that is stopped in the middle holds nothing. No master's own clock is asked: one that was stopped for hours, and goes on,
+ * sees when the others swept last.
+ *
+ * After a gap in the sweeping itself nobody is closed; everybody gets the gap on top, and, once for each renewal, at least a whole
+ * lease from now: nobody could renew meanwhile, and all come back at once. Who did not renew since the outage before had that
+ * lease already, so that sessions of the dead end even where one outage follows the other. Returns sessions that are closed and still
+ * hold leases, those of earlier sweeps included: they are for the caller to settle.
  */
 export const SWEEP_SESSIONS = `/* baton sweep sessions */
 with mine as materialized (
   select pg_try_advisory_xact_lock(${SWEEP_LOCK}) as got
 ), gap as materialized (
-  select clock_timestamp() - last_at as length from baton.sweeps, mine where name = 'sessions' and mine.got
+  -- All is judged by the moment at which the gap was measured: whatever stops this statement after it makes nobody late.
+  select w.now, w.now - w.last_at as length, w.now - w.last_at > $1::double precision * interval '1 ms' as is_outage, w.resumed_at
+  from (select clock_timestamp() as now, last_at, resumed_at from baton.sweeps, mine where name = 'sessions' and mine.got) w
 ), swept as (
-  update baton.sweeps set last_at = clock_timestamp() where name = 'sessions' and exists (select from gap) returning 1
+  update baton.sweeps w set last_at = gap.now, resumed_at = case when gap.is_outage then gap.now else w.resumed_at end
+  from gap where w.name = 'sessions'
+), living as materialized (
+  select s.id from baton.sessions s, gap where gap.is_outage and s.state <> 'closed' order by s.id for update of s
 ), extended as (
-  update baton.sessions s set expires_at = greatest(s.expires_at + gap.length, clock_timestamp() + (s.expires_at - s.renewed_at))
-  from gap where gap.length > interval '${OUTAGE_MS} ms' and s.state <> 'closed' returning s.id
+  update baton.sessions s set expires_at = case
+    when s.renewed_at >= gap.resumed_at then greatest(s.expires_at + gap.length, clock_timestamp() + (s.expires_at - s.renewed_at))
+    else s.expires_at + gap.length end
+  from gap, living where s.id = living.id
+), late as materialized (
+  -- Who is being renewed at this moment is not late.
+  select s.id from baton.sessions s, gap
+  where not gap.is_outage and s.state <> 'closed' and s.expires_at < gap.now order by s.id for update of s skip locked
 ), closed as (
   update baton.sessions s set state = 'closed', reason = coalesce(s.reason, 'no heartbeat')
-  from gap where gap.length <= interval '${OUTAGE_MS} ms' and s.state <> 'closed' and s.expires_at < clock_timestamp()
+  from late where s.id = late.id
   returning s.id, s.namespace_id, s.worker_id, s.reason
 ), logged as (
   insert into baton.events (namespace_ids, types, task_ids, run_ids, attempts, worker_ids)
@@ -38,35 +57,21 @@ with mine as materialized (
 )
 select id, worker_id, reason, true as now from closed
 union all
-select s.id, s.worker_id, s.reason, false from baton.sessions s, mine
-where mine.got and s.state = 'closed' and exists (select from baton.leases l where l.session_id = s.id)`;
+-- A worker that left hands back what it held itself: that costs its tasks nothing. Only where that did not come about is it done here.
+select s.id, s.worker_id, s.reason, false from baton.sessions s, gap
+where s.state = 'closed' and s.expires_at < gap.now and exists (select from baton.leases l where l.session_id = s.id)`;
 
-export async function sweepSessions(sql: Sql): Promise<(SweptSession & { now: boolean })[]> {
-  const rows = await sql.unsafe(SWEEP_SESSIONS, [], { prepare: true });
+/** @param outageMs a longer time without a sweep was an outage */
+export async function sweepSessions(
+  sql: Sql,
+  outageMs: number = OUTAGE_MS,
+): Promise<(SweptSession & { now: boolean })[]> {
+  const rows = await sql.unsafe(SWEEP_SESSIONS, [outageMs], { prepare: true });
   return rows.map((r) => ({
     sessionId: r.id as string,
     workerId: r.worker_id as number,
     reason: r.reason as string | null,
     now: r.now as boolean,
-  }));
-}
-
-/** Leases whose work began and has been going on for longer than start-to-close plus the grace in which the worker should have said so. */
-export async function overdueLeases(
-  sql: Sql,
-  graceMs: number,
-): Promise<{ taskId: string; epoch: number; sessionId: string; startToCloseMs: number }[]> {
-  const rows = await sql.unsafe(
-    `/* baton overdue */ select task_id, epoch, session_id, start_to_close_ms from baton.leases
-     where started_at + (start_to_close_ms + $1::double precision) * interval '1 ms' < clock_timestamp() order by task_id limit 1000`,
-    [graceMs],
-    { prepare: true },
-  );
-  return rows.map((r) => ({
-    taskId: r.task_id as string,
-    epoch: r.epoch as number,
-    sessionId: r.session_id as string,
-    startToCloseMs: Number(r.start_to_close_ms),
   }));
 }
 

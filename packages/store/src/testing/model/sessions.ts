@@ -1,69 +1,102 @@
 import type { HeldByWorker, Reconciliation, Registration, Renewal, Renewed, SessionInfo } from '../../sessions.ts';
 import { OUTAGE_MS, type SweptSession } from '../../sweep.ts';
-import type { ModelDatabase, ModelSession, ModelTask } from './tables.ts';
+import type { ModelDatabase, ModelSession, ModelTask, ModelWorker } from './tables.ts';
 import { heldBy } from './tasks.ts';
 
 const REPLACED = 'another life of this worker registered';
 
+/** Several statements, as in the store: `openSession`, `replaceSessions`, and `registerAgain` where nothing was opened. */
 export function registerWorker(db: ModelDatabase, r: Registration): { sessionId: string; workerId: number } {
+  const worker = openSession(db, r);
+  replaceSessions(db, worker);
+  return registerAgain(db, worker, r);
+}
+
+/** Of a new instance; it becomes the worker's newest. */
+export function openSession(db: ModelDatabase, r: Registration): ModelWorker {
   const now = db.now();
   const name = `${r.namespaceId}\n${r.name}`;
-  const earlier = db.workers.get(name);
-  const lives = earlier ? livesOf(db, earlier.id) : [];
-  const known = lives.find((s) => s.instanceId === r.instanceId);
-  if (earlier && known && !db.omits('late registration')) {
-    // An instance that is over, or has a successor, changes nothing.
-    if (known.state === 'closed' || known.id !== earlier.sessionId) return { sessionId: '', workerId: earlier.id };
+  let worker = db.workers.get(name);
+  if (!worker) {
+    worker = { id: db.workers.size + 1, namespaceId: r.namespaceId, name: r.name, sessionId: '0', capabilities: {} };
+    db.workers.set(name, worker);
   }
-  const living = known?.state === 'closed' ? undefined : known;
-  const worker = earlier ?? {
-    id: db.workers.size + 1,
+  const known = lifeOf(db, worker, r.instanceId);
+  if (known) {
+    if (db.omits('late registration')) worker.sessionId = known.state === 'closed' ? r.sessionId : known.id;
+    return worker;
+  }
+  db.sessions.set(r.sessionId, {
+    id: r.sessionId,
     namespaceId: r.namespaceId,
-    name: r.name,
-    sessionId: r.sessionId,
-    capabilities: r.capabilities,
-  };
-  db.workers.set(name, worker);
-  worker.sessionId = living?.id ?? r.sessionId;
+    workerId: worker.id,
+    instanceId: r.instanceId,
+    state: 'active',
+    shutdown: false,
+    heldBack: false,
+    reason: null,
+    expiresAtMs: now + r.leaseTtlMs,
+    renewedAtMs: now,
+    beat: 0n,
+    recall: 0,
+    leases: new Set(),
+  });
+  worker.sessionId = r.sessionId;
   worker.capabilities = r.capabilities;
-  if (!db.omits('one life'))
-    for (const session of lives)
-      if (session.id !== worker.sessionId && session.state === 'active')
-        Object.assign(session, { state: 'draining', shutdown: true, reason: REPLACED });
-  if (known && !living) return { sessionId: '', workerId: worker.id };
-  if (!known) {
-    db.sessions.set(r.sessionId, {
-      id: r.sessionId,
-      namespaceId: r.namespaceId,
-      workerId: worker.id,
-      instanceId: r.instanceId,
-      state: 'active',
-      shutdown: false,
-      heldBack: false,
-      reason: null,
-      expiresAtMs: now + r.leaseTtlMs,
-      renewedAtMs: now,
-      beat: 0,
-      leases: new Set(),
-    });
-    db.log('workerRegistered', '0', 0, worker.id);
+  db.log('workerRegistered', '0', 0, worker.id);
+  return worker;
+}
+
+/** Every life of the worker but its newest gets no more work. @returns those that this was news for */
+export function replaceSessions(db: ModelDatabase, worker: ModelWorker): ModelSession[] {
+  const replaced: ModelSession[] = [];
+  if (db.omits('one life')) return replaced;
+  for (const session of db.sessions.values())
+    if (session.workerId === worker.id && session.id !== worker.sessionId && session.state === 'active') {
+      Object.assign(session, { state: 'draining', shutdown: true, reason: REPLACED });
+      replaced.push(session);
+    }
+  return replaced;
+}
+
+/** The session of this instance, renewed, as long as it is the worker's newest and its time is not over. */
+export function registerAgain(
+  db: ModelDatabase,
+  worker: ModelWorker,
+  r: Registration,
+): { sessionId: string; workerId: number } {
+  const known = lifeOf(db, worker, r.instanceId);
+  const now = db.now();
+  const isOver = known?.id !== worker.sessionId || known.state === 'closed' || known.expiresAtMs <= now;
+  if (isOver) return { sessionId: '', workerId: worker.id };
+  if (!db.omits('register renews')) {
+    known.expiresAtMs = Math.max(known.expiresAtMs, now + r.leaseTtlMs);
+    known.renewedAtMs = now;
   }
-  return { sessionId: worker.sessionId, workerId: worker.id };
+  worker.capabilities = r.capabilities;
+  return { sessionId: known.id, workerId: worker.id };
 }
 
-function livesOf(db: ModelDatabase, workerId: number): ModelSession[] {
-  return [...db.sessions.values()].filter((s) => s.workerId === workerId);
+function lifeOf(db: ModelDatabase, worker: ModelWorker, instanceId: string): ModelSession | undefined {
+  for (const session of db.sessions.values())
+    if (session.workerId === worker.id && session.instanceId === instanceId) return session;
+  return undefined;
 }
 
-export function renewSessions(db: ModelDatabase, batch: readonly Renewal[]): Map<string, Renewed> {
+export function renewSessions(
+  db: ModelDatabase,
+  batch: readonly Renewal[],
+  outageMs: number = OUTAGE_MS,
+): Map<string, Renewed> {
   const now = db.now();
   const renewed = new Map<string, Renewed>();
-  for (const { sessionId, leaseTtlMs } of batch) {
+  for (const { sessionId, leaseTtlMs, number } of batch) {
     const session = db.sessions.get(sessionId);
     if (!session || session.state === 'closed') continue;
-    if (session.expiresAtMs <= now && db.sweptAtMs >= now - OUTAGE_MS && !db.omits('renewal time')) continue;
+    if (session.expiresAtMs <= now && db.sweptAtMs >= now - outageMs && !db.omits('renewal time')) continue;
     session.expiresAtMs = now + leaseTtlMs;
     session.renewedAtMs = now;
+    if (BigInt(number) > session.beat) session.beat = BigInt(number);
     let xor = 0n;
     const cancels: Renewed['cancels'] = [];
     for (const task of session.leases) {
@@ -71,6 +104,8 @@ export function renewSessions(db: ModelDatabase, batch: readonly Renewal[]): Map
       const { cancelReason } = task.lease!;
       if (cancelReason !== null) cancels.push({ taskId: task.id, epoch: task.epoch, reason: cancelReason });
     }
+    const { recall } = session;
+    session.recall = 0;
     renewed.set(sessionId, {
       sessionId,
       state: session.state,
@@ -78,6 +113,9 @@ export function renewSessions(db: ModelDatabase, batch: readonly Renewal[]): Map
       count: session.leases.size,
       xor: BigInt.asIntN(64, xor).toString(),
       cancels,
+      recall,
+      beat: session.beat.toString(),
+      renewedAt: String(now),
     });
   }
   return renewed;
@@ -91,16 +129,18 @@ export function markStarted(db: ModelDatabase, sessionId: string, held: readonly
   }
 }
 
+/** @param renewedAt as `renewSessions` of the model says it */
 export function compareHeld(
   db: ModelDatabase,
   sessionId: string,
   held: readonly HeldByWorker[],
+  renewedAt: string,
   unheardAfterMs: number,
 ): Reconciliation {
-  const now = db.now();
+  const toldAtMs = db.omits('fresh list') ? db.now() : Number(renewedAt);
   const named = new Set(held.map((h) => `${h.taskId} ${h.epoch}`));
   const isUnheard = (task: ModelTask) =>
-    task.lease!.grantedAtMs < now - unheardAfterMs && !named.has(`${task.id} ${task.epoch}`);
+    task.lease!.grantedAtMs < toldAtMs - unheardAfterMs && !named.has(`${task.id} ${task.epoch}`);
   return {
     unheard: [...(db.sessions.get(sessionId)?.leases ?? [])]
       .filter(isUnheard)
@@ -156,10 +196,12 @@ export function readSession(db: ModelDatabase, sessionId: string): SessionInfo |
 }
 
 /** Closed sessions that hold leases, those of earlier sweeps included. After a gap in the sweeping everybody gets the gap on top. */
-export function sweepSessions(db: ModelDatabase): (SweptSession & { now: boolean })[] {
+export function sweepSessions(db: ModelDatabase, outageMs: number = OUTAGE_MS): (SweptSession & { now: boolean })[] {
   const now = db.now();
   const gapMs = now - db.sweptAtMs;
+  const { resumedAtMs } = db;
   db.sweptAtMs = now;
+  if (gapMs > outageMs) db.resumedAtMs = now;
   const swept = (session: ModelSession, isNew: boolean) => ({
     sessionId: session.id,
     workerId: session.workerId,
@@ -170,9 +212,10 @@ export function sweepSessions(db: ModelDatabase): (SweptSession & { now: boolean
   const closed: (SweptSession & { now: boolean })[] = [];
   for (const session of db.sessions.values()) {
     if (session.state === 'closed') {
-      if (session.leases.size > 0) left.push(swept(session, false));
-    } else if (gapMs > OUTAGE_MS && !db.omits('outage extension')) {
-      const ttlMs = session.expiresAtMs - session.renewedAtMs;
+      if (session.leases.size > 0 && session.expiresAtMs < now) left.push(swept(session, false));
+    } else if (gapMs > outageMs && !db.omits('outage extension')) {
+      // Once for each renewal there is a whole lease.
+      const ttlMs = session.renewedAtMs >= resumedAtMs ? session.expiresAtMs - session.renewedAtMs : 0;
       session.expiresAtMs = Math.max(session.expiresAtMs + gapMs, now + ttlMs);
     } else if (session.expiresAtMs < now) {
       session.state = 'closed';

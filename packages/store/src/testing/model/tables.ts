@@ -35,6 +35,8 @@ export const OMISSIONS = [
   'fresh list',
   /** An earlier life's registration that comes again takes the worker back. */
   'late registration',
+  /** A repeated registration gives a session whose time began with the first. */
+  'register renews',
 ] as const;
 export type Omission = (typeof OMISSIONS)[number];
 
@@ -123,7 +125,9 @@ export interface ModelSession {
   expiresAtMs: number;
   renewedAtMs: number;
   /** Number of the newest heartbeat. */
-  beat: number;
+  beat: bigint;
+  /** Leases that it is asked to hand back unstarted. */
+  recall: number;
   readonly leases: Set<ModelTask>;
 }
 
@@ -165,6 +169,8 @@ export class ModelDatabase {
   /** Steps that the transition table does not have. A sound model makes none. */
   readonly illegal: string[] = [];
   sweptAtMs: number;
+  /** When the sweep went on after an outage. */
+  resumedAtMs = Number.NEGATIVE_INFINITY;
   readonly now: () => number;
   readonly #without: ReadonlySet<Omission>;
 

@@ -252,7 +252,9 @@ export function settleTasks(db: ModelDatabase, batch: readonly Settlement[]): Se
     task.ooms += Number(s.budget === 'memory');
     if (next === 'ready' || next === 'backoff') {
       task.laneId = s.laneId ?? task.laneId;
-      if (task.startDeadline) task.startDeadline.expiresAtMs = now + (s.delayMs ?? 0) + task.startDeadline.timeoutMs;
+      const began = s.attempt !== 'returned' || startedAtMs !== null || s.ranUs > 0;
+      if (task.startDeadline && began)
+        task.startDeadline.expiresAtMs = now + (s.delayMs ?? 0) + task.startDeadline.timeoutMs;
       if (next === 'ready') db.toReady(task, position ?? task.id);
       else db.toWaiting(task, 'backoff', now + (db.omits('backoff delay') ? 0 : (s.delayMs ?? 0)));
     } else {
@@ -356,10 +358,11 @@ export function nextDueMs(db: ModelDatabase): number | null {
 export function overdueLeases(db: ModelDatabase, graceMs: number): (Word & { startToCloseMs: number })[] {
   const now = db.now();
   const overdue: ModelTask[] = [];
+  if (db.resumedAtMs >= now - graceMs) return [];
   for (const session of db.sessions.values())
     for (const task of session.leases) {
       const { startedAtMs } = task.lease!;
-      if (startedAtMs !== null && startedAtMs + task.startToCloseMs + graceMs < now) overdue.push(task);
+      if (startedAtMs !== null && startedAtMs + task.startToCloseMs + graceMs < session.renewedAtMs) overdue.push(task);
     }
   return overdue
     .sort((a, b) => compareIds(a.id, b.id))
