@@ -188,7 +188,11 @@ comment on column baton.blobs.size_bytes is 'Size, bytes.';
 comment on column baton.blobs.content_id is 'Names the bytes: in blob_chunks, or the file in the directory.';
 comment on column baton.blobs.place is 'Where the bytes are.';
 comment on column baton.blobs.created_at is 'When it was committed.';
-comment on column baton.blobs.used_at is 'When it was last committed or referred to; an unreferenced one is deleted a day after.';
+comment on column baton.blobs.used_at is 'When it was last committed, referred to, or found to be needed; an unreferenced one is deleted a day after.';
+create index blobs_used on baton.blobs (used_at);
+-- What may refer to a blob. Few tasks do, and the others pay nothing.
+create index tasks_input_blob on baton.tasks (namespace_id, input_blob) where input_blob is not null;
+create index outcomes_output_blob on baton.outcomes (namespace_id, output_blob) where output_blob is not null;
 
 create table baton.blob_uploads (
   id bigint primary key,
@@ -253,6 +257,20 @@ comment on column baton.checkpoints.data is 'Its bytes, where they are small.';
 comment on column baton.checkpoints.in_blob is 'Its bytes are a blob.';
 comment on column baton.checkpoints.save_id is 'Made by the worker for this save: a repeated call writes nothing.';
 comment on column baton.checkpoints.metadata is 'The task''s own words.';
+create index checkpoints_blob on baton.checkpoints (sha256) where in_blob;
+
+create table baton.checkpoint_saves (
+  task_id bigint not null,
+  save_id text not null,
+  number bigint not null,
+  epoch integer not null,
+  primary key (task_id, save_id)
+);
+comment on table baton.checkpoint_saves is 'Saves of the leases that are held: a repeated one writes nothing, also when its checkpoint has been pruned since.';
+comment on column baton.checkpoint_saves.task_id is 'Task.';
+comment on column baton.checkpoint_saves.save_id is 'As in checkpoints.';
+comment on column baton.checkpoint_saves.number is 'The number that it was given.';
+comment on column baton.checkpoint_saves.epoch is 'Epoch of the lease; rows of older ones go.';
 
 create table baton.checkpoint_counters (
   task_id bigint primary key,

@@ -257,6 +257,7 @@ export const tasks = baton.table(
   },
   (t) => [
     index('tasks_retry_of').on(t.retryOf).where(sql`${t.retryOf} is not null`),
+    index('tasks_input_blob').on(t.namespaceId, t.inputBlob).where(sql`${t.inputBlob} is not null`),
     check('tasks_max_attempts_check', sql`${t.maxAttempts} between 1 and 1000`),
     check('tasks_input_encoding_check', sql`${t.inputEncoding} in (1, 2)`),
   ],
@@ -385,6 +386,7 @@ export const outcomes = baton.table(
   },
   (t) => [
     index('outcomes_list').on(t.routeId, t.state, t.taskId),
+    index('outcomes_output_blob').on(t.namespaceId, t.outputBlob).where(sql`${t.outputBlob} is not null`),
     wordsCheck('outcomes_state_check', t.state, OUTCOME_STATES),
   ],
 );
@@ -476,6 +478,7 @@ export const blobs = baton.table(
   },
   (t) => [
     primaryKey({ name: 'blobs_pkey', columns: [t.namespaceId, t.sha256] }),
+    index('blobs_used').on(t.usedAt),
     wordsCheck('blobs_place_check', t.place, BLOB_PLACES),
   ],
 );
@@ -519,6 +522,7 @@ export const checkpoints = baton.table(
   },
   (t) => [
     primaryKey({ name: 'checkpoints_pkey', columns: [t.taskId, t.number] }),
+    index('checkpoints_blob').on(t.sha256).where(sql`${t.inBlob}`),
     check('checkpoints_encoding_check', sql`${t.encoding} in (1, 2)`),
     check('checkpoints_check', sql`${t.inBlob} = (${t.data} is null)`),
   ],
@@ -528,6 +532,17 @@ export const checkpointCounters = baton.table('checkpoint_counters', {
   taskId: id('task_id').primaryKey(),
   lastNumber: id('last_number').notNull(),
 });
+
+export const checkpointSaves = baton.table(
+  'checkpoint_saves',
+  {
+    taskId: id('task_id').notNull(),
+    saveId: text('save_id').notNull(),
+    number: id('number').notNull(),
+    epoch: integer('epoch').notNull(),
+  },
+  (t) => [primaryKey({ name: 'checkpoint_saves_pkey', columns: [t.taskId, t.saveId] })],
+);
 
 export const taskOutputs = baton.table(
   'task_outputs',
