@@ -1,6 +1,7 @@
 import { connect } from 'node:net';
+import { guardedManager } from '@baton/runtime';
 import { Code, ConnectError, type Transport } from '@connectrpc/connect';
-import { createGrpcTransport, Http2SessionManager } from '@connectrpc/connect-node';
+import { createGrpcTransport } from '@connectrpc/connect-node';
 
 const connectTimeoutMs = 5_000;
 /**
@@ -58,7 +59,7 @@ export class ServiceConnections {
 
 function open(address: string): ServiceConnection {
   const baseUrl = `http://${address}`;
-  const sessionManager = new Http2SessionManager(
+  const sessionManager = guardedManager(
     baseUrl,
     { pingIntervalMs, pingTimeoutMs },
     {

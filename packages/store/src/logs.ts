@@ -24,7 +24,7 @@ export async function appendLogs(sql: Sql, lines: readonly NewLogLine[]): Promis
        select * from unnest($1::bigint[], $2::bigint[], $3::integer[], $4::smallint[], $5::bigint[], $6::double precision[], $7::text[], $8::text[])
          i(session_id, task_id, epoch, attempt, sequence, at_ms, stream, text)
      ), owned as materialized (
-       select distinct i.task_id, i.epoch from input i cross join lateral (
+       select distinct i.task_id, i.epoch, i.session_id from input i cross join lateral (
          select 1 from baton.leases l where l.task_id = i.task_id and l.epoch = i.epoch and l.session_id + 0 = i.session_id
          union all
          select 1 from baton.attempts a where a.task_id = i.task_id and a.epoch = i.epoch and a.session_id = i.session_id
@@ -33,10 +33,10 @@ export async function appendLogs(sql: Sql, lines: readonly NewLogLine[]): Promis
      ), kept as (
        insert into baton.task_logs (task_id, sequence, at, epoch, attempt, stream, text)
        select i.task_id, i.sequence, to_timestamp(i.at_ms / 1000), i.epoch, i.attempt, i.stream, i.text
-       from input i join owned o on o.task_id = i.task_id and o.epoch = i.epoch
+       from input i join owned o using (task_id, epoch, session_id)
        order by i.task_id, i.epoch, i.sequence on conflict do nothing
      )
-     select count(*)::integer as refused from input i where not exists (select from owned o where o.task_id = i.task_id and o.epoch = i.epoch)`,
+     select count(*)::integer as refused from input i where not exists (select from owned o where o.task_id = i.task_id and o.epoch = i.epoch and o.session_id = i.session_id)`,
     [
       numbers(lines.map((l) => l.sessionId)),
       numbers(lines.map((l) => l.taskId)),

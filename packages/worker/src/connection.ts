@@ -1,6 +1,7 @@
 import { MasterService, TaskService } from '@baton/contract';
 import { type Client, createClient } from '@connectrpc/connect';
-import { createGrpcTransport, Http2SessionManager } from '@connectrpc/connect-node';
+import { createGrpcTransport } from '@connectrpc/connect-node';
+import { guardedManager } from './guarded-manager.ts';
 
 /** One HTTP/2 connection to a master, opened when it is needed and opened anew when it broke. */
 export interface MasterConnection {
@@ -22,7 +23,7 @@ export interface ConnectionOptions {
 const maxAnswerBytes = 8 * 1024 * 1024;
 
 export function connectMaster(options: ConnectionOptions): MasterConnection {
-  const sessionManager = new Http2SessionManager(options.url, {
+  const sessionManager = guardedManager(options.url, {
     pingIntervalMs: options.pingIntervalMs,
     pingTimeoutMs: options.pingTimeoutMs,
   });

@@ -36,9 +36,11 @@ export interface ExchangeOptions {
   ) => Promise<ExchangeResponse>;
   /**
    * Leases of an answer are not started when its call was sent before this time (of `monotonicMs`): the master was told since
-   * that they are not held, and may have given them to others. Those that it did not come back by themselves.
+   * that they are not held, and may have given them to others.
    */
   readonly staleBefore: () => number;
+  /** Leases of such an answer: to be handed back at once. */
+  readonly onLateLeases: (leases: Lease[]) => void;
   /** How many leases are wanted now. */
   readonly wanted: () => number;
   readonly onLeases: (leases: Lease[], answer: Answer) => void;
@@ -113,6 +115,15 @@ export class Exchange {
     if (this.#retryTimer !== undefined) {
       clearTimeout(this.#retryTimer);
       this.#retryTimer = undefined;
+      this.kick();
+    }
+  }
+
+  /** Opens a new poll in place of one that asks for work: what is granted from now on answers a call of now. */
+  renewPoll(): void {
+    if (this.#poll?.offers === true) {
+      this.#poll.abort.abort();
+      this.#poll = undefined;
       this.kick();
     }
   }
@@ -247,6 +258,7 @@ export class Exchange {
     const isLate = response.leases.length > 0 && sentMs < this.#options.staleBefore();
     if (isLate) {
       this.#options.log.warn('answer came too late for its leases', { leases: response.leases.length });
+      this.#options.onLateLeases(response.leases);
     }
     this.#options.onLeases(isLate ? [] : response.leases, answer);
     this.kick();

@@ -12,6 +12,7 @@ import type { LogHub } from './log-hub.ts';
 import { LogShipper } from './log-shipper.ts';
 import { describe } from './refusal.ts';
 import type { SharedState } from './shared-state.ts';
+import { handedBack } from './task-result.ts';
 import { Work } from './work.ts';
 
 /** How often the main loop says that it turns, and what has become superfluous is handed back. */
@@ -111,6 +112,13 @@ export class Session {
       longPollMs: registration.longPoll === undefined ? defaults.longPollMs : durationMs(registration.longPoll),
       call: (request, call) => connection.master.exchange(request, call),
       staleBefore: () => this.#listedAtMs - this.#heartbeatIntervalMs,
+      onLateLeases: (leases) => {
+        for (const { taskId, epoch } of leases) {
+          if (!this.work.holds(taskId, epoch)) {
+            this.#exchange.add(handedBack(taskId, epoch));
+          }
+        }
+      },
       wanted: () => this.work.wanted,
       onLeases: (leases, { asked }) => {
         if (asked !== undefined) {
@@ -166,6 +174,7 @@ export class Session {
         break;
       case 'held-wanted':
         this.#listedAtMs = monotonicMs();
+        this.#exchange.renewPoll();
         this.#options.heartbeat.send({ type: 'held', sessionId: this.id, held: this.work.list() });
         break;
       case 'failed':

@@ -21,6 +21,11 @@ export function taskResult(attempt: Attempt, ending: Ending, ranMs: number, maxR
   });
 }
 
+/** For a lease that no attempt was made of. */
+export function handedBack(taskId: string, epoch: number): TaskResult {
+  return create(TaskResultSchema, { taskId, epoch, outcome: { case: 'returned', value: {} } });
+}
+
 export function failureOutcome(failure: FailureReport): TaskResult['outcome'] {
   return {
     case: 'failure',

@@ -80,6 +80,10 @@ export class Work {
     return Math.max(0, this.#options.slots - this.#running);
   }
 
+  holds(taskId: string, epoch: number): boolean {
+    return this.#held.get(taskId)?.epoch === epoch;
+  }
+
   /** Takes leases that were granted. One that is held already is ignored; a newer epoch of the same task replaces it. */
   accept(leases: readonly Lease[]): void {
     for (const lease of leases) {
