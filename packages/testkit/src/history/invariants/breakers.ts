@@ -1,4 +1,4 @@
-import { BREAKER_TRANSITIONS, type BreakerPolicy } from '@baton/domain';
+import { BREAKER_TRANSITIONS, type BreakerPolicy, MACHINE_MADE } from '@baton/domain';
 import type { AttemptRow, BreakerChange } from '../database-dump.ts';
 import { type Findings, findings, type InvariantResult } from '../findings.ts';
 import type { History } from '../history.ts';
@@ -34,7 +34,7 @@ export function checkBreakers(history: History): InvariantResult {
     checkSteps(name, changes, resets, found);
     if (history.settings.breaker)
       checkReasons(name, changes, ended.get(workerId) ?? [], resets, history.settings.breaker, history, found);
-    if (device === '') checkGrants(name, changes, granted.get(workerId) ?? [], history, found);
+    if (device === '') checkGrants(name, changes, granted.get(workerId) ?? [], found);
   }
   return found.result();
 }
@@ -75,16 +75,16 @@ function checkReasons(
   changes.forEach((change, i) => {
     const before = changes[i - 1];
     if (change.from === 'closed' && change.to === 'open') {
+      const fromMs = Math.max(change.atMs - policy.windowMs - slackMs, before?.atMs ?? Number.NEGATIVE_INFINITY);
       const failed = attempts.filter(
-        (a) =>
-          isMachineMade(a, change.device) &&
-          a.endedAtMs <= change.atMs + slackMs &&
-          a.endedAtMs >= change.atMs - policy.windowMs - slackMs,
+        (a) => isAbout(a, change.device) && a.endedAtMs >= fromMs && a.endedAtMs <= change.atMs + slackMs,
       );
-      const distinct = new Set(failed.map((a) => a.taskId)).size;
-      if (distinct < policy.failures)
+      const tasks = new Set(failed.map((a) => a.taskId)).size;
+      // The loss of a session is one failure, however many tasks it held.
+      const failures = new Set(failed.map((a) => (a.state === 'lost' ? a.sessionId : `${a.taskId} ${a.epoch}`))).size;
+      if (Math.min(tasks, failures) < policy.failures)
         found.violate(
-          `breaker ${name} opened after machine-made failures of ${distinct} tasks, not ${policy.failures}`,
+          `breaker ${name} opened after ${failures} machine-made failures of ${tasks} tasks, not ${policy.failures}`,
         );
     } else if (change.from === 'open' && change.to === 'half_open' && before) {
       const openMs = change.atMs - before.atMs;
@@ -101,30 +101,17 @@ function checkReasons(
   });
 }
 
-function isMachineMade({ state, failure }: AttemptRow, device: string): boolean {
-  if (device !== '') return failure?.device === device && (state === 'failed' || state === 'lost');
-  if (state === 'lost') return true;
-  if (state !== 'failed') return false;
-  return (
-    failure?.type === 'WORKER_CRASH' ||
-    failure?.type === 'NETWORK_ERROR' ||
-    (failure?.type === 'GPU_ERROR' && !failure.device)
-  );
+/** A failure that counts against this breaker: the machine's, and of the part of it that the breaker is for. */
+function isAbout({ state, failure }: AttemptRow, device: string): boolean {
+  if (state !== 'lost' && state !== 'failed') return false;
+  return MACHINE_MADE.includes(failure?.type ?? 'UNKNOWN') && (failure?.device ?? '') === device;
 }
 
-function checkGrants(
-  name: string,
-  changes: readonly BreakerChange[],
-  grants: readonly Grant[],
-  { settings }: History,
-  found: Findings,
-): void {
+function checkGrants(name: string, changes: readonly BreakerChange[], grants: readonly Grant[], found: Findings): void {
   changes.forEach(({ to, atMs }, i) => {
     if (to === 'closed') return;
     const untilMs = changes[i + 1]?.atMs ?? Number.POSITIVE_INFINITY;
-    // What a claim decided on before is not believed to be late within this time.
-    const fromMs = to === 'open' ? atMs + settings.raceMs : atMs;
-    const within = grants.filter((g) => g.grantedAtMs > fromMs && g.grantedAtMs < untilMs);
+    const within = grants.filter((g) => g.grantedAtMs > atMs && g.grantedAtMs < untilMs);
     found.exercise(within.length);
     let probe: Grant | null = null;
     for (const grant of within) {
