@@ -35,14 +35,27 @@ function lane(id: number): Lane {
   };
 }
 
+type Breakers = Parameters<typeof createDispatcher>[3];
+const ALL_CLOSED: Breakers = { stateOf: () => 'closed', mayProbe: () => false, noteProbe() {} };
+
 /** A dispatcher over `ready` tasks with inputs of so many bytes, in Postgres's place; `asked` has the size of each claim. */
-function scene(options: { ready: number; inputBytes: number; lanes?: number; settings?: Partial<EngineSettings> }) {
+function scene(options: {
+  ready: number;
+  inputBytes: number;
+  lanes?: number;
+  settings?: Partial<EngineSettings>;
+  breakers?: Breakers;
+}) {
   const lanes = Array.from({ length: options.lanes ?? 1 }, (_, i) => lane(i + 1));
   const asked: number[] = [];
   let left = options.ready;
-  const unsafe = async (_: string, [, count]: [string, number]) => {
-    asked.push(count);
-    const granted = Math.min(count, left);
+  const statements: string[] = [];
+  const unsafe = async (text: string, [, count]: [string, number | string]) => {
+    statements.push(/\/\* baton (.*?) \*\//.exec(text)![1]!);
+    // A probe names its session there.
+    const wanted = typeof count === 'number' ? count : 1;
+    asked.push(wanted);
+    const granted = Math.min(wanted, left);
     left -= granted;
     return Array.from({ length: granted }, (_, i) => ({
       session_id: 's',
@@ -65,11 +78,11 @@ function scene(options: { ready: number; inputBytes: number; lanes?: number; set
     log: silentLog,
   } as unknown as EngineEnvironment;
   const book = { get: (id: number) => lanes[id - 1], all: () => lanes } as unknown as LaneBook;
-  const dispatcher = createDispatcher(env, book, createCounters());
+  const dispatcher = createDispatcher(env, book, createCounters(), options.breakers ?? ALL_CLOSED);
   dispatcher.armAll();
   let number = 0n;
   const offer = (free: number) => dispatcher.offer({ id: 's', ability }, ++number, free, 0);
-  return { offer, asked };
+  return { offer, asked, statements };
 }
 
 it('puts no more bytes into an answer than a worker reads, and loses nothing of the rest', async () => {
@@ -94,4 +107,25 @@ it('claims deeper from one lane than from many, each of which is locked that dee
   const many = scene({ ready: 10_000, inputBytes: 10, lanes: 50 });
   await many.offer(5_000);
   expect(many.asked).toEqual([DEFAULT_SETTINGS.batchRows]);
+});
+
+it('claims nothing for a worker whose breaker is open, and answers the urgent offer with nothing', async () => {
+  const { offer, asked } = scene({ ready: 5, inputBytes: 1, breakers: { ...ALL_CLOSED, stateOf: () => 'open' } });
+  expect(await offer(10)).toEqual([]);
+  expect(asked).toEqual([]);
+});
+
+it('claims one probe for a worker whose breaker is half-open, and no second while that runs', async () => {
+  let probing = false;
+  const breakers: Breakers = {
+    stateOf: () => 'half_open',
+    mayProbe: () => !probing,
+    noteProbe: () => {
+      probing = true;
+    },
+  };
+  const { offer, statements } = scene({ ready: 1, inputBytes: 1, breakers });
+  expect(await offer(10)).toHaveLength(1);
+  expect(await offer(10)).toEqual([]);
+  expect(statements).toEqual(['claim probe']);
 });

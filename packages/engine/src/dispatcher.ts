@@ -1,5 +1,6 @@
-import { claimTasks, type Grant, loadSpecs } from '@baton/store';
+import { claimProbe, claimTasks, type Grant, loadSpecs } from '@baton/store';
 import { type Ability, canDo } from './ability.ts';
+import type { BreakerBook } from './breaker-book.ts';
 import type { EngineEnvironment } from './environment.ts';
 import type { LaneBook } from './lane-book.ts';
 import type { Counters } from './metrics.ts';
@@ -14,6 +15,8 @@ export interface Assignment extends Grant {
   progressTimeoutMs: number | null;
   /** Number of the newest committed checkpoint; '0': none. */
   checkpoint: string;
+  /** When its claim was sent, by this master's clock, ms. */
+  claimedAt: number;
 }
 
 /**
@@ -44,8 +47,17 @@ export interface Dispatcher {
   close(): void;
 }
 
+/**
+ * Whether a worker may still be told of this lease. What was claimed a heartbeat's interval ago may have been disowned meanwhile, at
+ * another master, as a lease that the worker never heard of; it comes back that way.
+ */
+export function isFresh(assignment: Assignment, env: EngineEnvironment): boolean {
+  return env.now() < assignment.claimedAt + env.settings.heartbeatIntervalMs;
+}
+
 /** About what a lease takes in a message beside its input. */
 const LEASE_BYTES = 150;
+const PROBE_PAUSE_MS = 200;
 
 interface Offer {
   sessionId: string;
@@ -54,10 +66,17 @@ interface Offer {
   free: number;
   /** Answer after the next claim, even with nothing. */
   urgent: boolean;
+  /** Wall clock: a probe that found nothing is not tried again before. */
+  retryProbeAt: number;
   resolve(assignments: Assignment[]): void;
 }
 
-export function createDispatcher(env: EngineEnvironment, lanes: LaneBook, counters: Counters): Dispatcher {
+export function createDispatcher(
+  env: EngineEnvironment,
+  lanes: LaneBook,
+  counters: Counters,
+  breakers: Pick<BreakerBook, 'stateOf' | 'mayProbe' | 'noteProbe'>,
+): Dispatcher {
   const { pools, settings } = env;
   /** Lanes that may have something, with a number that tells whether they were armed again during a claim. */
   const armed = new Map<number, number>();
@@ -67,7 +86,7 @@ export function createDispatcher(env: EngineEnvironment, lanes: LaneBook, counte
    * Granted to a session whose offer had gone: goes with its next answer. If none comes within a heartbeat's interval it is forgotten:
    * the session may have told another master meanwhile that it never heard of these leases, and they come back that way.
    */
-  const undelivered = new Map<string, { assignments: Assignment[]; until: number }>();
+  const undelivered = new Map<string, Assignment[]>();
   let pumping = false;
   let again = false;
   let closed = false;
@@ -108,7 +127,15 @@ export function createDispatcher(env: EngineEnvironment, lanes: LaneBook, counte
   /** One pass over the waiting offers: those that can do the same lanes are served by one claim. */
   async function round(): Promise<void> {
     const groups = new Map<string, { laneIds: number[]; offers: Offer[] }>();
+    const probes: { laneIds: number[]; offer: Offer }[] = [];
     for (const offer of offers.values()) {
+      // Held back by its breaker, as far as is known here; the claim asks for itself.
+      const { workerId } = offer.ability;
+      const isHeldBack = breakers.stateOf(workerId) !== 'closed';
+      if (isHeldBack && !(breakers.mayProbe(workerId) && offer.retryProbeAt <= env.now())) {
+        if (offer.urgent) end(offer, []);
+        continue;
+      }
       const laneIds: number[] = [];
       for (const laneId of armed.keys()) {
         const lane = lanes.get(laneId);
@@ -118,12 +145,33 @@ export function createDispatcher(env: EngineEnvironment, lanes: LaneBook, counte
         if (offer.urgent) end(offer, []);
         continue;
       }
+      if (isHeldBack) {
+        probes.push({ laneIds, offer });
+        continue;
+      }
       const signature = laneIds.join(',');
       const group = groups.get(signature);
       if (group) group.offers.push(offer);
       else groups.set(signature, { laneIds, offers: [offer] });
     }
     for (const group of groups.values()) await serve(group.laneIds, group.offers);
+    for (const { laneIds, offer } of probes) await serveProbe(laneIds, offer);
+  }
+
+  /** One task at most, to see whether the worker is well again. */
+  async function serveProbe(laneIds: number[], offer: Offer): Promise<void> {
+    if (offers.get(offer.sessionId) !== offer) return;
+    counters.add('baton_claims_total');
+    const claimedAt = env.now();
+    const grants = await persist(() => claimProbe(pools.hot, laneIds, offer.sessionId), env.random);
+    for (const grant of grants) breakers.noteProbe(offer.ability.workerId, grant.taskId);
+    // Nothing for it: that may be the breaker as well as the lanes, so these stay armed, and it waits a moment.
+    if (grants.length === 0) offer.retryProbeAt = env.now() + PROBE_PAUSE_MS;
+    counters.add('baton_tasks_granted_total', grants.length);
+    const mine = await complete(grants, claimedAt);
+    if (offers.get(offer.sessionId) === offer) {
+      if (mine.length > 0 || offer.urgent) end(offer, portion(offer.sessionId, mine));
+    } else keep(offer.sessionId, mine);
   }
 
   async function serve(laneIds: number[], waiting: Offer[]): Promise<void> {
@@ -144,11 +192,12 @@ export function createDispatcher(env: EngineEnvironment, lanes: LaneBook, counte
     if (total === 0) return;
     const before = armings;
     counters.add('baton_claims_total');
+    const claimedAt = env.now();
     const grants = await persist(() => claimTasks(pools.hot, laneIds, wants), env.random);
     if (grants.length < total)
       for (const laneId of laneIds) if ((armed.get(laneId) ?? 0) <= before) armed.delete(laneId);
     counters.add('baton_tasks_granted_total', grants.length);
-    const assignments = await complete(grants);
+    const assignments = await complete(grants, claimedAt);
     const bySession = new Map<string, Assignment[]>();
     for (const assignment of assignments) {
       const list = bySession.get(assignment.sessionId);
@@ -167,14 +216,13 @@ export function createDispatcher(env: EngineEnvironment, lanes: LaneBook, counte
   const keep = (sessionId: string, assignments: Assignment[]) => {
     if (assignments.length === 0) return;
     const earlier = undelivered.get(sessionId);
-    const until = Math.min(earlier?.until ?? Number.POSITIVE_INFINITY, env.now() + settings.heartbeatIntervalMs);
-    undelivered.set(sessionId, { assignments: [...(earlier?.assignments ?? []), ...assignments], until });
+    undelivered.set(sessionId, earlier ? [...earlier, ...assignments] : assignments);
   };
 
   const takeKept = (sessionId: string): Assignment[] => {
     const kept = undelivered.get(sessionId);
     undelivered.delete(sessionId);
-    return kept && env.now() < kept.until ? kept.assignments : [];
+    return kept?.filter((assignment) => isFresh(assignment, env)) ?? [];
   };
 
   /** As many as one answer can carry; the rest goes with the next one. Workers read no message without end. */
@@ -190,7 +238,7 @@ export function createDispatcher(env: EngineEnvironment, lanes: LaneBook, counte
   };
 
   /** Adds what did not ride along with the claim. */
-  async function complete(grants: Grant[]): Promise<Assignment[]> {
+  async function complete(grants: Grant[], claimedAt: number): Promise<Assignment[]> {
     const bare = grants.filter(
       (g) => g.input === null || lanes.get(g.laneId)?.executor !== 'function' || g.runId !== null,
     );
@@ -218,6 +266,7 @@ export function createDispatcher(env: EngineEnvironment, lanes: LaneBook, counte
         inputBlob: spec?.inputBlob ?? null,
         progressTimeoutMs: spec?.progressTimeoutMs ?? null,
         checkpoint: spec?.checkpoint ?? '0',
+        claimedAt,
       };
     });
   }
@@ -237,6 +286,7 @@ export function createDispatcher(env: EngineEnvironment, lanes: LaneBook, counte
           number,
           free,
           urgent: waitMs <= 0,
+          retryProbeAt: 0,
           resolve: (assignments) => {
             clearTimeout(timer);
             abort?.removeEventListener('abort', onEnd);
@@ -259,8 +309,9 @@ export function createDispatcher(env: EngineEnvironment, lanes: LaneBook, counte
       const kept = undelivered.get(sessionId);
       if (!kept) return;
       const gone = new Set(leases?.map((l) => `${l.taskId}.${l.epoch}`));
-      kept.assignments = leases ? kept.assignments.filter((a) => !gone.has(`${a.taskId}.${a.epoch}`)) : [];
-      if (kept.assignments.length === 0) undelivered.delete(sessionId);
+      const left = leases ? kept.filter((a) => !gone.has(`${a.taskId}.${a.epoch}`)) : [];
+      if (left.length === 0) undelivered.delete(sessionId);
+      else undelivered.set(sessionId, left);
     },
     arm,
     armAll() {

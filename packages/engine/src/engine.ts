@@ -1,5 +1,7 @@
 import { Refusal } from '@baton/domain';
 import { appendLogs, type NewLogLine } from '@baton/store';
+import { createBreakerBook } from './breaker-book.ts';
+import { type Breakers, createBreakers } from './breakers.ts';
 import { createCoalescer } from './coalescer.ts';
 import { createDispatcher } from './dispatcher.ts';
 import type { EngineEnvironment } from './environment.ts';
@@ -24,6 +26,7 @@ export interface ClientEngine {
   tasks: Tasks;
   workflows: Workflows;
   runs: Runs;
+  breakers: Breakers;
   counters: Counters;
 }
 
@@ -48,7 +51,8 @@ export function createEngine(env: EngineEnvironment): Engine {
   const lanes = createLaneBook(env);
   const hub = createEventHub(env);
   const ends = createSignals<string>();
-  const dispatcher = createDispatcher(env, lanes, counters);
+  const breakerBook = createBreakerBook(env, () => dispatcher.armAll());
+  const dispatcher = createDispatcher(env, lanes, counters, breakerBook);
 
   const onReady = (laneId: number) => {
     hub.poke();
@@ -57,10 +61,19 @@ export function createEngine(env: EngineEnvironment): Engine {
   const onEnded = (taskId: string, runId: string | null) => {
     ends.raise(taskId);
     hub.poke();
+    if (breakerBook.isProbe(taskId)) breakerBook.poke();
     if (runId !== null) runs.poke();
   };
-  const results = createResults(env, counters, { onEnded, onReady, onBackoff: (delayMs) => sweeper.dueIn(delayMs) });
-  const sessions = createSessions(env, lanes, dispatcher, results, counters);
+  const results = createResults(env, lanes, counters, {
+    onEnded,
+    onReady,
+    onBackoff: (delayMs) => sweeper.dueIn(delayMs),
+    onSettled: (taskId, sessionId, machineMade) => {
+      if (machineMade) breakerBook.poke(sessionId);
+      else if (breakerBook.isProbe(taskId)) breakerBook.poke();
+    },
+  });
+  const sessions = createSessions(env, lanes, dispatcher, results, counters, breakerBook);
   const tasks = createTasks(env, hub, ends, { onEnded, orderCancel: sessions.orderCancel });
   const workflows = createWorkflows(env, lanes);
   const runs = createRuns(env, workflows, lanes, counters, {
@@ -68,7 +81,10 @@ export function createEngine(env: EngineEnvironment): Engine {
     onChanged: () => hub.poke(),
     cancelTasks: (namespaceId, ids, reason) => cancelNodes(tasks, namespaceId, ids, reason),
   });
-  const sweeper = createSweeper(env, lanes, dispatcher, results, sessions, counters, () => runs.poke());
+  const sweeper = createSweeper(env, lanes, dispatcher, results, sessions, counters, () => {
+    runs.poke();
+    breakerBook.poke();
+  });
 
   const logs = createCoalescer<NewLogLine, boolean>({
     maxItems: 2_000,
@@ -95,6 +111,7 @@ export function createEngine(env: EngineEnvironment): Engine {
     tasks,
     workflows,
     runs,
+    breakers: createBreakers(env, () => breakerBook.poke()),
     submitter: createSubmitter(env, lanes, counters, onReady, (delayMs) => sweeper.dueIn(delayMs)),
     appendLogs: logs.add,
     start: () => sweeper.start(),
@@ -102,6 +119,7 @@ export function createEngine(env: EngineEnvironment): Engine {
       dispatcher.close();
       hub.close();
       await sweeper.stop();
+      await breakerBook.stop();
       await runs.stop();
       await logs.idle();
     },
@@ -129,6 +147,7 @@ export function createClientEngine(env: EngineEnvironment): ClientEngine {
     tasks,
     workflows,
     runs,
+    breakers: createBreakers(env, nothing),
     submitter: createSubmitter(env, lanes, counters, nothing, nothing),
   };
 }

@@ -1,4 +1,5 @@
 export * from './ability.ts';
+export type { Breakers, SeenBreaker } from './breakers.ts';
 export type { Assignment } from './dispatcher.ts';
 export * from './engine.ts';
 export * from './environment.ts';

@@ -13,6 +13,7 @@ import { loadMigrations } from '@baton/store/node';
 import { testDatabase } from '@baton/testkit';
 import { expect, onTestFinished, test } from 'vitest';
 import { silentLog } from './environment.ts';
+import { createLaneBook } from './lane-book.ts';
 import { createCounters } from './metrics.ts';
 import { createResults, type Outcome, type Report, type Results } from './results.ts';
 import { DEFAULT_SETTINGS } from './settings.ts';
@@ -36,8 +37,8 @@ async function stage(): Promise<{
     await database.drop();
   });
   const environment = { pools, ids, settings: DEFAULT_SETTINGS, now: Date.now, random: Math.random, log: silentLog };
-  const sinks = { onEnded() {}, onReady() {}, onBackoff() {} };
-  const results = createResults(environment, createCounters(), sinks);
+  const sinks = { onEnded() {}, onReady() {}, onBackoff() {}, onSettled() {} };
+  const results = createResults(environment, createLaneBook(environment), createCounters(), sinks);
   const names = { queue: 'q', kind: 'k', executor: 'function', taskClass: 'cpu_short', tags: [] } as const;
   const lane = await internLane(pools.hot, { namespaceId: 1, ...names, tags: [] });
   const session = async () => {

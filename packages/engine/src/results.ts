@@ -3,6 +3,7 @@ import {
   decideLost,
   decideRetry,
   type Failure,
+  MACHINE_MADE,
   POISON_CRASHES,
   type RetryPolicy,
   storableText,
@@ -18,8 +19,10 @@ import {
   type Success,
   settleTasks,
 } from '@baton/store';
+import { biggerMachine, ranOutAgain } from './bigger-machine.ts';
 import { createCoalescer } from './coalescer.ts';
 import type { EngineEnvironment } from './environment.ts';
+import type { LaneBook } from './lane-book.ts';
 import type { Counters } from './metrics.ts';
 import { bisect, persist } from './persist.ts';
 
@@ -57,6 +60,8 @@ export interface ResultSinks {
   onReady(laneId: number): void;
   /** A task waits for its next attempt. */
   onBackoff(delayMs: number): void;
+  /** A lease ended without success. `machineMade`: by what the machine of this session did. */
+  onSettled(taskId: string, sessionId: string, machineMade: boolean): void;
 }
 
 /** Takes what workers report, fenced by (task, epoch, session). */
@@ -66,7 +71,12 @@ export interface Results {
   settle(settlements: Settlement[]): Promise<number>;
 }
 
-export function createResults(env: EngineEnvironment, counters: Counters, sinks: ResultSinks): Results {
+export function createResults(
+  env: EngineEnvironment,
+  lanes: LaneBook,
+  counters: Counters,
+  sinks: ResultSinks,
+): Results {
   const { pools, settings } = env;
 
   const successes = createCoalescer<Success, Verdict>({
@@ -146,7 +156,7 @@ export function createResults(env: EngineEnvironment, counters: Counters, sinks:
       for (const report of batch) {
         const lease = held.get(report.taskId);
         if (lease && lease.epoch === report.epoch && lease.sessionId === report.sessionId)
-          settlements.push(decide(report, lease));
+          settlements.push(await decide(report, lease));
       }
       const settled = await write(settlements);
       return verdictsFor(
@@ -157,7 +167,7 @@ export function createResults(env: EngineEnvironment, counters: Counters, sinks:
     },
   });
 
-  function decide(report: Report, lease: HeldAttempt): Settlement {
+  async function decide(report: Report, lease: HeldAttempt): Promise<Settlement> {
     const base = {
       taskId: report.taskId,
       epoch: report.epoch,
@@ -174,9 +184,23 @@ export function createResults(env: EngineEnvironment, counters: Counters, sinks:
     const decision = decideRetry(policy, lease, failure, env.random());
     counters.add('baton_attempts_failed_total');
     const { budget } = decision;
-    return decision.retry
-      ? { ...base, attempt: 'failed', next: 'backoff', delayMs: decision.delayMs, budget, failure }
-      : { ...base, attempt: 'failed', next: 'failed', delayMs: null, budget, failure };
+    if (!decision.retry) {
+      const why = budget === 'memory' && decision.because === 'exhausted' ? await ranOutAgain(env, lease) : '';
+      return { ...base, attempt: 'failed', next: 'failed', delayMs: null, budget, failure: withReason(failure, why) };
+    }
+    const backoff = {
+      ...base,
+      attempt: 'failed',
+      next: 'backoff',
+      delayMs: decision.delayMs,
+      budget,
+      failure,
+    } as const;
+    if (!decision.needsMoreMemory) return backoff;
+    const bigger = await biggerMachine(env, lanes, lease, failure);
+    return 'laneId' in bigger
+      ? { ...backoff, laneId: bigger.laneId }
+      : { ...backoff, next: 'failed', delayMs: null, failure: withReason(failure, bigger.none) };
   }
 
   async function write(settlements: Settlement[]): Promise<Set<string>> {
@@ -191,7 +215,10 @@ export function createResults(env: EngineEnvironment, counters: Counters, sinks:
         counters.add(s.next === 'failed' ? 'baton_tasks_failed_total' : 'baton_tasks_cancelled_total');
         sinks.onEnded(s.taskId, s.runId);
       }
-      const how = asked.get(s.taskId)!.attempt;
+      const { attempt: how, failure, sessionId } = asked.get(s.taskId)!;
+      const machineMade =
+        (how === 'failed' || how === 'lost') && failure !== null && MACHINE_MADE.includes(failure.type);
+      sinks.onSettled(s.taskId, sessionId, machineMade);
       if (how === 'returned') counters.add('baton_leases_returned_total');
       if (how === 'lost') counters.add('baton_leases_lost_total');
     }
@@ -245,6 +272,12 @@ export function settleLost(lease: HeldAttempt, why: string): Settlement {
   return decision.delayMs === 0
     ? { ...base, next: 'ready', failure }
     : { ...base, next: 'backoff', delayMs: decision.delayMs, failure };
+}
+
+/** What the task said, and why it does not go on. */
+function withReason(failure: Failure, why: string): Failure {
+  if (why === '') return failure;
+  return { ...failure, message: failure.message === '' ? why : `${failure.message}; ${why}` };
 }
 
 function tooLarge(bytes: number, limit: number): Failure {

@@ -14,8 +14,9 @@ import {
   renewSessions,
 } from '@baton/store';
 import { type Ability, type Capabilities, checkWorkerTags, toAbility } from './ability.ts';
+import type { BreakerBook } from './breaker-book.ts';
 import { createCoalescer } from './coalescer.ts';
-import type { Assignment, Dispatcher } from './dispatcher.ts';
+import { type Assignment, type Dispatcher, isFresh } from './dispatcher.ts';
 import type { EngineEnvironment } from './environment.ts';
 import type { LaneBook } from './lane-book.ts';
 import type { Counters } from './metrics.ts';
@@ -114,6 +115,7 @@ export function createSessions(
   dispatcher: Dispatcher,
   results: Results,
   counters: Counters,
+  breakers: BreakerBook,
 ): Sessions {
   const { pools, settings } = env;
   const abilities = new Map<string, Ability>();
@@ -125,7 +127,7 @@ export function createSessions(
     if (known) return known;
     const session = await persist(() => readSession(pools.lease, sessionId), env.random);
     if (!session || session.state === 'closed') throw sessionLost(sessionId);
-    const ability = toAbility({ ...session, capabilities: session.capabilities as Capabilities });
+    const ability = toAbility({ ...session, capabilities: session.capabilities as Capabilities }, breakers.quarantined);
     abilities.set(sessionId, ability);
     return ability;
   }
@@ -216,9 +218,14 @@ export function createSessions(
           'SESSION_LOST',
           'this instance of the worker is over; register with a new instance_id',
         );
+      // Also for what nobody has looked at: the masters that wrote this worker's failures may be gone.
+      await persist(() => breakers.examine(workerId), env.random);
       abilities.set(
         sessionId,
-        toAbility({ namespaceId, workerId, workerName: worker.name, capabilities: worker.capabilities }),
+        toAbility(
+          { namespaceId, workerId, workerName: worker.name, capabilities: worker.capabilities },
+          breakers.quarantined,
+        ),
       );
       env.log.info('worker registered', {
         worker: worker.name,
@@ -254,6 +261,8 @@ export function createSessions(
         dispatcher.keep(sessionId, assignments);
         throw error;
       }
+      // Results that took long to write may have made what was granted too old to be sent.
+      assignments = assignments.filter((assignment) => isFresh(assignment, env));
       // The caller has gone: what was granted waits for its next call.
       if (abort?.aborted && assignments.length > 0) {
         dispatcher.keep(sessionId, assignments);
@@ -301,6 +310,7 @@ export function createSessions(
           orders.cancels.push(cancel);
       orders.drain ||= renewed.state === 'draining';
       orders.shutdown ||= renewed.shutdown;
+      orders.quarantinedDevices = [...(await abilityOf(sessionId)).quarantinedDevices];
       return { leaseTtlMs: settings.leaseTtlMs, sendHeld: !matches && !input.heldIsComplete, lost, orders };
     },
 

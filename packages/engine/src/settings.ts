@@ -1,4 +1,4 @@
-import { DEFAULT_RETRY, type RetryPolicy } from '@baton/domain';
+import { type BreakerPolicy, DEFAULT_BREAKER, DEFAULT_RETRY, type RetryPolicy } from '@baton/domain';
 
 /** What an installation may set. Times in ms, sizes in bytes. */
 export interface EngineSettings {
@@ -12,6 +12,7 @@ export interface EngineSettings {
   maxResultBytes: number;
   startToCloseMs: number;
   retry: RetryPolicy;
+  breaker: BreakerPolicy;
   /** An idempotency key stands for its task this long. */
   idempotencyTtlMs: number;
   /** Sessions are swept, and lanes looked at again, about this often. */
@@ -38,6 +39,7 @@ export const DEFAULT_SETTINGS: Readonly<EngineSettings> = {
   maxResultBytes: 2 * 1024 * 1024,
   startToCloseMs: 3_600_000,
   retry: DEFAULT_RETRY,
+  breaker: DEFAULT_BREAKER,
   idempotencyTtlMs: 86_400_000,
   sweepIntervalMs: 1_000,
   batchRows: 500,

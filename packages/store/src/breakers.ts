@@ -234,7 +234,7 @@ export async function findWorker(sql: Sql, namespaceId: number, name: string): P
 }
 
 /** Which of these workers are of this namespace, with their names. */
-export async function workerNames(
+export async function namesInNamespace(
   sql: Sql,
   namespaceId: number,
   workerIds: readonly number[],

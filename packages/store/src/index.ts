@@ -9,6 +9,7 @@ export * from './edge-number.ts';
 export * from './ends.ts';
 export * from './events.ts';
 export * from './health.ts';
+export * from './history.ts';
 export * from './lanes.ts';
 export { bytesOfHex, hex } from './literals.ts';
 export * from './logs.ts';
@@ -17,7 +18,19 @@ export * from './masters.ts';
 export * from './migrate.ts';
 export * from './outputs.ts';
 export * from './progress.ts';
-export * from './read-tasks.ts';
+export {
+  type AttemptRow,
+  endsOf,
+  GET_TASK,
+  LIST_TASKS,
+  listTasks,
+  READ_ENDED,
+  readAttempts,
+  readEnded,
+  readTask,
+  type TaskPage,
+  type TaskRow,
+} from './read-tasks.ts';
 export * from './recall.ts';
 export * from './runs.ts';
 export * from './sessions.ts';
