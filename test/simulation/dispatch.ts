@@ -1,0 +1,185 @@
+import type { Grant, Want } from '@baton/store';
+import type { Machine, Steps, Timer, Wait } from './kernel.ts';
+import type { Call } from './network.ts';
+
+/** A grant, and when the claim for it was sent: old ones may have been taken back. */
+export interface Assignment extends Grant {
+  claimedMs: number;
+}
+
+interface Offer {
+  sessionId: string;
+  laneIds: readonly number[];
+  number: number;
+  free: number;
+  /** Answer after the next claim, even with nothing. */
+  urgent: boolean;
+  resolve(grants: Assignment[]): void;
+}
+
+/** Brings waiting offers and ready tasks together, as the engine's dispatcher does. All of it is in the master's memory. */
+export class Dispatch {
+  readonly #machine: Machine;
+  readonly #claim: (laneIds: number[], wants: Want[]) => Steps<Grant[]>;
+  readonly #laneIds: readonly number[];
+  readonly #armed = new Map<number, number>();
+  readonly #offers = new Map<string, Offer>();
+  /** Granted to a session whose offer had gone: for its next call, if that comes soon. */
+  readonly #undelivered = new Map<string, Assignment[]>();
+  readonly #keepMs: number;
+  #armings = 0;
+  #pumping = false;
+  #again = false;
+
+  constructor(
+    machine: Machine,
+    claim: (laneIds: number[], wants: Want[]) => Steps<Grant[]>,
+    laneIds: readonly number[],
+    keepMs: number,
+  ) {
+    this.#keepMs = keepMs;
+    this.#machine = machine;
+    this.#claim = claim;
+    this.#laneIds = laneIds;
+  }
+
+  offer(
+    sessionId: string,
+    laneIds: readonly number[],
+    number: number,
+    free: number,
+    waitMs: number,
+    call: Call,
+  ): Wait<Assignment[]> {
+    return (resume) => {
+      const kept = this.fresh(this.#undelivered.get(sessionId) ?? []);
+      this.#undelivered.delete(sessionId);
+      if (kept.length > 0) {
+        resume(kept);
+        return;
+      }
+      const older = this.#offers.get(sessionId);
+      if (older && older.number > number) {
+        resume([]);
+        return;
+      }
+      if (older) this.#end(older, []);
+      if (call.aborted || free <= 0) {
+        resume([]);
+        return;
+      }
+      let timer: Timer | undefined;
+      const offer: Offer = {
+        sessionId,
+        laneIds,
+        number,
+        free,
+        urgent: waitMs <= 0,
+        resolve: (grants) => {
+          if (timer) timer.act = null;
+          call.onAbort = null;
+          resume(grants);
+        },
+      };
+      const end = () => this.#end(offer, []);
+      if (waitMs > 0) timer = this.#machine.after(waitMs, end);
+      call.onAbort = () => this.#machine.do(end);
+      this.#offers.set(sessionId, offer);
+      this.#pump();
+    };
+  }
+
+  release(sessionId: string): void {
+    const offer = this.#offers.get(sessionId);
+    if (offer) this.#end(offer, []);
+  }
+
+  /** For the session's next call: its answer could not be sent. */
+  keep(sessionId: string, grants: Assignment[]): void {
+    if (grants.length > 0) this.#undelivered.set(sessionId, [...(this.#undelivered.get(sessionId) ?? []), ...grants]);
+  }
+
+  /** Without those that the session may have disowned by now; they come back by themselves. */
+  fresh(grants: Assignment[]): Assignment[] {
+    return grants.filter(({ claimedMs }) => this.#machine.kernel.nowMs < claimedMs + this.#keepMs);
+  }
+
+  /** What is kept for a session, or these leases of it, goes back. */
+  discard(sessionId: string, leases?: readonly { taskId: string; epoch: number }[]): void {
+    const kept = this.#undelivered.get(sessionId);
+    if (!kept) return;
+    const isGone = (grant: Grant) => leases?.some((l) => l.taskId === grant.taskId && l.epoch === grant.epoch) ?? true;
+    this.#undelivered.set(
+      sessionId,
+      kept.filter((grant) => !isGone(grant)),
+    );
+  }
+
+  arm(laneId: number): void {
+    this.#armed.set(laneId, ++this.#armings);
+    this.#pump();
+  }
+
+  armAll(): void {
+    for (const laneId of this.#laneIds) if (!this.#armed.has(laneId)) this.#armed.set(laneId, ++this.#armings);
+    if (this.#offers.size > 0) this.#pump();
+  }
+
+  #end(offer: Offer, grants: Assignment[]): void {
+    if (this.#offers.get(offer.sessionId) === offer) this.#offers.delete(offer.sessionId);
+    offer.resolve(grants);
+  }
+
+  #pump(): void {
+    this.#again = true;
+    if (this.#pumping) return;
+    this.#pumping = true;
+    this.#machine.start(this.#rounds(), (end) => {
+      this.#pumping = false;
+      if (!end.ok) this.#machine.after(200, () => this.#pump());
+      else if (this.#again) this.#pump();
+    });
+  }
+
+  *#rounds(): Steps<void> {
+    while (this.#again) {
+      this.#again = false;
+      const groups = new Map<string, { laneIds: number[]; offers: Offer[] }>();
+      for (const offer of this.#offers.values()) {
+        const laneIds = offer.laneIds.filter((id) => this.#armed.has(id));
+        if (laneIds.length === 0) {
+          if (offer.urgent) this.#end(offer, []);
+          continue;
+        }
+        const signature = laneIds.join();
+        const group = groups.get(signature);
+        if (group) group.offers.push(offer);
+        else groups.set(signature, { laneIds, offers: [offer] });
+      }
+      for (const { laneIds, offers } of groups.values()) yield* this.#serve(laneIds, offers);
+    }
+  }
+
+  *#serve(laneIds: number[], waiting: Offer[]): Steps<void> {
+    const wants: Want[] = [];
+    let total = 0;
+    for (const offer of waiting) {
+      // An offer may have ended while an earlier group was served.
+      if (this.#offers.get(offer.sessionId) !== offer) continue;
+      wants.push({ sessionId: offer.sessionId, count: offer.free });
+      total += offer.free;
+    }
+    if (total === 0) return;
+    const before = this.#armings;
+    const claimedMs = this.#machine.kernel.nowMs;
+    const grants = (yield* this.#claim(laneIds, wants)).map((grant): Assignment => ({ ...grant, claimedMs }));
+    if (grants.length < total)
+      for (const laneId of laneIds) if ((this.#armed.get(laneId) ?? 0) <= before) this.#armed.delete(laneId);
+    for (const offer of waiting) {
+      const mine = grants.filter((grant) => grant.sessionId === offer.sessionId);
+      if (this.#offers.get(offer.sessionId) === offer) {
+        if (mine.length > 0 || offer.urgent) this.#end(offer, mine);
+      } else this.keep(offer.sessionId, mine);
+    }
+  }
+}
