@@ -13,6 +13,7 @@ import {
   MasterService,
   OrdersSchema,
   PayloadEncoding,
+  RefusedResultSchema,
   type RegisterWorkerRequest,
   type SubmitTaskRequest,
   type TaskResult,
@@ -406,13 +407,8 @@ export class FakeMaster {
     }
     if (session.leases.get(taskId)?.epoch !== epoch) {
       this.refusals.push({ taskId, epoch });
-      response.refused.push({
-        $typeName: 'baton.v1.RefusedResult',
-        taskId,
-        epoch,
-        reason: 'LEASE_LOST',
-        message: 'the lease is not this session’s',
-      });
+      const message = 'the lease is not this session’s';
+      response.refused.push(create(RefusedResultSchema, { taskId, epoch, reason: 'LEASE_LOST', message }));
       return;
     }
     session.leases.delete(taskId);
