@@ -63,6 +63,20 @@ export function readConfig(env: Record<string, string | undefined>): MasterConfi
   for (const origin of corsOrigins)
     if (!URL.canParse(origin) || new URL(origin).origin !== origin)
       problems.push(`BATON_CORS_ORIGINS: ${origin} is not an origin such as http://localhost:5173`);
+  const settings: EngineSettings = Object.freeze({
+    ...DEFAULT_SETTINGS,
+    leaseTtlMs,
+    heartbeatIntervalMs,
+    longPollMs: whole('BATON_LONG_POLL_MS', DEFAULT_SETTINGS.longPollMs, 100, 300_000),
+    drainGraceMs: whole('BATON_DRAIN_GRACE_MS', DEFAULT_SETTINGS.drainGraceMs, 0, 3_600_000),
+    breaker: {
+      failures: whole('BATON_BREAKER_FAILURES', DEFAULT_SETTINGS.breaker.failures, 1, 1_000),
+      windowMs: whole('BATON_BREAKER_WINDOW_MS', DEFAULT_SETTINGS.breaker.windowMs, 1_000, 86_400_000),
+      openMs: whole('BATON_BREAKER_OPEN_MS', DEFAULT_SETTINGS.breaker.openMs, 100, 86_400_000),
+      successes: whole('BATON_BREAKER_SUCCESSES', DEFAULT_SETTINGS.breaker.successes, 1, 1_000),
+    },
+    sweepIntervalMs: whole('BATON_SWEEP_MS', DEFAULT_SETTINGS.sweepIntervalMs, 50, 60_000),
+  });
   if (problems.length > 0) throw new ConfigProblems(problems);
   return Object.freeze({
     host,
@@ -72,13 +86,6 @@ export function readConfig(env: Record<string, string | undefined>): MasterConfi
     logDir: env.LOG_DIR || 'logs',
     logLevel: logLevel as MasterConfig['logLevel'],
     corsOrigins,
-    settings: Object.freeze({
-      ...DEFAULT_SETTINGS,
-      leaseTtlMs,
-      heartbeatIntervalMs,
-      longPollMs: whole('BATON_LONG_POLL_MS', DEFAULT_SETTINGS.longPollMs, 100, 300_000),
-      drainGraceMs: whole('BATON_DRAIN_GRACE_MS', DEFAULT_SETTINGS.drainGraceMs, 0, 3_600_000),
-      sweepIntervalMs: whole('BATON_SWEEP_MS', DEFAULT_SETTINGS.sweepIntervalMs, 50, 60_000),
-    }),
+    settings,
   });
 }

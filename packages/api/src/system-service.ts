@@ -21,6 +21,7 @@ import {
 import { create } from '@bufbuild/protobuf';
 import { timestampFromDate, timestampFromMs } from '@bufbuild/protobuf/wkt';
 import type { ServiceImpl } from '@connectrpc/connect';
+import { breakerHandlers } from './breaker-handlers.ts';
 import { durationFromMs } from './durations.ts';
 import { type ApiOptions, PROTOCOL_VERSION } from './options.ts';
 import { decodePageToken, encodePageToken } from './page-token.ts';
@@ -79,6 +80,7 @@ const GAUGES = {
   baton_tasks_waiting: 'Tasks that are due later (counted up to 100 000).',
   baton_tasks_leased: 'Tasks that a worker holds.',
   baton_workers: 'Sessions of workers that are alive.',
+  baton_breakers_open: 'Circuit breakers of workers and devices that are open or half-open.',
 } as const;
 
 /** @throws Refusal UNKNOWN_METRIC */
@@ -112,6 +114,7 @@ export async function readMetrics(
       baton_tasks_waiting: live.waiting,
       baton_tasks_leased: live.leases,
       baton_workers: live.sessions,
+      baton_breakers_open: live.breakers,
     };
     for (const name of Object.keys(GAUGES) as (keyof typeof GAUGES)[])
       if (wants(name)) values.push({ name, labels: {}, value: gauges[name], help: GAUGES[name], type: 'gauge' });
@@ -127,6 +130,8 @@ export function systemService(
   options: ApiOptions,
 ): Partial<ServiceImpl<typeof SystemService>> {
   return {
+    ...breakerHandlers(engine),
+
     async getHealth() {
       const { healthy, parts } = await measureHealth(engine);
       return {

@@ -1,6 +1,20 @@
 /** The contract's enums and the words that are stored, each way. */
-import { AttemptState, FailureType, NodeState, RunState, TaskClass, TaskState, WorkerState } from '@baton/contract';
-import type { TaskClass as ClassWord, FailureType as FailureWord, TaskState as StateWord } from '@baton/domain';
+import {
+  AttemptState,
+  BreakerState,
+  FailureType,
+  NodeState,
+  RunState,
+  TaskClass,
+  TaskState,
+  WorkerState,
+} from '@baton/contract';
+import type {
+  BreakerState as BreakerWord,
+  TaskClass as ClassWord,
+  FailureType as FailureWord,
+  TaskState as StateWord,
+} from '@baton/domain';
 
 export const taskStates: Record<StateWord, TaskState> = {
   scheduled: TaskState.SCHEDULED,
@@ -38,6 +52,12 @@ export const attemptStates = {
   lost: AttemptState.LOST,
   returned: AttemptState.RETURNED,
 } as const;
+
+export const breakerStates: Record<BreakerWord, BreakerState> = {
+  closed: BreakerState.CLOSED,
+  open: BreakerState.OPEN,
+  half_open: BreakerState.HALF_OPEN,
+};
 
 export const runStates = {
   pending: RunState.PENDING,

@@ -31,6 +31,8 @@ export interface TableCounts {
   waiting: number;
   leases: number;
   sessions: number;
+  /** Breakers that are not closed. */
+  breakers: number;
 }
 
 /** Rows of the small tables, exact up to a cap (counting millions is dear). */
@@ -40,7 +42,8 @@ export async function countLive(sql: Sql, cap = 100_000): Promise<TableCounts> {
        (select count(*)::integer from (select from baton.ready limit $1) x) as ready,
        (select count(*)::integer from (select from baton.waiting limit $1) x) as waiting,
        (select count(*)::integer from (select from baton.leases limit $1) x) as leases,
-       (select count(*)::integer from baton.sessions where state <> 'closed' and expires_at > clock_timestamp()) as sessions`,
+       (select count(*)::integer from baton.sessions where state <> 'closed' and expires_at > clock_timestamp()) as sessions,
+       (select count(*)::integer from baton.breakers where state <> 'closed') as breakers`,
     [cap],
     { prepare: true },
   );
