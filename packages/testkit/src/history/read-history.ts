@@ -39,7 +39,8 @@ const ms = (column: string) => `(extract(epoch from ${column}) * 1000)::double p
 
 /**
  * Reads what a history needs from the schema `baton`, all in one snapshot, with a connection of its own that may only read.
- * Tables that this version of the schema lacks are left out. About a second for each 10 000 tasks.
+ * Tables that this version of the schema lacks are left out. Measured: 100 000 tasks with 200 000 attempts and 600 000 events in
+ * 2.3 s and 0.4 GB.
  *
  * @throws NoHistoryError, TornHistoryError, and what Postgres says
  */

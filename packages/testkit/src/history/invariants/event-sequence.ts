@@ -8,9 +8,10 @@ import { type HistoryIndex, indexHistory, push } from '../history-index.ts';
 const ENDS: Readonly<Record<AttemptState, readonly number[]>> = {
   succeeded: [EVENT.taskSucceeded],
   cancelled: [EVENT.taskCancelled],
-  failed: [EVENT.taskBackoff, EVENT.taskFailed],
+  // Cancelled: the cancel was acknowledged before what would have followed was written.
+  failed: [EVENT.taskBackoff, EVENT.taskFailed, EVENT.taskCancelled],
   lost: [EVENT.taskReleased, EVENT.taskBackoff, EVENT.taskFailed, EVENT.taskCancelled],
-  returned: [EVENT.taskReleased],
+  returned: [EVENT.taskReleased, EVENT.taskCancelled],
 };
 const LEASE_EVENTS: readonly number[] = [EVENT.taskLeased, ...new Set(Object.values(ENDS).flat())];
 
