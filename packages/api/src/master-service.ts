@@ -18,6 +18,7 @@ import { durationMs, timestampMs } from '@bufbuild/protobuf/wkt';
 import type { ServiceImpl } from '@connectrpc/connect';
 import { durationFromMs } from './durations.ts';
 import { type ApiOptions, eitherAborts, PROTOCOL_VERSION } from './options.ts';
+import { masterStreams } from './stream-handlers.ts';
 import { blobMessage } from './task-messages.ts';
 import { failureTypes, taskClasses, wordOf } from './words.ts';
 
@@ -176,6 +177,8 @@ export function masterService(engine: Engine, options: ApiOptions): Partial<Serv
       );
       return { refused: taken.filter((ok) => !ok).length };
     },
+
+    ...masterStreams(engine),
 
     async leave(request) {
       checkIds([request.sessionId], 'session_id');

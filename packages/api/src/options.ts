@@ -20,9 +20,12 @@ export const PROTOCOL_VERSION = 1;
 /**
  * For the end of a handler that waits: a call that was cut by its deadline or its caller says so. Ended in order, a stream would
  * look complete, and which of the two clocks was first would decide what the caller sees.
+ *
+ * @param closing also where the server's own end cuts it: a stream whose end means that all was said
  */
-export function throwIfCut(signal: AbortSignal): void {
+export function throwIfCut(signal: AbortSignal, closing?: AbortSignal): void {
   if (signal.aborted) throw ConnectError.from(signal.reason, Code.Canceled);
+  if (closing?.aborted) throw new ConnectError('this server ends here; go on at another, or later', Code.Unavailable);
 }
 
 export function eitherAborts(a: AbortSignal, b: AbortSignal | undefined): AbortSignal {

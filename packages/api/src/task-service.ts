@@ -5,6 +5,7 @@ import { durationMs, timestampFromDate } from '@bufbuild/protobuf/wkt';
 import type { ServiceImpl } from '@connectrpc/connect';
 import { type ApiOptions, eitherAborts, throwIfCut } from './options.ts';
 import { decodePageToken, encodePageToken } from './page-token.ts';
+import { taskStreams } from './stream-handlers.ts';
 import { attemptMessage, taskMessage, toTaskRequest } from './task-messages.ts';
 import { taskStates, wordOf } from './words.ts';
 
@@ -95,8 +96,10 @@ export function taskService(engine: ClientEngine, options: ApiOptions): Partial<
           })),
           cursor: `${page.cursor.epoch}.${page.cursor.sequence}`,
         };
-      throwIfCut(context.signal);
+      throwIfCut(context.signal, options.closing);
     },
+
+    ...taskStreams(engine, options),
   };
 }
 

@@ -8,18 +8,20 @@ import type { EngineEnvironment } from './environment.ts';
 import { createEventHub, type EventHub } from './event-hub.ts';
 import { createLaneBook, type LaneBook } from './lane-book.ts';
 import { type Counters, createCounters } from './metrics.ts';
+import { createOutputKeeper, type OutputChunk, type RefusedOutput } from './outputs.ts';
 import { bisect, persist } from './persist.ts';
 import { createResults } from './results.ts';
 import { createRuns, type Runs } from './runs.ts';
 import { createSessions, type Sessions } from './sessions.ts';
 import { createSignals } from './signals.ts';
+import { type ClientStreams, createClientStreams } from './streams.ts';
 import { createSubmitter, type Submitter } from './submit.ts';
 import { createSweeper } from './sweeper.ts';
 import { createTasks, type Tasks } from './tasks.ts';
 import { createWorkflows, type Workflows } from './workflows.ts';
 
 /** What the client services need. An edge function has this much. */
-export interface ClientEngine {
+export interface ClientEngine extends ClientStreams {
   env: EngineEnvironment;
   lanes: LaneBook;
   submitter: Submitter;
@@ -35,6 +37,8 @@ export interface Engine extends ClientEngine {
   hub: EventHub;
   sessions: Sessions;
   appendLogs(line: NewLogLine): Promise<boolean>;
+  /** Keeps output of running tasks; answers with what was not taken. */
+  appendOutput(sessionId: string, chunks: readonly OutputChunk[]): Promise<RefusedOutput[]>;
   /** Begins the periodic duties. */
   start(): void;
   /** Ends waiting offers, then the duties. */
@@ -51,6 +55,7 @@ export function createEngine(env: EngineEnvironment): Engine {
   const lanes = createLaneBook(env);
   const hub = createEventHub(env);
   const ends = createSignals<string>();
+  const streams = createClientStreams(env, hub);
   const breakerBook = createBreakerBook(env, () => dispatcher.armAll());
   const dispatcher = createDispatcher(env, lanes, counters, breakerBook);
 
@@ -60,6 +65,7 @@ export function createEngine(env: EngineEnvironment): Engine {
   };
   const onEnded = (taskId: string, runId: string | null) => {
     ends.raise(taskId);
+    streams.outputs.poke(taskId);
     hub.poke();
     if (breakerBook.isProbe(taskId)) breakerBook.poke();
     if (runId !== null) runs.poke();
@@ -114,6 +120,8 @@ export function createEngine(env: EngineEnvironment): Engine {
     breakers: createBreakers(env, () => breakerBook.poke()),
     submitter: createSubmitter(env, lanes, counters, onReady, (delayMs) => sweeper.dueIn(delayMs)),
     appendLogs: logs.add,
+    appendOutput: createOutputKeeper(env, streams.outputs.poke),
+    ...streams,
     start: () => sweeper.start(),
     async stop() {
       dispatcher.close();
@@ -149,6 +157,7 @@ export function createClientEngine(env: EngineEnvironment): ClientEngine {
     runs,
     breakers: createBreakers(env, nothing),
     submitter: createSubmitter(env, lanes, counters, nothing, nothing),
+    ...createClientStreams(env, null),
   };
 }
 

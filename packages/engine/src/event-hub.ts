@@ -1,5 +1,5 @@
 import type { EventPosition, EventRow } from '@baton/store';
-import { eventsNow, readEvents } from '@baton/store';
+import { eventsNow, readEvents, workerNames } from '@baton/store';
 import type { EngineEnvironment } from './environment.ts';
 
 /** One event, taken out of its row. */
@@ -29,12 +29,18 @@ export type HubListener = (batch: HubBatch) => void;
 export interface EventHub {
   /** Batches in order, from some position between the call and now on. Returns the end of it. */
   listen(listener: HubListener): () => void;
+  /** A worker's name; empty for 0, and for one that does not exist any more. */
+  workerName(id: number): Promise<string>;
+  /** Listeners now. */
+  readonly listeners: number;
   /** Something was committed here. */
   poke(): void;
   close(): void;
 }
 
 const ROWS = 500;
+/** Of one read, so that it is bounded in bytes: a row of a claim has up to 2 000. */
+const EVENTS = 20_000;
 const EAGER_MS = 15;
 const IDLE_MS = 500;
 
@@ -52,13 +58,13 @@ export function createEventHub(env: EngineEnvironment): EventHub {
       while (listeners.size > 0 && !closed) {
         try {
           position ??= await eventsNow(env.pools.api);
-          const rows = await readEvents(env.pools.api, position, ROWS);
+          const rows = await readEvents(env.pools.api, position, ROWS, EVENTS);
           for (const row of rows) {
             position = { xid: row.xid, id: row.id };
             const batch = unpack(row);
-            for (const listener of listeners) listener(batch);
+            for (const listener of [...listeners]) listener(batch);
           }
-          if (rows.length === ROWS) continue;
+          if (isFullPage(rows, ROWS, EVENTS)) continue;
         } catch (error) {
           env.log.warn('event log not readable', { error: String(error) });
         }
@@ -83,7 +89,23 @@ export function createEventHub(env: EngineEnvironment): EventHub {
       wake = done;
     });
 
+  /** For all that watch here. A name that is not known was given since: read all again. */
+  let names: Promise<Map<number, string>> | null = null;
+  async function workerName(id: number): Promise<string> {
+    if (id === 0) return '';
+    const known = await names?.catch(() => null);
+    if (!known?.has(id)) {
+      names = workerNames(env.pools.api).then((all) => (all.has(id) ? all : all.set(id, '')));
+      names.catch(() => {});
+    }
+    return (await names!).get(id) ?? '';
+  }
+
   return {
+    workerName,
+    get listeners() {
+      return listeners.size;
+    },
     listen(listener) {
       listeners.add(listener);
       if (!running) void tail();
@@ -102,6 +124,11 @@ export function createEventHub(env: EngineEnvironment): EventHub {
       wake?.();
     },
   };
+}
+
+/** Whether `readEvents` may have left something out. */
+export function isFullPage(rows: readonly EventRow[], maxRows: number, maxEvents: number): boolean {
+  return rows.length >= maxRows || rows.reduce((sum, row) => sum + row.types.length, 0) >= maxEvents;
 }
 
 export function unpack(row: EventRow): HubBatch {

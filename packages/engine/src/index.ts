@@ -1,11 +1,14 @@
 export * from './ability.ts';
 export type { Breakers, SeenBreaker } from './breakers.ts';
 export type { Assignment } from './dispatcher.ts';
+export type { EndsPage, EndsRequest } from './ends-watch.ts';
 export * from './engine.ts';
 export * from './environment.ts';
 export type { EventHub } from './event-hub.ts';
 export * from './event-watch.ts';
+export type { HistoryEntry, ReadHistory } from './history.ts';
 export * from './metrics.ts';
+export type { OutputChunk, OutputPage, OutputPlace, OutputReader, RefusedOutput } from './outputs.ts';
 export * from './reads.ts';
 export * from './results.ts';
 export type { Runs, StartRun } from './runs.ts';
@@ -21,6 +24,7 @@ export type {
   WorkerRegistration,
 } from './sessions.ts';
 export * from './settings.ts';
+export type { ClientStreams } from './streams.ts';
 export type { Submitted, Submitter, TaskExecutor, TaskRequest } from './submit.ts';
 export type { LogCursor, LogPage, TaskFilter, Tasks } from './tasks.ts';
 export type { ParsedWorkflow, Workflows } from './workflows.ts';

@@ -51,9 +51,14 @@ const PAYLOADS = `t.input, o.output, coalesce(encode(o.output_blob, 'hex'), enco
   (select size_bytes from baton.blobs b where b.namespace_id = t.namespace_id and b.sha256 = t.input_blob) as input_size,
   (select size_bytes from baton.blobs b where b.namespace_id = t.namespace_id and b.sha256 = o.output_blob) as output_size`;
 
+/** Without inputs: what is read of many ended tasks at once. */
+const OUTPUTS = `null::bytea as input, o.output, coalesce(encode(o.output_blob, 'hex'), encode(sha256(o.output), 'hex')) as output_hash,
+  null as input_blob, encode(o.output_blob, 'hex') as output_blob,
+  (select size_bytes from baton.blobs b where b.namespace_id = t.namespace_id and b.sha256 = o.output_blob) as output_size`;
+
 const NO_PAYLOADS = `null::bytea as input, null::bytea as output, null as output_hash, null as input_blob, null as output_blob`;
 
-const columns = (payloads: boolean) => `
+const columns = (payloads: string) => `
   t.id, t.namespace_id, r.queue, r.kind, n.executor, n.task_class, to_jsonb(n.tags) as tags, t.max_attempts, t.priority, t.created_at,
   t.executor_config, t.retry, t.start_to_close_ms, t.run_id, t.node_id, t.idempotency_key, t.labels, t.input_encoding,
   t.schedule_to_start_ms, t.progress_timeout_ms, t.retry_of, g.sign_at, g.fraction, g.message,
@@ -61,7 +66,7 @@ const columns = (payloads: boolean) => `
   coalesce(o.attempt, l.attempt, y.attempt, w.attempt, 0)::integer as attempt,
   w.due_at, coalesce(l.granted_at, a.granted_at) as granted_at, coalesce(l.started_at, a.started_at) as started_at, o.ended_at, k.name as worker,
   coalesce(o.failure, a.failure) as failure, coalesce(o.cancel_reason, l.cancel_reason) as cancel_reason, o.output_encoding,
-  ${payloads ? PAYLOADS : NO_PAYLOADS}`;
+  ${payloads}`;
 
 const JOINS = `
   join baton.routes r on r.id = t.route_id
@@ -75,7 +80,10 @@ const JOINS = `
   left join baton.sessions s on s.id = l.session_id
   left join baton.workers k on k.id = coalesce(s.worker_id, o.worker_id, a.worker_id)`;
 
-export const GET_TASK = `/* baton get task */ select ${columns(true)} from baton.tasks t ${JOINS} where t.id = $1 and t.namespace_id = $2`;
+export const GET_TASK = `/* baton get task */ select ${columns(PAYLOADS)} from baton.tasks t ${JOINS} where t.id = $1 and t.namespace_id = $2`;
+
+/** One task without payloads, as the rest of a statement joins it. */
+export const TASK_WITHOUT_PAYLOADS = { columns: columns(NO_PAYLOADS), joins: JOINS };
 
 /** One task with its payloads; null if there is none in this namespace. */
 export async function readTask(sql: Sql, namespaceId: number, id: string): Promise<TaskRow | null> {
@@ -161,7 +169,7 @@ with wanted as materialized (
    order by o.task_id desc limit $6)
   order by task_id desc limit $6
 )
-select ${columns(false)} from page p join baton.tasks t on t.id = p.task_id ${JOINS} order by t.id desc`;
+select ${columns(NO_PAYLOADS)} from page p join baton.tasks t on t.id = p.task_id ${JOINS} order by t.id desc`;
 
 export async function listTasks(sql: Sql, page: TaskPage): Promise<TaskRow[]> {
   const rows = await sql.unsafe(
@@ -170,6 +178,31 @@ export async function listTasks(sql: Sql, page: TaskPage): Promise<TaskRow[]> {
     { prepare: true },
   );
   // A task may move between the tables while the page is read; the statement's snapshot shows it once, in one place.
+  return rows.map(toTask);
+}
+
+/**
+ * Ended tasks with their outputs, without their inputs, in the order given: from the first on as many as have about `maxBytes`
+ * together, at least one. Sizes are summed without reading the outputs. Those that do not exist (any more) are passed over.
+ */
+export const READ_ENDED = `/* baton read ended */
+with wanted as materialized (
+  select id, n from (
+    select e.id, e.n, sum(e.size) over (order by e.n) - e.size as before from (
+      select i.id, i.n, coalesce(length(o.output), 0) + coalesce(pg_column_size(o.failure), 0) + 500 as size
+      from unnest($1::bigint[]) with ordinality i(id, n) join baton.outcomes o on o.task_id = i.id and o.namespace_id = $2
+    ) e
+  ) s where before < $3
+)
+select ${columns(OUTPUTS)} from wanted p join baton.tasks t on t.id = p.id ${JOINS} order by p.n`;
+
+export async function readEnded(
+  sql: Sql,
+  namespaceId: number,
+  taskIds: readonly string[],
+  maxBytes: number,
+): Promise<TaskRow[]> {
+  const rows = await sql.unsafe(READ_ENDED, [numbers(taskIds), namespaceId, maxBytes], { prepare: true });
   return rows.map(toTask);
 }
 
@@ -183,7 +216,7 @@ export async function endsOf(sql: Sql, taskIds: readonly string[]): Promise<Set<
   return new Set(rows.map((r) => r.task_id as string));
 }
 
-function toTask(r: Record<string, unknown>): TaskRow {
+export function toTask(r: Record<string, unknown>): TaskRow {
   return {
     id: r.id as string,
     namespaceId: r.namespace_id as number,
