@@ -38,6 +38,9 @@ export async function registerWorker(sql: Sql, r: Registration): Promise<{ sessi
        update baton.workers w set session_id = opened.id, capabilities = $5::text::jsonb, service_url = $6, version = $7,
          metadata = $8::text::jsonb, registered_at = clock_timestamp()
        from opened where w.id = $3
+     ), replaced as (
+       update baton.sessions s set state = 'draining', shutdown = true, reason = 'another life of this worker registered'
+       from opened where s.worker_id = $3 and s.id <> opened.id and s.state = 'active'
      ), logged as (
        insert into baton.events (namespace_ids, types, task_ids, run_ids, attempts, worker_ids)
        select array[$2::integer], array[12]::smallint[], array[0::bigint], array[0::bigint], array[0::smallint], array[$3::integer] from opened
@@ -46,8 +49,8 @@ export async function registerWorker(sql: Sql, r: Registration): Promise<{ sessi
     [r.sessionId, r.namespaceId, workerId, r.instanceId, ...about, r.leaseTtlMs],
     { prepare: true },
   );
-  // A statement of its own: of two lives that register in the same moment, whoever comes here last sees both. A repeated call does
-  // what the first may not have come to.
+  // And once more, in a statement of its own: two lives that register in the same moment do not see each other, whoever comes here
+  // last sees both.
   await sql.unsafe(
     `/* baton replace sessions */ update baton.sessions s set state = 'draining', shutdown = true, reason = 'another life of this worker registered'
      from baton.workers w where w.id = $1 and s.worker_id = w.id and s.id <> w.session_id and s.state = 'active'`,
@@ -57,12 +60,24 @@ export async function registerWorker(sql: Sql, r: Registration): Promise<{ sessi
   await holdBackAsBreakerSays(sql, workerId);
   if (opened) return { sessionId: opened.id as string, workerId };
   const [known] = await sql.unsafe(
-    `/* baton register again */ update baton.workers w set capabilities = $3::text::jsonb, service_url = $4, version = $5, metadata = $6::text::jsonb
-     from baton.sessions s where w.id = $1 and s.worker_id = w.id and s.instance_id = $2 and s.id = w.session_id and s.state <> 'closed' returning s.id`,
-    [workerId, r.instanceId, ...about],
+    `/* baton register again */
+     with renewed as (
+       update baton.sessions s set expires_at = greatest(s.expires_at, clock_timestamp() + $7::double precision * interval '1 ms'),
+         renewed_at = clock_timestamp()
+       from baton.workers w
+       where w.id = $1 and s.worker_id = w.id and s.instance_id = $2 and s.id = w.session_id and s.state <> 'closed'
+         and s.expires_at > clock_timestamp()
+       returning s.id
+     ), worker as (
+       update baton.workers w set capabilities = $3::text::jsonb, service_url = $4, version = $5, metadata = $6::text::jsonb
+       from renewed where w.id = $1
+     )
+     select id from renewed`,
+    [workerId, r.instanceId, ...about, r.leaseTtlMs],
     { prepare: true },
   );
-  // None: the instance is over, or another life has taken its place. A late or repeated call changes nothing.
+  // The worker counts its lease time from this call, so the session does, too. None: the instance is over, or another life has taken
+  // its place; then a late or repeated call changes nothing.
   return { sessionId: (known?.id as string | undefined) ?? '', workerId };
 }
 
