@@ -1,4 +1,4 @@
-import type { DatabaseDump, Effect } from '@baton/testkit/history';
+import type { DatabaseDump, Effect, History } from '@baton/testkit/history';
 import type { Effect as Noted } from './effects.ts';
 import type { Life } from './program.ts';
 
@@ -31,4 +31,14 @@ export function effectsOf(
     else effect.endedAtMs = atMs;
   }
   return [...effects.values()];
+}
+
+/** As JSON, a list to a line where it can be: for people, and for the checker again. */
+export function historyText(history: History): string {
+  const json = (value: unknown) =>
+    JSON.stringify(value, (_, each: unknown) => (each instanceof Map ? { map: [...each] } : each));
+  const { database, ...parts } = history;
+  const lines = Object.entries(parts).map(([name, value]) => `${json(name)}:${json(value)}`);
+  const tables = Object.entries(database).map(([name, value]) => `${json(name)}:${json(value)}`);
+  return `{${lines.join(',\n')},\n"database":{${tables.join(',\n')}}}\n`;
 }

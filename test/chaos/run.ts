@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DEFAULT_HISTORY_SETTINGS, type History, readDatabase } from '@baton/testkit/history';
@@ -6,7 +6,7 @@ import { type Line, openBaton } from './client.ts';
 import { type Cluster, LEASE_TTL_MS, startCluster } from './cluster.ts';
 import { readEffects } from './effects.ts';
 import { FAULTS } from './faults/index.ts';
-import { effectsOf } from './history.ts';
+import { effectsOf, historyText } from './history.ts';
 import { startLoad } from './load.ts';
 import type { ChaosOptions } from './options.ts';
 import { watchOutages } from './outages.ts';
@@ -147,5 +147,8 @@ async function inHome(
     faults: stormed.fired,
   };
   log('checking');
-  return reportOf({ options, recorder, history, load, stormed, settleSeconds, open });
+  const report = reportOf({ options, recorder, history, load, stormed, settleSeconds, open });
+  // By it a failure can be looked at when the database is gone.
+  if (report.failed || options.keep) await writeFile(join(home, 'history.json'), historyText(history));
+  return report;
 }

@@ -9,7 +9,7 @@ export const blockWorker: FaultKind = {
   cards: 2,
   async fire({ line, cluster }, random) {
     const { program } = random.pick(cluster.workers);
-    const ms = random.whole(LEASE_TTL_MS * 1.1, LEASE_TTL_MS * 1.6);
+    const ms = Math.round(LEASE_TTL_MS * (1.1 + random.next() / 2));
     const idempotencyKey = `block-${line.nextOp()}`;
     await submit(line, {
       kind: 'block',

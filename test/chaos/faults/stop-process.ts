@@ -3,13 +3,13 @@ import { LEASE_TTL_MS } from '../cluster.ts';
 import type { FaultKind } from './fault.ts';
 
 /** SIGSTOP, and SIGCONT after a part of the lease, or more than it. */
-function stop(what: 'masters' | 'workers', name: string, share: readonly [number, number]): FaultKind {
+function stop(what: 'masters' | 'workers', name: string, [least, most]: readonly [number, number]): FaultKind {
   return {
     name,
     cards: 2,
     async fire({ cluster }, random) {
       const { program } = random.pick(cluster[what]);
-      const ms = random.whole(LEASE_TTL_MS * share[0], LEASE_TTL_MS * share[1]);
+      const ms = Math.round(LEASE_TTL_MS * (least + (most - least) * random.next()));
       program.signal('SIGSTOP');
       await sleep(ms);
       program.signal('SIGCONT');
