@@ -60,6 +60,7 @@ export const EDGE_NPM: readonly string[] = [
   '@connectrpc/connect/protocol-connect',
   '@connectrpc/connect/protocol-grpc-web',
   '@connectrpc/connect-web',
+  '@noble/hashes/sha2.js',
   'drizzle-orm',
   'drizzle-orm/pg-core',
   'drizzle-orm/postgres-js',

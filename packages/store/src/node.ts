@@ -1,7 +1,10 @@
-/** What only Node can do: read the migrations from their files. */
+/** What only Node can do: files, and hashes of its own. */
 import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
+import type { IncrementalHash } from './blob-store.ts';
 import type { Migration } from './migrate.ts';
+
+export { directoryBlobs } from './blob-directory.ts';
 
 const FOLDER = new URL('../migrations/', import.meta.url);
 
@@ -15,3 +18,6 @@ export function loadMigrations(): Migration[] {
       return { version: Number.parseInt(name, 10), name, sql, hash: createHash('sha256').update(sql).digest('hex') };
     });
 }
+
+/** Node's own incremental SHA-256. */
+export const createNodeHash = (): IncrementalHash => createHash('sha256');
