@@ -44,6 +44,8 @@ export interface Dispatcher {
   arm(laneId: number): void;
   armAll(): void;
   waiting(): number;
+  /** Offers that have waited for longer than this, with the lanes from which they could be served. */
+  hungry(longerThanMs: number): { sessionId: string; laneIds: number[] }[];
   close(): void;
 }
 
@@ -64,6 +66,8 @@ interface Offer {
   ability: Ability;
   number: bigint;
   free: number;
+  /** Wall clock, ms. */
+  since: number;
   /** Answer after the next claim, even with nothing. */
   urgent: boolean;
   /** Wall clock: a probe that found nothing is not tried again before. */
@@ -285,6 +289,7 @@ export function createDispatcher(
           ability: session.ability,
           number,
           free,
+          since: env.now(),
           urgent: waitMs <= 0,
           retryProbeAt: 0,
           resolve: (assignments) => {
@@ -319,6 +324,15 @@ export function createDispatcher(
       if (offers.size > 0) pump();
     },
     waiting: () => offers.size,
+    hungry(longerThanMs) {
+      const hungry: { sessionId: string; laneIds: number[] }[] = [];
+      for (const { sessionId, ability, since } of offers.values()) {
+        if (env.now() - since < longerThanMs || breakers.stateOf(ability.workerId) !== 'closed') continue;
+        const laneIds = [...lanes.all()].filter((lane) => canDo(ability, lane)).map((lane) => lane.id);
+        if (laneIds.length > 0) hungry.push({ sessionId, laneIds });
+      }
+      return hungry;
+    },
     close() {
       closed = true;
       for (const offer of [...offers.values()]) end(offer, []);

@@ -1,11 +1,13 @@
-import { Refusal } from '@baton/domain';
 import { appendLogs, type NewLogLine } from '@baton/store';
 import { createBreakerBook } from './breaker-book.ts';
 import { type Breakers, createBreakers } from './breakers.ts';
 import { createCoalescer } from './coalescer.ts';
+import { createDeadlines } from './deadlines.ts';
 import { createDispatcher } from './dispatcher.ts';
 import type { EngineEnvironment } from './environment.ts';
 import { createEventHub, type EventHub } from './event-hub.ts';
+import { createFailures, type Failures } from './failures.ts';
+import { createEdgeHints, createHints, type Hints, noHints } from './hints.ts';
 import { createLaneBook, type LaneBook } from './lane-book.ts';
 import { type Counters, createCounters } from './metrics.ts';
 import { createOutputKeeper, type OutputChunk, type RefusedOutput } from './outputs.ts';
@@ -29,6 +31,7 @@ export interface ClientEngine extends ClientStreams {
   workflows: Workflows;
   runs: Runs;
   breakers: Breakers;
+  failures: Failures;
   counters: Counters;
 }
 
@@ -59,14 +62,38 @@ export function createEngine(env: EngineEnvironment): Engine {
   const breakerBook = createBreakerBook(env, () => dispatcher.armAll());
   const dispatcher = createDispatcher(env, lanes, counters, breakerBook);
 
+  const hints: Hints = env.hints
+    ? createHints(env, env.hints, {
+        onLanes: (laneIds) => void armNamed(laneIds),
+        onOrders: (sessionIds) => void sessions.look(sessionIds).catch(() => {}),
+        onEnded: (taskIds) => {
+          if (taskIds === null) ends.raiseAll();
+          else for (const taskId of taskIds) ends.raise(taskId);
+        },
+        onRuns: () => runs.poke(),
+        onChanged: () => hub.poke(),
+        onGap: () => dispatcher.armAll(),
+      })
+    : noHints;
+
+  /** Lanes that another master found something in; one that is new there may be new here. */
+  async function armNamed(laneIds: readonly number[]): Promise<void> {
+    if (laneIds.some((id) => !lanes.get(id)))
+      for (const lane of await lanes.refresh().catch(() => [])) dispatcher.arm(lane.id);
+    for (const id of laneIds) if (lanes.get(id)) dispatcher.arm(id);
+  }
+
   const onReady = (laneId: number) => {
     hub.poke();
     dispatcher.arm(laneId);
+    hints.lane(laneId);
+    hints.changed();
   };
   const onEnded = (taskId: string, runId: string | null) => {
     ends.raise(taskId);
     streams.outputs.poke(taskId);
     hub.poke();
+    hints.ended(taskId);
     if (breakerBook.isProbe(taskId)) breakerBook.poke();
     if (runId !== null) runs.poke();
   };
@@ -79,17 +106,25 @@ export function createEngine(env: EngineEnvironment): Engine {
       else if (breakerBook.isProbe(taskId)) breakerBook.poke();
     },
   });
-  const sessions = createSessions(env, lanes, dispatcher, results, counters, breakerBook);
+  const sessions = createSessions(env, lanes, dispatcher, results, counters, breakerBook, hints.orders);
   const tasks = createTasks(env, hub, ends, { onEnded, orderCancel: sessions.orderCancel });
   const workflows = createWorkflows(env, lanes);
   const runs = createRuns(env, workflows, lanes, counters, {
     onReady,
-    onChanged: () => hub.poke(),
-    cancelTasks: (namespaceId, ids, reason) => cancelNodes(tasks, namespaceId, ids, reason),
+    onChanged: () => {
+      hub.poke();
+      hints.changed();
+    },
+    cancelTasks: tasks.cancelAll,
   });
-  const sweeper = createSweeper(env, lanes, dispatcher, results, sessions, counters, () => {
-    runs.poke();
-    breakerBook.poke();
+  const deadlines = createDeadlines(env, dispatcher, results, sessions, counters, { onEnded, onOrders: hints.orders });
+  const sweeper = createSweeper(env, lanes, dispatcher, results, sessions, deadlines, counters, {
+    onReady,
+    onRound: () => {
+      runs.poke();
+      breakerBook.poke();
+    },
+    onSlowRound: hints.look,
   });
 
   const logs = createCoalescer<NewLogLine, boolean>({
@@ -108,6 +143,7 @@ export function createEngine(env: EngineEnvironment): Engine {
       ),
   });
 
+  const submitter = createSubmitter(env, lanes, counters, onReady, (delayMs) => sweeper.dueIn(delayMs));
   return {
     env,
     lanes,
@@ -118,14 +154,19 @@ export function createEngine(env: EngineEnvironment): Engine {
     workflows,
     runs,
     breakers: createBreakers(env, () => breakerBook.poke()),
-    submitter: createSubmitter(env, lanes, counters, onReady, (delayMs) => sweeper.dueIn(delayMs)),
+    submitter,
+    failures: createFailures(env, lanes, submitter),
     appendLogs: logs.add,
     appendOutput: createOutputKeeper(env, streams.outputs.poke),
     ...streams,
-    start: () => sweeper.start(),
+    start() {
+      hints.start();
+      sweeper.start();
+    },
     async stop() {
       dispatcher.close();
       hub.close();
+      await hints.stop();
       await sweeper.stop();
       await breakerBook.stop();
       await runs.stop();
@@ -135,19 +176,24 @@ export function createEngine(env: EngineEnvironment): Engine {
   };
 }
 
-/** The client's part alone: nothing runs between requests. Workers are woken by their master's own looking. */
+/** The client's part alone: nothing runs between requests. Masters are told by hints. */
 export function createClientEngine(env: EngineEnvironment): ClientEngine {
   const counters = createCounters();
   const lanes = createLaneBook(env);
   const ends = createSignals<string>();
   const nothing = () => {};
-  const tasks = createTasks(env, null, ends, { onEnded: nothing, orderCancel: nothing });
+  const hints = createEdgeHints(env);
+  const tasks = createTasks(env, null, ends, {
+    onEnded: (_, runId) => runId !== null && hints.run(),
+    orderCancel: (sessionId) => hints.orders(sessionId),
+  });
   const workflows = createWorkflows(env, lanes);
   const runs = createRuns(env, workflows, lanes, counters, {
-    onReady: nothing,
-    onChanged: nothing,
-    cancelTasks: (namespaceId, ids, reason) => cancelNodes(tasks, namespaceId, ids, reason),
+    onReady: hints.lane,
+    onChanged: hints.run,
+    cancelTasks: tasks.cancelAll,
   });
+  const submitter = createSubmitter(env, lanes, counters, hints.lane, nothing);
   return {
     env,
     lanes,
@@ -156,15 +202,8 @@ export function createClientEngine(env: EngineEnvironment): ClientEngine {
     workflows,
     runs,
     breakers: createBreakers(env, nothing),
-    submitter: createSubmitter(env, lanes, counters, nothing, nothing),
+    submitter,
+    failures: createFailures(env, lanes, submitter),
     ...createClientStreams(env, null),
   };
-}
-
-async function cancelNodes(tasks: Tasks, namespaceId: number, ids: readonly string[], reason: string): Promise<void> {
-  for (const id of ids)
-    await tasks.cancelById(namespaceId, id, reason).catch((error) => {
-      // It ended meanwhile: that is what was wanted, or as good.
-      if (!(error instanceof Refusal)) throw error;
-    });
 }

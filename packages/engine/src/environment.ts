@@ -1,5 +1,5 @@
 import type { IdMaker } from '@baton/domain';
-import type { Pools } from '@baton/store';
+import type { HintChannel, Pools } from '@baton/store';
 import type { EngineSettings } from './settings.ts';
 
 /** What the engine is handed: nothing in it reads a clock or draws a random number of its own. */
@@ -16,6 +16,8 @@ export interface EngineEnvironment {
    * Node makes 1 ms, for each submit and each result on its way; Node's setImmediate is better.
    */
   endOfTurn?: (step: () => void) => unknown;
+  /** Between masters of one database. Without it each looks by itself. */
+  hints?: HintChannel;
   log: EngineLog;
 }
 

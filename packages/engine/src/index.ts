@@ -6,21 +6,20 @@ export * from './engine.ts';
 export * from './environment.ts';
 export type { EventHub } from './event-hub.ts';
 export * from './event-watch.ts';
+export { type Failures, RESEND_ONCE } from './failures.ts';
 export type { HistoryEntry, ReadHistory } from './history.ts';
 export * from './metrics.ts';
+export type { CancelOrder, Orders } from './orders.ts';
 export type { OutputChunk, OutputPage, OutputPlace, OutputReader, RefusedOutput } from './outputs.ts';
 export * from './reads.ts';
 export * from './results.ts';
 export type { Runs, StartRun } from './runs.ts';
 export type {
-  CancelOrder,
   ExchangeInput,
   ExchangeOutput,
   HeartbeatInput,
   HeartbeatOutput,
-  Orders,
   Sessions,
-  TaskSign,
   WorkerRegistration,
 } from './sessions.ts';
 export * from './settings.ts';

@@ -1,4 +1,4 @@
-import { isStorableText, Refusal, sessionLost } from '@baton/domain';
+import { isStorableText, Refusal, sessionLost, storableText } from '@baton/domain';
 import {
   closeSession,
   compareHeld,
@@ -7,11 +7,13 @@ import {
   type HeldByWorker,
   leasesOf,
   markStarted,
+  type NewSign,
   type Renewal,
   type Renewed,
   readSession,
   registerWorker,
   renewSessions,
+  writeSigns,
 } from '@baton/store';
 import { type Ability, type Capabilities, checkWorkerTags, toAbility } from './ability.ts';
 import type { BreakerBook } from './breaker-book.ts';
@@ -20,9 +22,10 @@ import { type Assignment, type Dispatcher, isFresh } from './dispatcher.ts';
 import type { EngineEnvironment } from './environment.ts';
 import type { LaneBook } from './lane-book.ts';
 import type { Counters } from './metrics.ts';
+import { type CancelOrder, createOrderBook, noOrders, type OrderBook, type Orders } from './orders.ts';
 import { persist } from './persist.ts';
 import { type Outcome, type Results, settleLost, type Verdict } from './results.ts';
-import { createSignals } from './signals.ts';
+import { outageMs } from './settings.ts';
 
 export interface WorkerRegistration {
   name: string;
@@ -31,35 +34,6 @@ export interface WorkerRegistration {
   serviceUrl: string;
   version: string;
   metadata: Record<string, string>;
-}
-
-export interface CancelOrder {
-  taskId: string;
-  epoch: number;
-  reason: string;
-}
-
-/** What a worker is told besides work. */
-export interface Orders {
-  cancels: CancelOrder[];
-  drain: boolean;
-  shutdown: boolean;
-  /** Leases to hand back that have not been started. */
-  recall: number;
-  /** Devices that no task may use now. */
-  quarantinedDevices: string[];
-}
-
-/** A sign of a running task itself. */
-export interface TaskSign {
-  taskId: string;
-  epoch: number;
-  /** Since its last sign. */
-  silentMs: number;
-  /** Longest silence; null: no limit. */
-  timeoutMs: number | null;
-  fraction: number | null;
-  message: string | null;
 }
 
 export interface ExchangeInput {
@@ -84,7 +58,7 @@ export interface HeartbeatInput {
   xor: bigint;
   held: HeldByWorker[];
   heldIsComplete: boolean;
-  signs: TaskSign[];
+  signs: NewSign[];
   /** The worker takes no new work, by its own decision. */
   draining: boolean;
   metrics: Record<string, number> | null;
@@ -104,11 +78,18 @@ export interface Sessions {
   heartbeat(input: HeartbeatInput): Promise<HeartbeatOutput>;
   leave(sessionId: string, reason: string): Promise<{ returned: number }>;
   drain(namespaceId: number, name: string, reason: string): Promise<{ leases: number }>;
-  /** Tells the worker that holds a lease to stop it: at once if it is connected here, else with its next heartbeat. */
+  /** Tells the worker that holds a lease to stop it: at once, or when the master looks at which it is connected, or by its heartbeat. */
   orderCancel(sessionId: string, order: CancelOrder): void;
   forget(sessionId: string): void;
 }
 
+/** With what only this master's own duties ask for. */
+export interface SessionsHere extends Sessions {
+  /** Looks for what other masters said to the sessions that are connected here. */
+  look: OrderBook['look'];
+}
+
+/** @param onOrders there is something to say to this session, which may be connected to another master */
 export function createSessions(
   env: EngineEnvironment,
   lanes: LaneBook,
@@ -116,11 +97,16 @@ export function createSessions(
   results: Results,
   counters: Counters,
   breakers: BreakerBook,
-): Sessions {
+  onOrders: (sessionId: string) => void,
+): SessionsHere {
   const { pools, settings } = env;
   const abilities = new Map<string, Ability>();
-  const pending = new Map<string, Orders>();
-  const news = createSignals<string>();
+  const forget = (sessionId: string) => {
+    dispatcher.discard(sessionId);
+    abilities.delete(sessionId);
+    book.forget(sessionId);
+  };
+  const book = createOrderBook(env, dispatcher.release, forget);
 
   async function abilityOf(sessionId: string): Promise<Ability> {
     const known = abilities.get(sessionId);
@@ -131,26 +117,6 @@ export function createSessions(
     abilities.set(sessionId, ability);
     return ability;
   }
-
-  const ordersFor = (sessionId: string): Orders => {
-    let orders = pending.get(sessionId);
-    if (!orders) {
-      orders = noOrders();
-      pending.set(sessionId, orders);
-    }
-    return orders;
-  };
-
-  const takeOrders = (sessionId: string): Orders => {
-    const orders = pending.get(sessionId) ?? noOrders();
-    pending.delete(sessionId);
-    return orders;
-  };
-
-  const announce = (sessionId: string) => {
-    news.raise(sessionId);
-    dispatcher.release(sessionId);
-  };
 
   const renewals = createCoalescer<Renewal, Renewed | null>({
     maxItems: 1000,
@@ -163,7 +129,7 @@ export function createSessions(
         if (!other || BigInt(other.number) <= BigInt(r.number)) byId.set(r.sessionId, r);
       }
       const sorted = [...byId.values()].sort((a, b) => (a.sessionId < b.sessionId ? -1 : 1));
-      const renewed = await persist(() => renewSessions(pools.lease, sorted), env.random);
+      const renewed = await persist(() => renewSessions(pools.lease, sorted, outageMs(settings)), env.random);
       return batch.map((r) => renewed.get(r.sessionId) ?? null);
     },
   });
@@ -185,6 +151,46 @@ export function createSessions(
       })),
     );
     env.log.warn('leases taken back that the worker never heard of', { session_id: sessionId, leases: returned });
+  }
+
+  async function answer(input: ExchangeInput, ability: Ability, abort?: AbortSignal): Promise<ExchangeOutput> {
+    const { sessionId } = input;
+    const verdicts = Promise.all(input.results.map((result) => results.report({ ...result, sessionId })));
+    // Results that cannot be written now end the wait for work: the caller is told, and sends them again.
+    verdicts.catch(() => dispatcher.release(sessionId));
+    const mustAnswer = input.results.length > 0 || input.waitMs <= 0 || book.has(sessionId);
+    const waitMs = mustAnswer ? 0 : Math.min(input.waitMs, settings.longPollMs);
+    let assignments: Assignment[] = [];
+    if (input.offer) {
+      assignments = await dispatcher.offer(
+        { id: sessionId, ability },
+        input.offer.number,
+        input.offer.freeSlots,
+        waitMs,
+        abort,
+      );
+    } else if (waitMs > 0) await book.wait(sessionId, waitMs, abort);
+    let answers: Verdict[];
+    try {
+      answers = await verdicts;
+    } catch (error) {
+      dispatcher.keep(sessionId, assignments);
+      throw error;
+    }
+    // Results that took long to write may have made what was granted too old to be sent.
+    assignments = assignments.filter((assignment) => isFresh(assignment, env));
+    // The caller has gone: what was granted waits for its next call.
+    if (abort?.aborted && assignments.length > 0) {
+      dispatcher.keep(sessionId, assignments);
+      assignments = [];
+    }
+    const refused: ExchangeOutput['refused'] = [];
+    answers.forEach((verdict, i) => {
+      const result = input.results[i]!;
+      if (verdict) refused.push({ taskId: result.taskId, epoch: result.epoch, ...verdict });
+    });
+    // Nobody hears it: it waits, too.
+    return { refused, assignments, orders: abort?.aborted ? noOrders() : book.take(sessionId) };
   }
 
   return {
@@ -239,46 +245,19 @@ export function createSessions(
       counters.add('baton_exchanges_total');
       const { sessionId } = input;
       const ability = await abilityOf(sessionId);
-      const verdicts = Promise.all(input.results.map((result) => results.report({ ...result, sessionId })));
-      // Results that cannot be written now end the wait for work: the caller is told, and sends them again.
-      verdicts.catch(() => dispatcher.release(sessionId));
-      const mustAnswer = input.results.length > 0 || input.waitMs <= 0 || pending.has(sessionId);
-      const waitMs = mustAnswer ? 0 : Math.min(input.waitMs, settings.longPollMs);
-      let assignments: Assignment[] = [];
-      if (input.offer) {
-        assignments = await dispatcher.offer(
-          { id: sessionId, ability },
-          input.offer.number,
-          input.offer.freeSlots,
-          waitMs,
-          abort,
-        );
-      } else if (waitMs > 0) await news.wait(sessionId, waitMs, abort);
-      let answers: Verdict[];
+      const leave = book.enter(sessionId);
       try {
-        answers = await verdicts;
-      } catch (error) {
-        dispatcher.keep(sessionId, assignments);
-        throw error;
+        return await answer(input, ability, abort);
+      } finally {
+        leave();
       }
-      // Results that took long to write may have made what was granted too old to be sent.
-      assignments = assignments.filter((assignment) => isFresh(assignment, env));
-      // The caller has gone: what was granted waits for its next call.
-      if (abort?.aborted && assignments.length > 0) {
-        dispatcher.keep(sessionId, assignments);
-        assignments = [];
-      }
-      const refused: ExchangeOutput['refused'] = [];
-      answers.forEach((verdict, i) => {
-        const result = input.results[i]!;
-        if (verdict) refused.push({ taskId: result.taskId, epoch: result.epoch, ...verdict });
-      });
-      return { refused, assignments, orders: takeOrders(sessionId) };
     },
 
     async heartbeat(input) {
       counters.add('baton_heartbeats_total');
       const { sessionId } = input;
+      // Before the renewal: whoever sees a session that was renewed sees how its tasks stood then.
+      await persist(() => writeSigns(pools.lease, sessionId, input.signs.map(storableSign)), env.random);
       const renewed = await renewals.add({
         sessionId,
         leaseTtlMs: settings.leaseTtlMs,
@@ -304,7 +283,8 @@ export function createSessions(
         lost = found.lost;
         await handBack(sessionId, found.unheard);
       }
-      const orders = takeOrders(sessionId);
+      const orders = book.take(sessionId);
+      orders.recall += renewed.recall;
       for (const cancel of renewed.cancels)
         if (!orders.cancels.some((c) => c.taskId === cancel.taskId && c.epoch === cancel.epoch))
           orders.cancels.push(cancel);
@@ -316,9 +296,7 @@ export function createSessions(
 
     async leave(sessionId, reason) {
       await persist(() => closeSession(pools.lease, sessionId, reason), env.random);
-      abilities.delete(sessionId);
-      pending.delete(sessionId);
-      announce(sessionId);
+      forget(sessionId);
       const held = await persist(() => leasesOf(pools.lease, [sessionId], 100_000), env.random);
       const returned = await results.settle(
         held.map((lease) =>
@@ -335,27 +313,21 @@ export function createSessions(
       const drained = await drainWorker(pools.api, namespaceId, name, reason);
       if (!drained)
         throw new Refusal('not_found', 'WORKER_NOT_FOUND', `no living worker is named ${JSON.stringify(name)}`);
-      ordersFor(drained.sessionId).drain = true;
-      announce(drained.sessionId);
+      book.drain(drained.sessionId);
+      onOrders(drained.sessionId);
       return { leases: drained.leases };
     },
 
     orderCancel(sessionId, order) {
-      // Only for workers that are connected here; the others learn from their heartbeat.
-      if (!abilities.has(sessionId)) return;
-      ordersFor(sessionId).cancels.push(order);
-      announce(sessionId);
+      book.cancel(sessionId, order);
+      onOrders(sessionId);
     },
-
-    forget(sessionId) {
-      dispatcher.discard(sessionId);
-      abilities.delete(sessionId);
-      pending.delete(sessionId);
-      announce(sessionId);
-    },
+    forget,
+    look: book.look,
   };
 }
 
-function noOrders(): Orders {
-  return { cancels: [], drain: false, shutdown: false, recall: 0, quarantinedDevices: [] };
+/** Text columns take neither NUL nor lone surrogates; a task may say anything. */
+function storableSign(sign: NewSign): NewSign {
+  return sign.message === null ? sign : { ...sign, message: storableText(sign.message) };
 }

@@ -47,3 +47,11 @@ export const DEFAULT_SETTINGS: Readonly<EngineSettings> = {
   claimRows: 2_000,
   renewGatherMs: 20,
 };
+
+/**
+ * So long without a sweep of sessions was an outage: a third of the lease, which a worker that renews three times a lease does without
+ * harm, but never what a late sweep alone can make.
+ */
+export function outageMs(settings: Pick<EngineSettings, 'leaseTtlMs' | 'sweepIntervalMs'>): number {
+  return Math.max(settings.leaseTtlMs / 3, 3 * settings.sweepIntervalMs);
+}

@@ -6,6 +6,7 @@ export interface Signals<K> {
   /** Resolves true at the next `raise` of the key, or false after the time, or when aborted. */
   wait(key: K, timeoutMs: number, abort?: AbortSignal): Promise<boolean>;
   raise(key: K): void;
+  raiseAll(): void;
   waiting(): number;
 }
 
@@ -39,6 +40,9 @@ export function createSignals<K>(): Signals<K> {
     raise(key) {
       const set = waiters.get(key);
       if (set) for (const done of [...set]) done(true);
+    },
+    raiseAll() {
+      for (const set of [...waiters.values()]) for (const done of [...set]) done(true);
     },
     waiting: () => total,
   };

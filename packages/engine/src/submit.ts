@@ -32,6 +32,10 @@ export interface TaskRequest {
   /** Wall clock, ms since the epoch. */
   runAtMs?: number;
   idempotencyKey?: string;
+  /** Among what the key is told apart; default: the kind. */
+  idempotencyScope?: string;
+  /** How long the key stands for its task; default: the installation's. */
+  idempotencyTtlMs?: number;
   labels?: Record<string, string>;
 }
 
@@ -122,10 +126,10 @@ export function createSubmitter(
       const lane = await lanes.laneFor(laneKey(namespaceId, request));
       const idempotency = request.idempotencyKey
         ? {
-            scope: `task:${request.kind}`,
+            scope: request.idempotencyScope ?? `task:${request.kind}`,
             key: request.idempotencyKey,
             bodyHash: await bodyHash(request),
-            ttlMs: settings.idempotencyTtlMs,
+            ttlMs: request.idempotencyTtlMs ?? settings.idempotencyTtlMs,
           }
         : null;
       const dueAtMs = request.runAtMs !== undefined && request.runAtMs > env.now() ? request.runAtMs : null;
@@ -145,6 +149,8 @@ export function createSubmitter(
       });
       if (result instanceof Refusal) throw result;
       if (dueAtMs !== null) onDelayed(dueAtMs - env.now());
+      if (request.scheduleToStartMs !== undefined)
+        onDelayed(Math.max(0, (dueAtMs ?? 0) - env.now()) + request.scheduleToStartMs);
       if (result.deduplicated) counters.add('baton_tasks_deduplicated_total');
       return result;
     },
@@ -205,7 +211,7 @@ function checkTexts(request: TaskRequest): void {
 }
 
 async function bodyHash(request: TaskRequest): Promise<Uint8Array> {
-  const { input, idempotencyKey: _, labels, ...rest } = request;
+  const { input, idempotencyKey: _, idempotencyScope: __, idempotencyTtlMs: ___, labels, ...rest } = request;
   const ordered = Object.entries({ ...rest, labels: Object.entries(labels ?? {}).sort() }).sort(([a], [b]) =>
     a < b ? -1 : 1,
   );

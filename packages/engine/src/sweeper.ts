@@ -4,30 +4,44 @@ import {
   ensurePartitions,
   leasesOf,
   nextDueMs,
-  overdueLeases,
   promoteDue,
+  type SweptSession,
   sweepSessions,
 } from '@baton/store';
+import type { Deadlines } from './deadlines.ts';
 import type { Dispatcher } from './dispatcher.ts';
 import type { EngineEnvironment } from './environment.ts';
 import type { LaneBook } from './lane-book.ts';
 import type { Counters } from './metrics.ts';
 import { type Results, settleLost } from './results.ts';
-import type { Sessions } from './sessions.ts';
+import type { SessionsHere } from './sessions.ts';
+import { outageMs } from './settings.ts';
 
 /**
  * The periodic duties of a master. Any number of masters may do them: each statement takes its lock for itself or skips what
  * another holds.
+ *
+ * Sessions are swept by a loop of their own: a long time without a sweep is taken for an outage, so no other work may hold it up.
  */
 export interface Sweeper {
   start(): void;
-  /** Something becomes due after this time. */
+  /** Something becomes due after this time, or a task's time to be started is over. */
   dueIn(delayMs: number): void;
   stop(): Promise<void>;
 }
 
+export interface SweepSinks {
+  /** Tasks became ready in this lane. */
+  onReady(laneId: number): void;
+  /** Once a round. */
+  onRound(): void;
+  /** About every five seconds. */
+  onSlowRound(): Promise<void>;
+}
+
 const PROMOTE_ROWS = 1_000;
-const OVERDUE_EVERY = 5;
+/** What need not be looked at each time: overdue work, living masters. */
+const SLOW_EVERY = 5;
 const HOUSEKEEPING_EVERY = 600;
 /** Longest time for which one timer is set; the regular sweep sees to the rest. */
 const MAX_TIMER_MS = 60_000;
@@ -37,26 +51,39 @@ export function createSweeper(
   lanes: LaneBook,
   dispatcher: Dispatcher,
   results: Results,
-  sessions: Sessions,
+  sessions: SessionsHere,
+  deadlines: Deadlines,
   counters: Counters,
-  onRound: () => void,
+  sinks: SweepSinks,
 ): Sweeper {
   const { pools, settings } = env;
   let stopped = false;
   let rounds = 0;
-  let wake: (() => void) | null = null;
-  let loop: Promise<void> | null = null;
+  const wakes = new Set<() => void>();
+  let loops: Promise<unknown> | null = null;
+  let reclaiming: Promise<void> | null = null;
   let dueTimer: ReturnType<typeof setTimeout> | undefined;
   let dueAt = Number.POSITIVE_INFINITY;
 
   async function sessionsRound(): Promise<void> {
-    const over = await sweepSessions(pools.lease);
+    const over = await sweepSessions(pools.lease, outageMs(settings));
     for (const session of over) {
-      if (session.now) {
-        counters.add('baton_sessions_lost_total');
-        sessions.forget(session.sessionId);
-        env.log.warn('session expired', { session_id: session.sessionId });
-      }
+      if (!session.now) continue;
+      counters.add('baton_sessions_lost_total');
+      sessions.forget(session.sessionId);
+      env.log.warn('session expired', { session_id: session.sessionId });
+    }
+    // What is not reclaimed by the next sweep is found by it again.
+    if (over.length > 0 && !reclaiming)
+      reclaiming = reclaim(over)
+        .catch((error) => env.log.warn('leases not taken back', { error: String(error) }))
+        .finally(() => {
+          reclaiming = null;
+        });
+  }
+
+  async function reclaim(over: readonly SweptSession[]): Promise<void> {
+    for (const session of over)
       for (;;) {
         const leases = await leasesOf(pools.lease, [session.sessionId], settings.batchRows);
         if (leases.length === 0) break;
@@ -67,34 +94,20 @@ export function createSweeper(
         if (settled === 0) break;
         env.log.warn('leases of an ended session taken back', { session_id: session.sessionId, leases: settled });
       }
-    }
   }
 
-  async function promoteRound(): Promise<void> {
+  /** What has become due: retries and scheduled tasks, and times to be started by. */
+  async function dueRound(): Promise<void> {
     for (;;) {
       const { laneIds, moved } = await promoteDue(pools.hot, PROMOTE_ROWS);
-      for (const laneId of laneIds) dispatcher.arm(laneId);
+      for (const laneId of laneIds) sinks.onReady(laneId);
       if (moved < PROMOTE_ROWS) break;
     }
+    const deadline = await deadlines.start();
     dueAt = Number.POSITIVE_INFINITY;
     const next = await nextDueMs(pools.lease);
     if (next !== null) dueIn(next);
-  }
-
-  async function overdueRound(): Promise<void> {
-    const overdue = await overdueLeases(pools.lease, 2 * settings.heartbeatIntervalMs);
-    await Promise.all(
-      overdue.map((lease) =>
-        results.report({
-          ...lease,
-          ranUs: lease.startToCloseMs * 1000,
-          outcome: {
-            type: 'failure',
-            failure: { type: 'TASK_TIMEOUT', message: `not ended ${lease.startToCloseMs} ms after its start` },
-          },
-        }),
-      ),
-    );
+    if (deadline !== null) dueIn(deadline);
   }
 
   function dueIn(delayMs: number): void {
@@ -102,54 +115,67 @@ export function createSweeper(
     if (stopped || at >= dueAt) return;
     dueAt = at;
     clearTimeout(dueTimer);
-    dueTimer = setTimeout(
-      () => {
-        void promoteRound().catch((error) => env.log.warn('promoting failed', { error: String(error) }));
-      },
-      Math.min(MAX_TIMER_MS, Math.max(1, delayMs)),
-    );
+    dueTimer = setTimeout(() => void attempt('promoting', dueRound), Math.min(MAX_TIMER_MS, Math.max(1, delayMs)));
   }
 
-  async function run(): Promise<void> {
+  /** One duty that fails does not keep the others from being done. */
+  async function attempt(duty: string, work: () => Promise<unknown>): Promise<void> {
+    try {
+      await work();
+    } catch (error) {
+      env.log.warn('sweep failed', { duty, error: String(error) });
+    }
+  }
+
+  async function round(): Promise<void> {
+    await attempt('promoting', dueRound);
+    await attempt('lanes', async () => {
+      for (const lane of await lanes.refresh()) dispatcher.arm(lane.id);
+    });
+    dispatcher.armAll();
+    await attempt('orders', () => sessions.look());
+    await attempt('recall', () => deadlines.recall());
+    if (rounds % SLOW_EVERY === 0) {
+      await attempt('overdue work', () => deadlines.backUp());
+      await attempt('masters', () => sinks.onSlowRound());
+    }
+    if (rounds % HOUSEKEEPING_EVERY === 0)
+      await attempt('housekeeping', async () => {
+        await ensurePartitions(pools.api);
+        await dropExpiredKeys(pools.api);
+        await dropOldSessions(pools.api);
+      });
+    sinks.onRound();
+    rounds++;
+  }
+
+  async function repeat(work: () => Promise<void>): Promise<void> {
     while (!stopped) {
-      try {
-        await sessionsRound();
-        await promoteRound();
-        const fresh = await lanes.refresh();
-        for (const lane of fresh) dispatcher.arm(lane.id);
-        if (rounds % OVERDUE_EVERY === 0) await overdueRound();
-        if (rounds % HOUSEKEEPING_EVERY === 0) {
-          await ensurePartitions(pools.api);
-          await dropExpiredKeys(pools.api);
-          await dropOldSessions(pools.api);
-        }
-        dispatcher.armAll();
-        onRound();
-        rounds++;
-      } catch (error) {
-        env.log.warn('sweep failed', { error: String(error) });
-      }
+      await work();
       if (stopped) break;
       await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, settings.sweepIntervalMs * (0.75 + env.random() / 2));
-        wake = () => {
+        const done = () => {
           clearTimeout(timer);
+          wakes.delete(done);
           resolve();
         };
+        const timer = setTimeout(done, settings.sweepIntervalMs * (0.75 + env.random() / 2));
+        wakes.add(done);
       });
     }
   }
 
   return {
     start() {
-      loop ??= run();
+      loops ??= Promise.all([repeat(() => attempt('sessions', sessionsRound)), repeat(round)]);
     },
     dueIn,
     async stop() {
       stopped = true;
       clearTimeout(dueTimer);
-      wake?.();
-      await loop;
+      for (const wake of [...wakes]) wake();
+      await loops;
+      await reclaiming;
     },
   };
 }

@@ -37,6 +37,8 @@ export interface Tasks {
   /** @throws Refusal TASK_NOT_FOUND, TASK_ENDED */
   cancel(namespace: string, id: string, reason: string): Promise<TaskState>;
   cancelById(namespaceId: number, id: string, reason: string): Promise<TaskState>;
+  /** Cancels many at once; those that have ended meanwhile, or are not there, are left alone. */
+  cancelAll(namespaceId: number, ids: readonly string[], reason: string): Promise<void>;
   logs(namespace: string, id: string, cursor: LogCursor, follow: boolean, abort: AbortSignal): AsyncGenerator<LogPage>;
 }
 
@@ -52,6 +54,7 @@ export interface LogPage {
 
 const LOOK_AGAIN_MS = 1_000;
 const LOG_PAGE = 1_000;
+const CANCEL_ROWS = 500;
 
 export interface TaskSinks {
   onEnded(taskId: string, runId: string | null): void;
@@ -94,9 +97,7 @@ export function createTasks(
         return 'cancelled';
       }
       if (done?.now === 'leased') {
-        const attempt = (await readAttempts(api, id)).at(-1);
-        if (attempt?.state === 'running')
-          sinks.orderCancel(done.sessionId!, { taskId: id, epoch: attempt.epoch, reason });
+        sinks.orderCancel(done.sessionId!, { taskId: id, epoch: done.epoch!, reason });
         return 'leased';
       }
       const task = await readTask(api, namespaceId, id);
@@ -109,6 +110,22 @@ export function createTasks(
         );
     }
     throw new Refusal('unavailable', 'BUSY', `task ${id} keeps moving; try again`, { retryAfterMs: 100 });
+  }
+
+  async function cancelAll(namespaceId: number, ids: readonly string[], reason: string): Promise<void> {
+    for (let i = 0; i < ids.length; i += CANCEL_ROWS) {
+      const part = ids.slice(i, i + CANCEL_ROWS);
+      const done = await cancelTasks(hot, part, storableText(reason));
+      for (const { taskId, runId, now, sessionId, epoch } of done.values())
+        if (now === 'cancelled') sinks.onEnded(taskId, runId);
+        else sinks.orderCancel(sessionId!, { taskId, epoch: epoch!, reason });
+      // Those that were on their way from one place to another, and those that have ended.
+      for (const id of part)
+        if (!done.has(id))
+          await cancelById(namespaceId, id, reason).catch((error) => {
+            if (!(error instanceof Refusal)) throw error;
+          });
+    }
   }
 
   async function* watch(namespace: string, id: string, abort: AbortSignal): AsyncGenerator<TaskRow> {
@@ -178,6 +195,7 @@ export function createTasks(
     },
     watch,
     cancelById,
+    cancelAll,
     async cancel(namespace, id, reason) {
       return cancelById((await read(namespace, id)).namespaceId, id, reason);
     },

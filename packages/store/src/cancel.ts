@@ -7,6 +7,7 @@ export interface CancelResult extends Ended {
   now: 'cancelled' | 'leased';
   /** Of the lease. */
   sessionId: string | null;
+  epoch: number | null;
 }
 
 /**
@@ -44,9 +45,9 @@ with input as materialized (
         select i.namespace_id, 15::smallint, a.task_id, i.run_id, a.attempt from asked a join input i on i.id = a.task_id) e
   having count(*) > 0
 )
-select task_id, run_id, 'cancelled' as now, null::bigint as session_id from ended
+select task_id, run_id, 'cancelled' as now, null::bigint as session_id, null::integer as epoch from ended
 union all
-select task_id, null, 'leased', session_id from asked`;
+select task_id, null, 'leased', session_id, epoch from asked`;
 
 export async function cancelTasks(
   sql: Sql,
@@ -62,6 +63,7 @@ export async function cancelTasks(
         runId: r.run_id as string | null,
         now: r.now as CancelResult['now'],
         sessionId: r.session_id as string | null,
+        epoch: r.epoch as number | null,
       },
     ]),
   );

@@ -91,7 +91,7 @@ export class LifeCycleModel {
     this.endLease(task, s.attempt);
     const ended = isTerminal(s.next);
     this.move(task, s.next, {
-      attempt: s.attempt === 'returned' ? task.attempt - 1 : task.attempt,
+      attempt: s.attempt === 'returned' && !ended ? task.attempt - 1 : task.attempt,
       crashes: ended ? 0 : task.crashes + Number(s.budget === 'crash'),
       position: s.next === 'ready' ? task.position : null,
       cancelReason: ended ? task.cancelReason : null,

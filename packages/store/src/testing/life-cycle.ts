@@ -226,7 +226,13 @@ class LifeCycleRun {
 
   private async settleAs(batch: Settlement[]): Promise<void> {
     const settled = await settleTasks(this.sql, batch);
-    const expected = batch.filter((word) => this.model.held(word));
+    const expected = batch
+      .filter((word) => this.model.held(word))
+      // A cancel that was acknowledged comes before whatever was decided without it.
+      .map((word): Settlement => {
+        const isCancelled = this.model.held(word)!.cancelReason !== null && ['ready', 'backoff'].includes(word.next);
+        return isCancelled ? { ...word, next: 'cancelled', delayMs: null } : word;
+      });
     this.same(
       settled.map((s) => `${s.taskId} ${s.next}`),
       expected.map((s) => `${s.taskId} ${s.next}`),
@@ -318,7 +324,9 @@ class LifeCycleRun {
   }
 
   private async expire(): Promise<void> {
-    const session = this.random.pick(this.alive());
+    // Also one that left, and whose leases nobody handed back.
+    const left = [...this.model.sessions.values()].filter((s) => s.state === 'closed' && !s.expired);
+    const session = this.random.pick([...this.alive(), ...left.filter((s) => this.leasesHeld(s) > 0)]);
     if (!session) return;
     session.expired = true;
     await this.sql.unsafe(`update baton.sessions set expires_at = clock_timestamp() - interval '1 ms' where id = $1`, [
@@ -333,7 +341,7 @@ class LifeCycleRun {
     const swept = await sweepSessions(this.sql);
     const sessions = [...this.model.sessions.values()];
     const over = sessions.filter((s) => s.expired && s.state !== 'closed');
-    const left = sessions.filter((s) => s.state === 'closed' && this.leasesHeld(s) > 0);
+    const left = sessions.filter((s) => s.state === 'closed' && s.expired && this.leasesHeld(s) > 0);
     this.same(
       swept.map((s) => `${s.sessionId} ${s.now}`),
       [...over.map((s) => `${s.id} true`), ...left.map((s) => `${s.id} false`)],

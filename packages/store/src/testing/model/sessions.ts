@@ -12,7 +12,7 @@ export function registerWorker(db: ModelDatabase, r: Registration): { sessionId:
   return registerAgain(db, worker, r);
 }
 
-/** Of a new instance; it becomes the worker's newest. */
+/** Of a new instance; it becomes the worker's newest, and others get no more work. */
 export function openSession(db: ModelDatabase, r: Registration): ModelWorker {
   const now = db.now();
   const name = `${r.namespaceId}\n${r.name}`;
@@ -37,12 +37,14 @@ export function openSession(db: ModelDatabase, r: Registration): ModelWorker {
     reason: null,
     expiresAtMs: now + r.leaseTtlMs,
     renewedAtMs: now,
+    registeredAtMs: now,
     beat: 0n,
     recall: 0,
     leases: new Set(),
   });
   worker.sessionId = r.sessionId;
   worker.capabilities = r.capabilities;
+  replaceSessions(db, worker);
   db.log('workerRegistered', '0', 0, worker.id);
   return worker;
 }

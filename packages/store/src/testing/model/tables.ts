@@ -124,6 +124,7 @@ export interface ModelSession {
   reason: string | null;
   expiresAtMs: number;
   renewedAtMs: number;
+  readonly registeredAtMs: number;
   /** Number of the newest heartbeat. */
   beat: bigint;
   /** Leases that it is asked to hand back unstarted. */

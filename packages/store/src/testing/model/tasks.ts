@@ -1,7 +1,7 @@
 import { compareIds, ID_EPOCH_MS, isTerminal } from '@baton/domain';
 import type { CancelResult } from '../../cancel.ts';
 import type { Grant, Want } from '../../claim.ts';
-import type { Ended, Success } from '../../complete.ts';
+import type { Ended, EndedWord, Success } from '../../complete.ts';
 import type { HeldAttempt, Settled, Settlement } from '../../settle.ts';
 import { INLINE_INPUT_BYTES, type KeyHolder, type NewTask } from '../../submit.ts';
 import { beforeInLane, type ModelDatabase, type ModelTask } from './tables.ts';
@@ -176,19 +176,15 @@ export function completeTasks(db: ModelDatabase, batch: readonly Success[]): End
   return ended;
 }
 
-export function alreadyEnded(db: ModelDatabase, results: readonly Word[]): Set<string> {
+export function alreadyEnded(db: ModelDatabase, results: readonly EndedWord[]): Set<string> {
   const found = new Set<string>();
-  for (const { taskId, epoch, sessionId } of results)
-    for (const a of db.tasks.get(taskId)?.attempts ?? [])
-      if (
-        a.epoch === epoch &&
-        a.sessionId === sessionId &&
-        (a.state === 'succeeded' ||
-          a.state === 'failed' ||
-          a.state === 'cancelled' ||
-          (a.state === 'returned' && a.failure === null))
-      )
-        found.add(taskId);
+  for (const { taskId, epoch, sessionId, said } of results)
+    for (const { state, failure, ...attempt } of db.tasks.get(taskId)?.attempts ?? []) {
+      if (attempt.epoch !== epoch || attempt.sessionId !== sessionId) continue;
+      const byWord = state === 'returned' ? failure === null : state !== 'lost';
+      const asSaid = !said || state === said || (state === 'cancelled' && said !== 'succeeded');
+      if (byWord && asSaid) found.add(taskId);
+    }
   return found;
 }
 
@@ -311,7 +307,7 @@ export function cancelTasks(db: ModelDatabase, taskIds: readonly string[], reaso
     if (task.lease) {
       task.lease.cancelReason ??= reason;
       db.log('taskCancelRequested', id, task.attempt, 0);
-      results.set(id, { taskId: id, runId: null, now: 'leased', sessionId: task.lease.sessionId });
+      results.set(id, { taskId: id, runId: null, now: 'leased', sessionId: task.lease.sessionId, epoch: task.epoch });
       continue;
     }
     db.takeOut(task);
@@ -326,7 +322,7 @@ export function cancelTasks(db: ModelDatabase, taskIds: readonly string[], reaso
       cancelReason: reason,
     });
     db.log('taskCancelled', id, task.attempt, 0);
-    results.set(id, { taskId: id, runId: null, now: 'cancelled', sessionId: null });
+    results.set(id, { taskId: id, runId: null, now: 'cancelled', sessionId: null, epoch: null });
   }
   return results;
 }
