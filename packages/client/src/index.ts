@@ -22,6 +22,7 @@ export {
   type RetryOptions,
   type TaskContext,
   type TaskDefinition,
+  type TaskOutput,
   type TaskPolicy,
   task,
 } from './task.ts';

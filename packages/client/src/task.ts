@@ -16,6 +16,17 @@ export interface TaskContext {
   readonly nodeId?: string;
   /** Keeps a line in the task's log. Cheap; sent in batches. */
   log(text: string): void;
+  readonly output: TaskOutput;
+}
+
+/** What a task streams while it runs: bytes of any total size, to be read by `handle.output()` as they come. */
+export interface TaskOutput {
+  /**
+   * Adds text or bytes. Resolves when there is room for more: await it, and memory stays bounded; until then the bytes must not be
+   * changed. All that was written is kept before the task's success is. Each attempt begins anew, and what earlier ones sent is void.
+   * Rejects when the attempt is over, or when more than 8 MiB were written without awaiting: then the attempt fails.
+   */
+  write(data: string | Uint8Array): Promise<void>;
 }
 
 /** The right to be tried again. What is left out has the server's default (4 attempts, after 5, 10 and 20 s). */

@@ -14,6 +14,11 @@ export interface LogSink {
   append(attempt: Attempt, text: string, stream: string): void;
 }
 
+/** Who keeps what attempts stream. */
+export interface OutputSink {
+  write(attempt: Attempt, data: string | Uint8Array): Promise<void>;
+}
+
 /** One lease that this session holds, and the work on it. What it costs per task is kept small: signal and timer are lazy. */
 export class Attempt implements AttemptContext {
   readonly lease: Lease;
@@ -34,15 +39,17 @@ export class Attempt implements AttemptContext {
   /** Position of its newest line in the log shipper. */
   logPosition = -1;
   readonly #logs: LogSink;
+  readonly #outputs: OutputSink;
   #controller: AbortController | undefined;
 
-  constructor(lease: Lease, logs: LogSink) {
+  constructor(lease: Lease, logs: LogSink, outputs: OutputSink) {
     this.lease = lease;
     this.taskId = lease.taskId;
     this.epoch = lease.epoch;
     this.startToCloseMs = Number(lease.startToCloseMs);
     this.fingerprint = leaseFingerprint(lease.taskId, lease.epoch);
     this.#logs = logs;
+    this.#outputs = outputs;
   }
 
   get attempt(): number {
@@ -79,6 +86,11 @@ export class Attempt implements AttemptContext {
         this.#logs.append(this, String(text), stream);
       }
     };
+  }
+
+  // As `log`: tasks take it off the context.
+  get output(): AttemptContext['output'] {
+    return { write: (data) => this.#outputs.write(this, data) };
   }
 
   /** Asks the code to end. Only `lost` overrides an earlier reason. */

@@ -7,6 +7,11 @@ export class WorkerStoppedError extends Error {
   }
 }
 
+/** What a task streamed will not be kept. */
+export class OutputError extends Error {
+  override readonly name = 'OutputError';
+}
+
 /** The options of a worker cannot work; `problems` has all that is wrong. */
 export class WorkerOptionsError extends Error {
   override readonly name = 'WorkerOptionsError';

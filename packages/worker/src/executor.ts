@@ -34,6 +34,8 @@ export interface AttemptContext {
   readonly startToCloseMs: number;
   /** Keeps a line of the attempt. Never throws, never waits. */
   log(text: string, stream?: string): void;
+  /** What the attempt streams while it runs; see the client's TaskOutput. */
+  readonly output: { write(data: string | Uint8Array): Promise<void> };
 }
 
 /** Carries tasks out. One instance serves all attempts of a worker. */

@@ -1,5 +1,5 @@
 export { type Backoff, fullJitter } from './backoff.ts';
-export { WorkerOptionsError, WorkerStoppedError } from './errors.ts';
+export { OutputError, WorkerOptionsError, WorkerStoppedError } from './errors.ts';
 export type { AttemptContext, Executor, FailureReport, Outcome } from './executor.ts';
 export { guardedManager } from './guarded-manager.ts';
 export { createWorkerRuntime, type WorkerRuntime, type WorkerRuntimeOptions } from './runtime.ts';

@@ -7,6 +7,7 @@ import { LogShipper } from './log-shipper.ts';
 import type { FakeMaster } from './testing/fake-master.ts';
 import { openWorker, recordingLogger, success } from './testing/open-worker.ts';
 
+const noOutput = { write: () => Promise.resolve() };
 const texts = (master: FakeMaster) => master.logs.map(({ text }) => text);
 
 test('the lines of an attempt are there, in order and together, before its result', async () => {
@@ -93,7 +94,7 @@ test('when nothing can be sent the oldest lines are dropped, and a line in their
       return 0;
     },
   });
-  const attempt = new Attempt(create(LeaseSchema, { taskId: '7', epoch: 2, attempt: 1 }), shipper);
+  const attempt = new Attempt(create(LeaseSchema, { taskId: '7', epoch: 2, attempt: 1 }), shipper, noOutput);
   for (let i = 1; i <= 25; i++) {
     shipper.append(attempt, `line ${i}`, 'log');
   }
@@ -110,7 +111,7 @@ test('when nothing can be sent the oldest lines are dropped, and a line in their
 test('a result waits for its lines no longer than a bound', async () => {
   const { log, until } = recordingLogger();
   const shipper = new LogShipper({ hub: new LogHub(), log, flushTimeoutMs: 20, send: () => new Promise(() => {}) });
-  const attempt = new Attempt(create(LeaseSchema, { taskId: '7', epoch: 2, attempt: 1 }), shipper);
+  const attempt = new Attempt(create(LeaseSchema, { taskId: '7', epoch: 2, attempt: 1 }), shipper, noOutput);
   shipper.append(attempt, 'never answered', 'log');
   await shipper.flushed(attempt);
   await until('task log not acknowledged in time');

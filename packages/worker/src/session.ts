@@ -10,6 +10,7 @@ import type { Heartbeat } from './heartbeat.ts';
 import type { HeartbeatEvent } from './heartbeat-loop.ts';
 import type { LogHub } from './log-hub.ts';
 import { LogShipper } from './log-shipper.ts';
+import { OutputShipper } from './output-shipper.ts';
 import { describe } from './refusal.ts';
 import type { SharedState } from './shared-state.ts';
 import { handedBack } from './task-result.ts';
@@ -66,6 +67,7 @@ export class Session {
   readonly #options: SessionOptions;
   readonly #exchange: Exchange;
   readonly #logs: LogShipper;
+  readonly #outputs: OutputShipper;
   readonly #stamp: NodeJS.Timeout;
   #end!: (end: SessionEnd) => void;
   #over = false;
@@ -95,6 +97,13 @@ export class Session {
         return (await connection.master.appendLogs(request, { timeoutMs: callTimeoutMs })).refused;
       },
     });
+    this.#outputs = new OutputShipper({
+      log: options.log,
+      send: async (chunks) => {
+        const request = { namespace, sessionId, chunks };
+        return (await connection.master.appendOutput(request, { timeoutMs: callTimeoutMs })).refused;
+      },
+    });
     this.work = new Work({
       executors: options.executors,
       slots: options.slots,
@@ -102,6 +111,7 @@ export class Session {
       abortGraceMs: options.abortGraceMs,
       maxResultBytes: Number(registration.maxResultBytes) || defaults.maxResultBytes,
       logs: this.#logs,
+      outputs: this.#outputs,
       shared,
       log: options.log,
       onResult: (result: TaskResult) => this.#exchange.add(result),
@@ -301,6 +311,7 @@ export class Session {
     this.#options.heartbeat.send({ type: 'end' });
     this.#unsent = this.#exchange.close();
     this.#logs.close();
+    this.#outputs.close();
     return true;
   }
 }

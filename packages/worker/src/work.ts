@@ -1,7 +1,7 @@
 import { FailureType, type HeldLease, HeldLeaseSchema, type Lease, type TaskResult } from '@baton/contract';
 import type { Logger } from '@baton/telemetry';
 import { create } from '@bufbuild/protobuf';
-import { Attempt, type LogSink } from './attempt.ts';
+import { Attempt, type LogSink, type OutputSink } from './attempt.ts';
 import type { Executor, Outcome } from './executor.ts';
 import { Prefetch } from './prefetch.ts';
 import type { SharedState } from './shared-state.ts';
@@ -22,6 +22,10 @@ export interface WorkOptions {
   readonly abortGraceMs: number;
   readonly maxResultBytes: number;
   readonly logs: LogSink & { flushed(attempt: Attempt): Promise<void> | undefined };
+  readonly outputs: OutputSink & {
+    ended(attempt: Attempt, succeeded: boolean): Promise<Error | undefined> | undefined;
+    discard(attempt: Attempt): void;
+  };
   readonly shared: SharedState;
   readonly log: Logger;
   /** A result is ready to be sent. */
@@ -94,7 +98,7 @@ export class Work {
         }
         this.#lose(known, 'the task was leased anew');
       }
-      const attempt = new Attempt(lease, this.#options.logs);
+      const attempt = new Attempt(lease, this.#options.logs, this.#options.outputs);
       this.#held.set(attempt.taskId, attempt);
       this.#xor ^= attempt.fingerprint;
       this.#queue.push(attempt);
@@ -377,7 +381,27 @@ export class Work {
   /** The lease is still held: until the master has the result. */
   #end(attempt: Attempt, ending: Ending, ranMs: number): void {
     attempt.phase = 'finished';
-    const { log, logs, maxResultBytes, onResult } = this.#options;
+    const { logs, outputs } = this.#options;
+    // Its lines and its output first: with the result the lease ends, and what comes later is refused.
+    const flushed = attempt.logSequence > 0 ? logs.flushed(attempt) : undefined;
+    const kept = outputs.ended(attempt, ending.kind === 'success');
+    if (flushed === undefined && kept === undefined) {
+      this.#handIn(attempt, ending, ranMs);
+      return;
+    }
+    void Promise.all([kept, flushed]).then(([broken]) => {
+      if (attempt.phase === 'finished') {
+        this.#handIn(
+          attempt,
+          ending.kind === 'success' && broken !== undefined ? withoutOutput(broken) : ending,
+          ranMs,
+        );
+      }
+    });
+  }
+
+  #handIn(attempt: Attempt, ending: Ending, ranMs: number): void {
+    const { log, maxResultBytes, onResult } = this.#options;
     const result = taskResult(attempt, ending, ranMs, maxResultBytes);
     if (result.outcome.case === 'failure') {
       const { type, message } = result.outcome.value;
@@ -385,17 +409,7 @@ export class Work {
     } else if (log.debugEnabled) {
       log.debug('task ended', { ...attempt.fields, outcome: result.outcome.case, ran_ms: ranMs });
     }
-    // Its lines first: with the result the lease ends, and lines of leases that are not held are refused.
-    const flushed = attempt.logSequence > 0 ? logs.flushed(attempt) : undefined;
-    if (flushed === undefined) {
-      onResult(result);
-      return;
-    }
-    void flushed.then(() => {
-      if (attempt.phase === 'finished') {
-        onResult(result);
-      }
-    });
+    onResult(result);
   }
 
   #lose(attempt: Attempt, reason: string): void {
@@ -412,6 +426,7 @@ export class Work {
         this.#idle.wake();
       }
     }
+    this.#options.outputs.discard(attempt);
   }
 
   #handBackQueued(): void {
@@ -441,6 +456,12 @@ export class Work {
 
 function timeoutMessage(attempt: Attempt): string {
   return `the attempt did not end within its start-to-close time of ${attempt.startToCloseMs} ms`;
+}
+
+/** A success whose output is not kept is none. */
+function withoutOutput(error: Error): Outcome {
+  const failure = { type: FailureType.EVALUATION_ERROR, message: error.message, exceptionType: error.name };
+  return { kind: 'failure', failure };
 }
 
 function unexpected(message: string, error?: unknown): Outcome {

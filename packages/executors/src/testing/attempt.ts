@@ -36,6 +36,7 @@ export function start(
     nodeId: undefined,
     startToCloseMs: 0,
     log: (text) => lines.push(text),
+    output: { write: () => Promise.resolve() },
     ...more,
   };
   return { outcome: executor.start(full, context), lines, abort };

@@ -12,6 +12,7 @@ import {
   type LogLine,
   MasterService,
   OrdersSchema,
+  type OutputChunk,
   PayloadEncoding,
   RefusedResultSchema,
   type RegisterWorkerRequest,
@@ -83,6 +84,9 @@ export class FakeMaster {
   loseAnswers = 0;
   /** AppendLogs calls to fail from now on. */
   failAppends = 0;
+  /** Chunks of output that were taken, in order. */
+  readonly outputs: OutputChunk[] = [];
+  failOutputs = 0;
   /** The next heartbeats are asked for everything held; so many times. */
   wantHeld = 0;
   /** To be named as lost in the next heartbeat's answer. */
@@ -270,6 +274,21 @@ export class FakeMaster {
         this.appendCalls.push(lines.length);
         this.#changed();
         return { refused: lines.length - owned.length };
+      },
+      appendOutput: ({ sessionId, chunks }) => {
+        if (this.failOutputs > 0) {
+          this.failOutputs--;
+          throw new ConnectError('not now', Code.Unavailable);
+        }
+        const session = this.#session(sessionId);
+        const refused = chunks.filter((chunk) => session.leases.get(chunk.taskId)?.epoch !== chunk.epoch);
+        for (const chunk of chunks) {
+          if (!refused.includes(chunk)) this.outputs.push(chunk);
+        }
+        this.#changed();
+        return {
+          refused: refused.map(({ taskId, epoch }) => ({ taskId, epoch, reason: 'LEASE_LOST', message: 'not held' })),
+        };
       },
       leave: ({ sessionId, reason }) => {
         const session = this.#session(sessionId);
