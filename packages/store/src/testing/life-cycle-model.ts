@@ -100,6 +100,10 @@ export class LifeCycleModel {
     });
   }
 
+  failToStart(task: ModelTask): void {
+    this.move(task, 'failed', { crashes: 0, position: null, cancelReason: null });
+  }
+
   cancel(task: ModelTask, reason: string): 'cancelled' | 'leased' | 'ended' {
     if (isTerminal(task.state)) return 'ended';
     if (task.state === 'leased') {

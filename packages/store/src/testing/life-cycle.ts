@@ -3,6 +3,7 @@ import { cancelTasks } from '../cancel.ts';
 import { claimTasks, loadSpecs } from '../claim.ts';
 import { completeTasks } from '../complete.ts';
 import type { Sql } from '../connection.ts';
+import { sweepStartDeadlines } from '../deadlines.ts';
 import { internLane } from '../lanes.ts';
 import { numbers } from '../literals.ts';
 import { closeSession, drainWorker, registerWorker } from '../sessions.ts';
@@ -99,6 +100,7 @@ class LifeCycleRun {
       [5, 'cancel', () => this.cancel()],
       [10, 'fall due', () => this.fallDue()],
       [10, 'promote', () => this.promote()],
+      [4, 'start too late', () => this.startTooLate()],
       [4, 'pause', () => this.pause()],
       [8, 'register', () => this.register(this.random.pick(WORKERS))],
       [2, 'drain', () => this.drain()],
@@ -278,6 +280,24 @@ class LifeCycleRun {
     this.same([moved], [expected.length]);
     this.same(laneIds, new Set(expected.map((task) => task.laneId)));
     this.report.promoted += moved;
+  }
+
+  /** Times to be started by run out, for tasks wherever they are: only those that are ready end. */
+  private async startTooLate(): Promise<void> {
+    const tasks = this.random.some(TASK_STATES, 5).flatMap((state) => this.random.some(this.model.in(state), 1));
+    await this.sql.unsafe(
+      `insert into baton.start_deadlines select id, 1, clock_timestamp() - interval '1 s' from unnest($1::bigint[]) i(id)
+       on conflict (task_id) do update set expires_at = excluded.expires_at`,
+      [numbers(tasks.map((task) => task.id))],
+    );
+    const { ended } = await sweepStartDeadlines(this.sql, 1000);
+    const expected = tasks.filter((task) => task.state === 'ready');
+    this.same(
+      ended.map((e) => e.taskId),
+      expected.map((task) => task.id),
+    );
+    for (const task of expected) this.model.failToStart(task);
+    await this.sql.unsafe('delete from baton.start_deadlines');
   }
 
   private async pause(): Promise<void> {
