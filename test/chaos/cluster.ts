@@ -11,6 +11,8 @@ export const LEASE_TTL_MS = 3_000;
 export const HEARTBEAT_MS = 600;
 export const SWEEP_MS = 150;
 export const WORKER_SLOTS = 4;
+/** Quick, so that breakers go round within a run: faults of networks and databases look like lost workers to them. */
+export const BREAKER = { failures: 3, windowMs: 60_000, openMs: 2_000, successes: 2 };
 
 export interface MasterNode {
   readonly program: Program;
@@ -114,6 +116,10 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
           BATON_SWEEP_MS: String(SWEEP_MS),
           BATON_LONG_POLL_MS: '5000',
           BATON_DRAIN_GRACE_MS: '2000',
+          BATON_BREAKER_FAILURES: String(BREAKER.failures),
+          BATON_BREAKER_WINDOW_MS: String(BREAKER.windowMs),
+          BATON_BREAKER_OPEN_MS: String(BREAKER.openMs),
+          BATON_BREAKER_SUCCESSES: String(BREAKER.successes),
         }),
       });
     }

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DEFAULT_HISTORY_SETTINGS, type History, readDatabase } from '@baton/testkit/history';
 import { type Line, openBaton } from './client.ts';
-import { type Cluster, LEASE_TTL_MS, startCluster } from './cluster.ts';
+import { BREAKER, type Cluster, LEASE_TTL_MS, startCluster } from './cluster.ts';
 import { readEffects } from './effects.ts';
 import { FAULTS } from './faults/index.ts';
 import { effectsOf, historyText } from './history.ts';
@@ -129,6 +129,7 @@ async function inHome(
     settings: {
       ...DEFAULT_HISTORY_SETTINGS,
       leaseTtlMs: LEASE_TTL_MS,
+      breaker: BREAKER,
       livenessMs: LIVENESS_MS,
       lastFaultAtMs,
       settledAtMs: settledAtMs ?? nowMs(),

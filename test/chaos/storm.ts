@@ -5,6 +5,9 @@ import type { Random } from './random.ts';
 import { nowMs } from './recorder.ts';
 import type { Appointment } from './timetable.ts';
 
+/** What found nothing to hit, because of another fault mostly, is tried again. */
+const MOST_TRIES = 3;
+
 export interface Storm {
   /** Those that hit something. */
   readonly fired: readonly Fault[];
@@ -23,18 +26,28 @@ export async function storm(
   const missed: string[] = [];
   const began = performance.now();
   const under: Promise<void>[] = [];
-  const fire = async ({ fault }: Appointment, number: number): Promise<void> => {
-    const atMs = nowMs();
+  const tryOnce = async ({ fault }: Appointment, drawn: Random): Promise<string | undefined> => {
     try {
-      const target = await fault.fire(scene, random.fork(`fault-${number}`));
-      if (target === undefined) missed.push(fault.name);
-      else fired.push({ kind: fault.name, atMs, untilMs: nowMs(), target });
-      log(`${fault.name}: ${target ?? 'nothing to hit'}`);
+      return await fault.fire(scene, drawn);
     } catch (error) {
       // Another fault was in its way: the database was down, no master was there.
-      missed.push(fault.name);
       log(`${fault.name}: not fired, ${String(error).slice(0, 200)}`);
+      return undefined;
     }
+  };
+  const fire = async (appointment: Appointment, number: number): Promise<void> => {
+    const { fault } = appointment;
+    for (let tries = 1; tries <= (fault.optional ? 1 : MOST_TRIES); tries++) {
+      const atMs = nowMs();
+      const target = await tryOnce(appointment, random.fork(`fault-${number}-${tries}`));
+      log(`${fault.name}: ${target ?? 'nothing to hit'}`);
+      if (target !== undefined) {
+        fired.push({ kind: fault.name, atMs, untilMs: nowMs(), target });
+        return;
+      }
+      await sleep(500);
+    }
+    missed.push(fault.name);
   };
   for (const [number, appointment] of timetable.entries()) {
     await sleep(Math.max(0, began + appointment.atMs - performance.now()));
