@@ -3,6 +3,7 @@ import { isId, Refusal } from '@baton/domain';
 import type { ClientEngine } from '@baton/engine';
 import { durationMs, timestampFromDate } from '@bufbuild/protobuf/wkt';
 import type { ServiceImpl } from '@connectrpc/connect';
+import { failureHandlers } from './failure-handlers.ts';
 import { type ApiOptions, eitherAborts, throwIfCut } from './options.ts';
 import { decodePageToken, encodePageToken } from './page-token.ts';
 import { taskStreams } from './stream-handlers.ts';
@@ -16,6 +17,8 @@ export function taskService(engine: ClientEngine, options: ApiOptions): Partial<
   const submit = async (namespace: string, spec: TaskSpec, field: string) =>
     submitter.submit(namespace || 'default', toTaskRequest(spec, field));
   return {
+    ...failureHandlers(engine),
+
     async submitTask(request) {
       return submit(request.namespace, request.task!, 'task');
     },

@@ -1,7 +1,11 @@
 /** Reads that need no use case of their own: the API shows them as they are. */
 export {
   type AttemptRow,
+  type BlobRow,
+  type CheckpointRow,
   countLive,
+  type FailureKey,
+  type FailureRow,
   listRuns,
   listWorkers,
   listWorkflows,

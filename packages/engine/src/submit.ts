@@ -1,5 +1,6 @@
 import { type FieldViolation, isStorableText, Refusal, type RetryPolicy, type TaskClass } from '@baton/domain';
 import { type Encoding, type LaneKey, lookUpKeys, type NewTask, submitTasks } from '@baton/store';
+import type { Blobs } from './blobs.ts';
 import { createCoalescer } from './coalescer.ts';
 import { sha256 } from './digest.ts';
 import type { EngineEnvironment } from './environment.ts';
@@ -53,6 +54,7 @@ export interface Submitter {
 export function createSubmitter(
   env: EngineEnvironment,
   lanes: LaneBook,
+  blobs: Pick<Blobs, 'use'>,
   counters: Counters,
   onReady: (laneId: number) => void,
   onDelayed: (delayMs: number) => void,
@@ -122,6 +124,8 @@ export function createSubmitter(
           `the input has ${input.byteLength} bytes; at most ${settings.maxInputBytes} are taken`,
         );
       const namespaceId = await lanes.namespaceId(namespace);
+      if (request.inputBlob !== undefined && (await blobs.use(namespaceId, request.inputBlob)) === null)
+        throw noInputBlob(request.inputBlob);
       const executor = request.executor ?? { type: 'function' };
       const lane = await lanes.laneFor(laneKey(namespaceId, request));
       const idempotency = request.idempotencyKey
@@ -220,6 +224,13 @@ async function bodyHash(request: TaskRequest): Promise<Uint8Array> {
   all.set(head);
   if (input) all.set(input, head.length);
   return sha256(all);
+}
+
+function noInputBlob(sha256: string): Refusal {
+  const description = `blob ${sha256} does not exist in this namespace; upload it first`;
+  return new Refusal('not_found', 'BLOB_NOT_FOUND', description, {
+    violations: [{ field: 'task.input_blob.sha256', description }],
+  });
 }
 
 function notStorable(error: unknown): Refusal {

@@ -39,11 +39,16 @@ export async function generateMillion(sql: Sql): Promise<void> {
   await sql.unsafe(`
     insert into baton.tasks (id, start_to_close_ms, namespace_id, route_id, lane_id, priority, max_attempts, input_encoding, input)
       select id, 3600000, 1, lane, lane, 0, 4, 1, '\\x7b7d' from numbered;
-    insert into baton.outcomes (task_id, ended_at, namespace_id, route_id, worker_id, epoch, attempt, output_encoding, state, output)
-      select id, clock_timestamp(), 1, lane, 1, 1, 1, 1, (array['succeeded', 'failed', 'cancelled'])[1 + (n / 50 % 20 = 0)::integer + (n / 50 % 40 = 0)::integer], '\\x31'
+    insert into baton.outcomes (task_id, ended_at, namespace_id, route_id, worker_id, epoch, attempt, output_encoding, state, output, failure)
+      select id, clock_timestamp(), 1, lane, 1, 1, 1, 1, (array['succeeded', 'failed', 'cancelled'])[1 + (n / 50 % 20 = 0)::integer + (n / 50 % 40 = 0)::integer], '\\x31',
+             case when n / 50 % 20 = 0 then '{"type": "UNKNOWN", "message": "no"}'::jsonb end
       from numbered where n <= ${ended};
-    insert into baton.attempts (task_id, session_id, granted_at, ended_at, epoch, worker_id, attempt, state)
-      select id, 1, clock_timestamp(), clock_timestamp(), 1, 1, 1, 'succeeded' from numbered where n <= ${ended}`);
+    insert into baton.attempts (task_id, session_id, granted_at, ended_at, epoch, worker_id, attempt, state, failure)
+      select id, 1, at, at, 1, n % ${sessions} + 1, 1, case when ends then 'failed' else 'succeeded' end,
+             case when ends then jsonb_build_object('type', case when n % 1000 = 0 then 'GPU_ERROR' else 'UNKNOWN' end, 'message', 'no') end
+      from (select n, id, n / 50 % 20 = 0 as ends, clock_timestamp() - (${ended} - n) * interval '10 ms' as at from numbered where n <= ${ended}) n;
+    insert into baton.breakers (worker_id, device, state, changed_at, counted_from, reason)
+      select id, '', case when id % 20 = 0 then 'half_open' else 'closed' end, clock_timestamp(), clock_timestamp() - interval '2 hours', 'r' from baton.workers`);
   await sql.unsafe(`
     insert into baton.leases (task_id, session_id, granted_at, position, start_to_close_ms, lane_id, epoch, priority, attempt, max_attempts, crashes, input_encoding)
       select id, n % ${sessions} + 1, clock_timestamp(), id, 3600000, lane, 1, 0, 1, 4, 0, 1 from numbered where n > ${ended} and n <= ${ended + leases};
