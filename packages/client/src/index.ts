@@ -27,6 +27,16 @@ export {
   task,
 } from './task.ts';
 export type { SubmitOptions, TaskSubmission } from './task-spec.ts';
+export type {
+  HistoryEntryView,
+  OutputOptions,
+  OutputPart,
+  OutputPlace,
+  ResultBatch,
+  ResultBatchesOptions,
+  ResultsOptions,
+  TaskHistory,
+} from './task-streams.ts';
 export type { AttemptView, ExecutorView, FailureView, LogLineView, TaskView } from './task-view.ts';
 export type { ListTasksOptions, LogOptions, SubmittedTask, TaskDetails, TaskHandle, Tasks } from './tasks.ts';
 export { createFetchTransport, type TransportOptions } from './transport.ts';

@@ -19,6 +19,17 @@ import { reconnecting } from './reconnect.ts';
 import { parseWith, SchemaMismatch } from './standard-schema.ts';
 import type { TaskDefinition } from './task.ts';
 import { type SubmitOptions, type TaskSubmission, taskSpecOf } from './task-spec.ts';
+import {
+  type OutputOptions,
+  type OutputPart,
+  type ResultBatch,
+  type ResultBatchesOptions,
+  type ResultsOptions,
+  readHistory,
+  streamOutput,
+  streamResults,
+  type TaskHistory,
+} from './task-streams.ts';
 import { type AttemptView, attemptView, type LogLineView, logLineView, type TaskView, taskView } from './task-view.ts';
 import { isFinalTaskState, type TaskStateName, taskStateName, taskStateOf } from './words.ts';
 
@@ -52,6 +63,10 @@ export interface TaskHandle<Output = unknown> {
   cancel(reason?: string, options?: CallOptions): Promise<TaskStateName>;
   /** What the task wrote, oldest first. */
   logs(options?: LogOptions): AsyncIterable<LogLineView>;
+  /** What the task streams by `ctx.output.write`, as it comes, until its end. Connects again by itself, without loss or repetition. */
+  output(options?: OutputOptions): AsyncIterable<OutputPart>;
+  /** Everything that happened to the task, oldest first. */
+  history(options?: CallOptions): Promise<TaskHistory>;
   /** The task now, then again at each change, until its end. */
   watch(options?: CallOptions): AsyncIterable<TaskView<Output>>;
 }
@@ -133,6 +148,8 @@ export class Tasks {
       status: (options) => this.get<Output>(id, options),
       cancel: (reason, options) => this.cancel(id, reason, options),
       logs: (options) => this.logs(id, options),
+      output: (options) => this.output(id, options),
+      history: (options) => this.history(id, options),
       watch: (options) => this.watch<Output>(id, options),
     };
   }
@@ -199,6 +216,36 @@ export class Tasks {
       },
       endsWithServer: true,
     });
+  }
+
+  /** What a task streams; see `TaskHandle.output`. */
+  output(id: string, options?: OutputOptions): AsyncIterable<OutputPart> {
+    return streamOutput(this.#client, this.#settings, id, options);
+  }
+
+  /**
+   * Ends of these tasks (at most 10 000), each once, as they come; ends when all of them have ended. Connects again by itself. With
+   * their outputs, without their inputs; a task that failed or was cancelled is given as it is.
+   */
+  async *results<Output = unknown>(
+    ids: readonly string[],
+    options?: ResultsOptions,
+  ): AsyncGenerator<TaskView<Output>, void, undefined> {
+    if (ids.length === 0) return;
+    for await (const { tasks } of this.resultBatches({ ...options, taskIds: ids })) yield* tasks as TaskView<Output>[];
+  }
+
+  /**
+   * Ends of tasks with the cursor to go on from, for programs that outlive themselves; of all tasks of the namespace without `taskIds`.
+   * Throws `BatonError` failed_precondition CURSOR_EXPIRED when history no longer reaches back to the cursor.
+   */
+  resultBatches(options: ResultBatchesOptions = {}): AsyncIterable<ResultBatch> {
+    return streamResults(this.#client, this.#settings, options);
+  }
+
+  /** Everything that happened to a task, oldest first. */
+  history(id: string, options?: CallOptions): Promise<TaskHistory> {
+    return readHistory(this.#client, this.#settings, id, options);
   }
 
   async #result<Output>(id: string, options: CallOptions | undefined): Promise<Output> {
