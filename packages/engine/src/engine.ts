@@ -1,6 +1,8 @@
 import { appendLogs, type NewLogLine } from '@baton/store';
+import { type Blobs, createBlobs } from './blobs.ts';
 import { createBreakerBook } from './breaker-book.ts';
 import { type Breakers, createBreakers } from './breakers.ts';
+import { type Checkpoints, createCheckpoints } from './checkpoints.ts';
 import { createCoalescer } from './coalescer.ts';
 import { createDeadlines } from './deadlines.ts';
 import { createDispatcher } from './dispatcher.ts';
@@ -32,6 +34,8 @@ export interface ClientEngine extends ClientStreams {
   runs: Runs;
   breakers: Breakers;
   failures: Failures;
+  blobs: Blobs;
+  checkpoints: Checkpoints;
   counters: Counters;
 }
 
@@ -56,6 +60,7 @@ export interface Engine extends ClientEngine {
 export function createEngine(env: EngineEnvironment): Engine {
   const counters = createCounters();
   const lanes = createLaneBook(env);
+  const blobs = createBlobs(env, lanes);
   const hub = createEventHub(env);
   const ends = createSignals<string>();
   const streams = createClientStreams(env, hub);
@@ -97,7 +102,7 @@ export function createEngine(env: EngineEnvironment): Engine {
     if (breakerBook.isProbe(taskId)) breakerBook.poke();
     if (runId !== null) runs.poke();
   };
-  const results = createResults(env, lanes, counters, {
+  const results = createResults(env, lanes, blobs, counters, {
     onEnded,
     onReady,
     onBackoff: (delayMs) => sweeper.dueIn(delayMs),
@@ -143,7 +148,7 @@ export function createEngine(env: EngineEnvironment): Engine {
       ),
   });
 
-  const submitter = createSubmitter(env, lanes, counters, onReady, (delayMs) => sweeper.dueIn(delayMs));
+  const submitter = createSubmitter(env, lanes, blobs, counters, onReady, (delayMs) => sweeper.dueIn(delayMs));
   return {
     env,
     lanes,
@@ -153,6 +158,8 @@ export function createEngine(env: EngineEnvironment): Engine {
     tasks,
     workflows,
     runs,
+    blobs,
+    checkpoints: createCheckpoints(env, blobs, counters),
     breakers: createBreakers(env, () => breakerBook.poke()),
     submitter,
     failures: createFailures(env, lanes, submitter),
@@ -180,6 +187,7 @@ export function createEngine(env: EngineEnvironment): Engine {
 export function createClientEngine(env: EngineEnvironment): ClientEngine {
   const counters = createCounters();
   const lanes = createLaneBook(env);
+  const blobs = createBlobs(env, lanes);
   const ends = createSignals<string>();
   const nothing = () => {};
   const hints = createEdgeHints(env);
@@ -193,7 +201,7 @@ export function createClientEngine(env: EngineEnvironment): ClientEngine {
     onChanged: hints.run,
     cancelTasks: tasks.cancelAll,
   });
-  const submitter = createSubmitter(env, lanes, counters, hints.lane, nothing);
+  const submitter = createSubmitter(env, lanes, blobs, counters, hints.lane, nothing);
   return {
     env,
     lanes,
@@ -201,6 +209,8 @@ export function createClientEngine(env: EngineEnvironment): ClientEngine {
     tasks,
     workflows,
     runs,
+    blobs,
+    checkpoints: createCheckpoints(env, blobs, counters),
     breakers: createBreakers(env, nothing),
     submitter,
     failures: createFailures(env, lanes, submitter),

@@ -1,5 +1,6 @@
 import type { IdMaker } from '@baton/domain';
 import type { HintChannel, Pools } from '@baton/store';
+import type { BlobStores } from './blobs.ts';
 import type { EngineSettings } from './settings.ts';
 
 /** What the engine is handed: nothing in it reads a clock or draws a random number of its own. */
@@ -18,6 +19,8 @@ export interface EngineEnvironment {
   endOfTurn?: (step: () => void) => unknown;
   /** Between masters of one database. Without it each looks by itself. */
   hints?: HintChannel;
+  /** Where the bytes of blobs are. Default: Postgres. */
+  blobStores?: BlobStores;
   log: EngineLog;
 }
 

@@ -1,5 +1,8 @@
 export * from './ability.ts';
+export { sweepBlobs } from './blob-sweep.ts';
+export { type BlobStores, type Blobs, UNUSED_BLOB_MS } from './blobs.ts';
 export type { Breakers, SeenBreaker } from './breakers.ts';
+export { type Checkpoints, COMPARABLE_BYTES, INLINE_CHECKPOINT_BYTES, type SaveRequest } from './checkpoints.ts';
 export type { Assignment } from './dispatcher.ts';
 export type { EndsPage, EndsRequest } from './ends-watch.ts';
 export * from './engine.ts';

@@ -10,6 +10,7 @@ export const COUNTERS = {
   baton_results_refused_total: 'Results refused because the lease was lost.',
   baton_leases_returned_total: 'Leases handed back or taken back at no cost.',
   baton_leases_lost_total: 'Leases whose worker was lost.',
+  baton_checkpoints_saved_total: 'Checkpoints saved.',
   baton_exchanges_total: 'Exchange calls.',
   baton_heartbeats_total: 'Heartbeat calls.',
   baton_claims_total: 'Claim statements.',

@@ -12,6 +12,7 @@ import {
 import { loadMigrations } from '@baton/store/node';
 import { testDatabase } from '@baton/testkit';
 import { expect, onTestFinished, test } from 'vitest';
+import { createBlobs } from './blobs.ts';
 import { silentLog } from './environment.ts';
 import { createLaneBook } from './lane-book.ts';
 import { createCounters } from './metrics.ts';
@@ -38,7 +39,8 @@ async function stage(): Promise<{
   });
   const environment = { pools, ids, settings: DEFAULT_SETTINGS, now: Date.now, random: Math.random, log: silentLog };
   const sinks = { onEnded() {}, onReady() {}, onBackoff() {}, onSettled() {} };
-  const results = createResults(environment, createLaneBook(environment), createCounters(), sinks);
+  const lanes = createLaneBook(environment);
+  const results = createResults(environment, lanes, createBlobs(environment, lanes), createCounters(), sinks);
   const names = { queue: 'q', kind: 'k', executor: 'function', taskClass: 'cpu_short', tags: [] } as const;
   const lane = await internLane(pools.hot, { namespaceId: 1, ...names, tags: [] });
   const session = async () => {

@@ -20,6 +20,7 @@ import {
   settleTasks,
 } from '@baton/store';
 import { biggerMachine, ranOutAgain } from './bigger-machine.ts';
+import type { Blobs } from './blobs.ts';
 import { createCoalescer } from './coalescer.ts';
 import type { EngineEnvironment } from './environment.ts';
 import type { LaneBook } from './lane-book.ts';
@@ -74,6 +75,7 @@ export interface Results {
 export function createResults(
   env: EngineEnvironment,
   lanes: LaneBook,
+  blobs: Pick<Blobs, 'useOfSession'>,
   counters: Counters,
   sinks: ResultSinks,
 ): Results {
@@ -225,21 +227,28 @@ export function createResults(
     return new Set(settled.map((s) => s.taskId));
   }
 
+  function succeed(report: Report, outcome: Outcome & { type: 'success' }): Promise<Verdict> {
+    return successes.add({
+      ...report,
+      output: outcome.output,
+      encoding: outcome.encoding,
+      outputBlob: outcome.outputBlob ?? null,
+    });
+  }
+
   return {
     report(report) {
       const { outcome } = report;
       if (outcome.type !== 'success') return reports.add(report);
+      const fail = (failure: Failure) => reports.add({ ...report, outcome: { type: 'failure', failure } });
       if (outcome.output.byteLength > settings.maxResultBytes)
-        return reports.add({
-          ...report,
-          outcome: { type: 'failure', failure: tooLarge(outcome.output.byteLength, settings.maxResultBytes) },
-        });
-      return successes.add({
-        ...report,
-        output: outcome.output,
-        encoding: outcome.encoding,
-        outputBlob: outcome.outputBlob ?? null,
-      });
+        return fail(tooLarge(outcome.output.byteLength, settings.maxResultBytes));
+      const { outputBlob } = outcome;
+      if (outputBlob === undefined) return succeed(report, outcome);
+      // Marked as used before anything refers to it: the sweep of blobs leaves it alone from here on.
+      return blobs
+        .useOfSession(report.sessionId, outputBlob)
+        .then((blob) => (blob === null ? fail(noOutputBlob(outputBlob)) : succeed(report, outcome)));
     },
     settle: async (settlements) => (await write(settlements)).size,
   };
@@ -280,10 +289,18 @@ function withReason(failure: Failure, why: string): Failure {
   return { ...failure, message: failure.message === '' ? why : `${failure.message}; ${why}` };
 }
 
+function noOutputBlob(sha256: string): Failure {
+  return {
+    type: 'EVALUATION_ERROR',
+    message: `BLOB_NOT_FOUND: the result names blob ${sha256}, which does not exist in this namespace`,
+    nonRetryable: true,
+  };
+}
+
 function tooLarge(bytes: number, limit: number): Failure {
   return {
     type: 'EVALUATION_ERROR',
-    message: `RESULT_TOO_LARGE: the result has ${bytes} bytes; at most ${limit} are kept`,
+    message: `RESULT_TOO_LARGE: the result has ${bytes} bytes; at most ${limit} are kept. A larger one can be returned as a blob`,
     nonRetryable: true,
   };
 }

@@ -10,6 +10,10 @@ export interface EngineSettings {
   drainGraceMs: number;
   maxInputBytes: number;
   maxResultBytes: number;
+  /** Of one blob. */
+  maxBlobBytes: number;
+  /** After a save so many of the last checkpoints of its task stay, and the best. At least 1. */
+  checkpointKeep: number;
   startToCloseMs: number;
   retry: RetryPolicy;
   breaker: BreakerPolicy;
@@ -37,6 +41,8 @@ export const DEFAULT_SETTINGS: Readonly<EngineSettings> = {
   drainGraceMs: 30_000,
   maxInputBytes: 2 * 1024 * 1024,
   maxResultBytes: 2 * 1024 * 1024,
+  maxBlobBytes: 100 * 1024 * 1024,
+  checkpointKeep: 5,
   startToCloseMs: 3_600_000,
   retry: DEFAULT_RETRY,
   breaker: DEFAULT_BREAKER,

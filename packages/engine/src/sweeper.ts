@@ -8,6 +8,7 @@ import {
   type SweptSession,
   sweepSessions,
 } from '@baton/store';
+import { sweepBlobs } from './blob-sweep.ts';
 import type { Deadlines } from './deadlines.ts';
 import type { Dispatcher } from './dispatcher.ts';
 import type { EngineEnvironment } from './environment.ts';
@@ -145,6 +146,7 @@ export function createSweeper(
         await dropExpiredKeys(pools.api);
         await dropOldSessions(pools.api);
       });
+    if (rounds % HOUSEKEEPING_EVERY === 0) await attempt('unused blobs', () => sweepBlobs(env));
     sinks.onRound();
     rounds++;
   }
