@@ -22,8 +22,9 @@ class KeptStream implements OutputStream {
     this.columns = columns;
   }
 
-  write(text: string): boolean {
-    this.text += text;
+  write(data: string | Uint8Array, done?: () => void): boolean {
+    this.text += typeof data === 'string' ? data : new TextDecoder().decode(data);
+    if (done) queueMicrotask(done);
     this.#written.resolve();
     this.#written = Promise.withResolvers<void>();
     return true;

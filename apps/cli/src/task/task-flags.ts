@@ -27,6 +27,11 @@ export interface ReasonFlags extends CommonFlags {
   readonly reason?: string;
 }
 
+export interface OutputTaskFlags extends CommonFlags {
+  readonly follow: boolean;
+  readonly attempt?: number;
+}
+
 export interface LogsFlags extends CommonFlags {
   readonly follow: boolean;
 }

@@ -1,9 +1,11 @@
 import type { WriteStream } from 'node:tty';
 import { cleanJson, cleanLine, cleanLines } from './clean.ts';
+import { terminalText } from './terminal-text.ts';
 
 /** Where output goes: a stream, and what it is if it is a terminal. */
 export interface OutputStream {
-  write(text: string): unknown;
+  /** `done` is called when there is room for more. */
+  write(data: string | Uint8Array, done?: () => void): unknown;
   readonly isTTY?: boolean;
   readonly columns?: number;
   readonly rows?: number;
@@ -39,6 +41,7 @@ export class Screen {
   readonly #stderr: OutputStream;
   readonly #noColor: boolean;
   readonly #isDumb: boolean;
+  readonly #decoder = terminalText();
 
   constructor(options: ScreenOptions) {
     this.#stdout = options.stdout;
@@ -79,6 +82,12 @@ export class Screen {
   /** One JSON value on one line: a member of a stream. */
   jsonLine(value: unknown): void {
     this.#stdout.write(`${cleanJson(value)}\n`);
+  }
+
+  /** Bytes of data as they are; resolves when there is room for more. A terminal gets them as harmless text. */
+  bytes(data: Uint8Array): Promise<void> {
+    const shown = this.#stdout.isTTY === true ? this.#decoder(data) : data;
+    return new Promise((resolve) => this.#stdout.write(shown, () => resolve()));
   }
 
   /** What is said besides the data, on stderr. */
