@@ -85,6 +85,13 @@ function openEngine(
           return engine.submitter.submit(namespace, request);
         },
       },
+      blobs: {
+        ...engine.blobs,
+        async begin(namespace, upload) {
+          await ids.draw();
+          return engine.blobs.begin(namespace, upload);
+        },
+      },
       runs: {
         ...engine.runs,
         async start(namespace, request) {

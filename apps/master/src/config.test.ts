@@ -7,6 +7,11 @@ describe('the master reads its environment', () => {
     expect(config).toMatchObject({ host: '127.0.0.1', port: 7800, databaseUrl: null, home: '.baton', logDir: 'logs' });
     expect(config.settings).toMatchObject({ leaseTtlMs: 30_000, heartbeatIntervalMs: 10_000 });
     expect(Object.isFrozen(config)).toBe(true);
+    expect([config.blobDirectory, config.settings.maxBlobBytes, config.settings.checkpointKeep]).toEqual([
+      null,
+      104_857_600,
+      5,
+    ]);
     expect(config.settings.breaker).toEqual({ failures: 3, windowMs: 3_600_000, openMs: 300_000, successes: 2 });
   });
 
@@ -14,6 +19,8 @@ describe('the master reads its environment', () => {
     const wrong = {
       BATON_PORT: '70000',
       BATON_BREAKER_FAILURES: '0',
+      BATON_MAX_BLOB_BYTES: '104857601',
+      BATON_CHECKPOINT_KEEP: '0',
       BATON_LEASE_TTL_MS: 'long',
       DATABASE_URL: 'mysql://x',
       BATON_CORS_ORIGINS: '*',

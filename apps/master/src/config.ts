@@ -9,6 +9,8 @@ export interface MasterConfig {
   readonly databaseUrl: string | null;
   /** Where the embedded Postgres keeps its data, and other things of this installation. */
   readonly home: string;
+  /** Where the bytes of blobs are kept; null: in Postgres. One directory for all masters of a database. */
+  readonly blobDirectory: string | null;
   readonly logDir: string;
   readonly logLevel: 'debug' | 'info' | 'warn' | 'error';
   /** Pages of these exact origins may call the API. */
@@ -68,6 +70,8 @@ export function readConfig(env: Record<string, string | undefined>): MasterConfi
     leaseTtlMs,
     heartbeatIntervalMs,
     longPollMs: whole('BATON_LONG_POLL_MS', DEFAULT_SETTINGS.longPollMs, 100, 300_000),
+    maxBlobBytes: whole('BATON_MAX_BLOB_BYTES', DEFAULT_SETTINGS.maxBlobBytes, 1_024, DEFAULT_SETTINGS.maxBlobBytes),
+    checkpointKeep: whole('BATON_CHECKPOINT_KEEP', DEFAULT_SETTINGS.checkpointKeep, 1, 10_000),
     drainGraceMs: whole('BATON_DRAIN_GRACE_MS', DEFAULT_SETTINGS.drainGraceMs, 0, 3_600_000),
     breaker: {
       failures: whole('BATON_BREAKER_FAILURES', DEFAULT_SETTINGS.breaker.failures, 1, 1_000),
@@ -83,6 +87,7 @@ export function readConfig(env: Record<string, string | undefined>): MasterConfi
     port,
     databaseUrl,
     home: env.BATON_HOME || '.baton',
+    blobDirectory: env.BATON_BLOB_DIRECTORY || null,
     logDir: env.LOG_DIR || 'logs',
     logLevel: logLevel as MasterConfig['logLevel'],
     corsOrigins,

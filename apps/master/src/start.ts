@@ -4,7 +4,8 @@ import { type ApiOptions, apiInterceptors, createMasterApp, MASTER_SERVICES, mas
 import { createIdMaker } from '@baton/domain';
 import { createEngine } from '@baton/engine';
 import { assertLoopback, createHealth, type RunningServer, serve } from '@baton/server';
-import { openHintChannel, openPools } from '@baton/store';
+import { openHintChannel, openPools, postgresBlobs } from '@baton/store';
+import { createNodeHash, directoryBlobs } from '@baton/store/node';
 import type { Logger } from '@baton/telemetry';
 import type { MasterConfig } from './config.ts';
 import { openDatabase } from './database.ts';
@@ -56,6 +57,10 @@ export async function startMaster(config: MasterConfig, log: Logger): Promise<Ma
       now: Date.now,
       random: Math.random,
       endOfTurn: setImmediate,
+      blobStores: {
+        postgres: postgresBlobs({ createHash: createNodeHash }),
+        ...(config.blobDirectory !== null && { directory: await directoryBlobs(config.blobDirectory) }),
+      },
       hints: openHintChannel(database.url, {
         onLost: (why) => log.warn('hints of other masters are not heard', { why }),
       }),

@@ -16,6 +16,7 @@ import type { Assignment, Engine, Orders, Outcome } from '@baton/engine';
 import { create } from '@bufbuild/protobuf';
 import { durationMs, timestampMs } from '@bufbuild/protobuf/wkt';
 import type { ServiceImpl } from '@connectrpc/connect';
+import { checkpointHandlers } from './checkpoint-handlers.ts';
 import { durationFromMs } from './durations.ts';
 import { type ApiOptions, eitherAborts, PROTOCOL_VERSION } from './options.ts';
 import { masterStreams } from './stream-handlers.ts';
@@ -179,6 +180,7 @@ export function masterService(engine: Engine, options: ApiOptions): Partial<Serv
     },
 
     ...masterStreams(engine),
+    ...checkpointHandlers(engine),
 
     async leave(request) {
       checkIds([request.sessionId], 'session_id');

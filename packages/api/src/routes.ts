@@ -1,6 +1,16 @@
-import { EventService, MasterService, SystemService, TaskService, WorkflowService } from '@baton/contract';
+import {
+  BlobService,
+  CheckpointService,
+  EventService,
+  MasterService,
+  SystemService,
+  TaskService,
+  WorkflowService,
+} from '@baton/contract';
 import type { ClientEngine, Engine } from '@baton/engine';
 import type { ConnectRouter, Interceptor } from '@connectrpc/connect';
+import { blobService } from './blob-service.ts';
+import { checkpointService } from './checkpoint-service.ts';
 import { errorInterceptor } from './errors.ts';
 import { eventService } from './event-service.ts';
 import { masterService } from './master-service.ts';
@@ -11,10 +21,18 @@ import { validateInterceptor } from './validate.ts';
 import { workflowService } from './workflow-service.ts';
 
 /** Everything that a master serves. */
-export const MASTER_SERVICES = [TaskService, WorkflowService, EventService, SystemService, MasterService] as const;
+export const MASTER_SERVICES = [
+  TaskService,
+  WorkflowService,
+  EventService,
+  SystemService,
+  CheckpointService,
+  BlobService,
+  MasterService,
+] as const;
 
 /** What the edge serves: calls that need no memory between requests. */
-export const EDGE_SERVICES = [TaskService, WorkflowService, SystemService] as const;
+export const EDGE_SERVICES = [TaskService, WorkflowService, SystemService, CheckpointService, BlobService] as const;
 
 /** Errors outermost: what the validator throws is converted too. */
 export function apiInterceptors(options: ApiOptions): Interceptor[] {
@@ -27,6 +45,8 @@ export function masterRoutes(engine: Engine, options: ApiOptions): (router: Conn
     router.service(WorkflowService, workflowService(engine, engine.hub, options));
     router.service(EventService, eventService(engine, options));
     router.service(SystemService, systemService(engine, engine.sessions, options));
+    router.service(CheckpointService, checkpointService(engine));
+    router.service(BlobService, blobService(engine, options));
     router.service(MasterService, masterService(engine, options));
   };
 }
@@ -36,5 +56,7 @@ export function edgeRoutes(engine: ClientEngine, options: ApiOptions): (router: 
     router.service(TaskService, taskService(engine, options));
     router.service(WorkflowService, workflowService(engine, null, options));
     router.service(SystemService, systemService(engine, null, options));
+    router.service(CheckpointService, checkpointService(engine));
+    router.service(BlobService, blobService(engine, options));
   };
 }

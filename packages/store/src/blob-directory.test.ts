@@ -3,7 +3,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSy
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { directoryBlobs } from './blob-directory.ts';
+import { BlobDirectoryUnusable, directoryBlobs } from './blob-directory.ts';
 import { BlobBytesMissing, type BlobStore } from './blob-store.ts';
 import { blobStoreContract, hashOf, newId } from './blob-stores.fixture.ts';
 import { beginUpload, knownContents } from './blobs.ts';
@@ -77,6 +77,14 @@ describe('blobs in a directory', () => {
   test('a hash that is a path is refused', async () => {
     const content = { contentId: '1', sha256: '../../etc/passwd' };
     await expect((async () => store.read(db.sql, content, 0, 10))()).rejects.toBeInstanceOf(RangeError);
+  });
+
+  test('a directory that cannot be one is refused at the start, saying what to do', async () => {
+    const file = join(directory, 'README');
+    writeFileSync(file, '');
+    const error = await directoryBlobs(file).catch((thrown: unknown) => thrown);
+    expect(error).toBeInstanceOf(BlobDirectoryUnusable);
+    expect((error as BlobDirectoryUnusable).hint).toContain('BATON_BLOB_DIRECTORY');
   });
 
   test('what is not there is said to be missing', async () => {

@@ -1,6 +1,6 @@
 import { createHash, randomUUID } from 'node:crypto';
 import { constants } from 'node:fs';
-import { mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
+import { access, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { BLOB_CHUNK_BYTES, BlobBytesMissing, type BlobContent, type BlobStore } from './blob-store.ts';
 import type { Sql } from './connection.ts';
@@ -10,6 +10,17 @@ const SHA256 = /^[0-9a-f]{64}$/;
 /** Content, upload, or content that is being written. */
 const OURS = /^([1-9][0-9]{0,18})(\.[0-9a-f]{16}|\.part|\.[0-9a-f-]{36}\.tmp)$/;
 
+/** The directory for blobs cannot be made, read or written. */
+export class BlobDirectoryUnusable extends Error {
+  override readonly name = 'BlobDirectoryUnusable';
+  readonly hint: string;
+
+  constructor(path: string, cause: unknown) {
+    super(`blobs cannot be kept in ${path}: ${(cause as Error).message}`, { cause });
+    this.hint = `make ${path} a directory that this user may write, or leave BATON_BLOB_DIRECTORY unset: then blobs are kept in Postgres`;
+  }
+}
+
 /**
  * Keeps the bytes of blobs as files: `ID.HASH` (the first 16 digits) for a blob, `ID.part` for an upload. Several masters share one
  * directory.
@@ -18,10 +29,16 @@ const OURS = /^([1-9][0-9]{0,18})(\.[0-9a-f]{16}|\.part|\.[0-9a-f-]{36}\.tmp)$/;
  * whatever a delayed write does to the upload.
  *
  * @param path made when it is not there
+ * @throws BlobDirectoryUnusable
  */
 export async function directoryBlobs(path: string): Promise<BlobStore> {
   const root = resolve(path);
-  await mkdir(root, { recursive: true, mode: 0o700 });
+  try {
+    await mkdir(root, { recursive: true, mode: 0o700 });
+    await access(root, constants.R_OK | constants.W_OK | constants.X_OK);
+  } catch (error) {
+    throw new BlobDirectoryUnusable(root, error);
+  }
 
   // Names come from rows; one with a path in it must never be made, whoever wrote the row.
   const uploadFile = (contentId: string, suffix = 'part'): string => {

@@ -4,7 +4,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import type { IncrementalHash } from './blob-store.ts';
 import type { Migration } from './migrate.ts';
 
-export { directoryBlobs } from './blob-directory.ts';
+export { BlobDirectoryUnusable, directoryBlobs } from './blob-directory.ts';
 
 const FOLDER = new URL('../migrations/', import.meta.url);
 
