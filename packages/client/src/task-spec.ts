@@ -65,6 +65,8 @@ export function taskSpecOf(submission: TaskSubmission): TaskSpec {
     priority: submission.priority,
     retry: retry && retryPolicyOf(retry),
     startToCloseTimeout: optionalDuration(submission.startToCloseTimeoutMs),
+    scheduleToStartTimeout: optionalDuration(submission.scheduleToStartTimeoutMs),
+    progressTimeout: optionalDuration(submission.progressTimeoutMs),
     runAt: runAtOf(submission),
     idempotencyKey: submission.idempotencyKey,
     labels: submission.labels && { ...submission.labels },

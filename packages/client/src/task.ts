@@ -16,6 +16,11 @@ export interface TaskContext {
   readonly nodeId?: string;
   /** Keeps a line in the task's log. Cheap; sent in batches. */
   log(text: string): void;
+  /**
+   * Says that the task goes on, how far it is (0 to 1), and in words what it does: shown with the task. Cheap: the newest goes with the
+   * worker's next heartbeat. Each call, as each line, each output and each checkpoint, is a sign of life for `progressTimeoutMs`.
+   */
+  progress(fraction?: number, message?: string): void;
   readonly output: TaskOutput;
 }
 
@@ -50,6 +55,16 @@ export interface TaskPolicy {
   readonly retry?: RetryOptions;
   /** From the start of an attempt to its end. Server's default: 1 h. */
   readonly startToCloseTimeoutMs?: number;
+  /**
+   * Longest wait for a worker that starts it, anew for each attempt, from when it may be started. Then the task fails for good, with
+   * TASK_TIMEOUT. Default: none.
+   */
+  readonly scheduleToStartTimeoutMs?: number;
+  /**
+   * Longest time without a sign of the running task itself: `ctx.progress()`, a line, output, a checkpoint. Then the attempt fails with
+   * TASK_TIMEOUT. Default: none.
+   */
+  readonly progressTimeoutMs?: number;
   /** −1000 to 1000, higher first. Default 0. */
   readonly priority?: number;
 }

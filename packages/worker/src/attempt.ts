@@ -1,6 +1,7 @@
 import type { Lease } from '@baton/contract';
 import type { AttemptContext } from './executor.ts';
 import { leaseFingerprint } from './shared-state.ts';
+import type { SignBoard } from './sign-board.ts';
 import { type StopKind, TaskStopped } from './stop.ts';
 
 /**
@@ -19,12 +20,20 @@ export interface OutputSink {
   write(attempt: Attempt, data: string | Uint8Array): Promise<void>;
 }
 
+/** Who takes the news of attempts to the heartbeat. */
+export interface SignSink {
+  readonly board: SignBoard;
+  say(attempt: Attempt, message: string): void;
+}
+
 /** One lease that this session holds, and the work on it. What it costs per task is kept small: signal and timer are lazy. */
 export class Attempt implements AttemptContext {
   readonly lease: Lease;
   readonly taskId: string;
   readonly epoch: number;
   readonly startToCloseMs: number;
+  /** Longest silence; 0: no limit. */
+  readonly progressTimeoutMs: number;
   /** What it adds to the digest of held leases. */
   readonly fingerprint: bigint;
   phase: AttemptPhase = 'queued';
@@ -32,7 +41,11 @@ export class Attempt implements AttemptContext {
   stop: TaskStopped | undefined;
   /** `performance.now()` */
   startedAt = 0;
-  /** Runs out at the start-to-close time, then, once stopped, at the end of the grace that its code has to end. */
+  /** `performance.now()` of its last sign. */
+  signedAt = 0;
+  /** Its seat on the board of signs; -1: none. */
+  seat = -1;
+  /** Runs out at the start-to-close time or when it may have been silent for too long, then, once stopped, at the end of the grace that its code has to end. */
   timer: NodeJS.Timeout | undefined;
   /** Lines written so far. */
   logSequence = 0;
@@ -40,9 +53,10 @@ export class Attempt implements AttemptContext {
   logPosition = -1;
   readonly #logs: LogSink;
   readonly #outputs: OutputSink;
+  readonly #signs: SignSink;
   #controller: AbortController | undefined;
 
-  constructor(lease: Lease, logs: LogSink, outputs: OutputSink) {
+  constructor(lease: Lease, logs: LogSink, outputs: OutputSink, signs: SignSink) {
     this.lease = lease;
     this.taskId = lease.taskId;
     this.epoch = lease.epoch;
@@ -50,6 +64,8 @@ export class Attempt implements AttemptContext {
     this.fingerprint = leaseFingerprint(lease.taskId, lease.epoch);
     this.#logs = logs;
     this.#outputs = outputs;
+    this.#signs = signs;
+    this.progressTimeoutMs = Number(lease.progressTimeoutMs);
   }
 
   get attempt(): number {
@@ -83,6 +99,7 @@ export class Attempt implements AttemptContext {
     return (text, stream = 'log') => {
       // What is written after the end belongs to no attempt: its lines are complete already.
       if (this.phase === 'running') {
+        this.sign();
         this.#logs.append(this, String(text), stream);
       }
     };
@@ -90,7 +107,36 @@ export class Attempt implements AttemptContext {
 
   // As `log`: tasks take it off the context.
   get output(): AttemptContext['output'] {
-    return { write: (data) => this.#outputs.write(this, data) };
+    return {
+      write: (data) => {
+        this.sign();
+        return this.#outputs.write(this, data);
+      },
+    };
+  }
+
+  // As `log`, too.
+  get progress(): AttemptContext['progress'] {
+    return (fraction, message) => {
+      if (this.phase !== 'running') {
+        return;
+      }
+      this.sign();
+      if (fraction !== undefined && !Number.isNaN(fraction)) {
+        this.#signs.board.progress(this.seat, Math.min(1, Math.max(0, fraction)));
+      }
+      if (message !== undefined) {
+        this.#signs.say(this, String(message));
+      }
+    };
+  }
+
+  /** The task itself gave a sign: it is not hung. */
+  sign(): void {
+    if (this.phase === 'running') {
+      this.signedAt = performance.now();
+      this.#signs.board.sign(this.seat, this.signedAt);
+    }
   }
 
   /** Asks the code to end. Only `lost` overrides an earlier reason. */

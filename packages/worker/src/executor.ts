@@ -34,6 +34,11 @@ export interface AttemptContext {
   readonly startToCloseMs: number;
   /** Keeps a line of the attempt. Never throws, never waits. */
   log(text: string, stream?: string): void;
+  /**
+   * Says that the task goes on, how far it is (0 to 1), and what it does; seen in the task, and a sign for its progress timeout.
+   * Never throws, never waits.
+   */
+  progress(fraction?: number, message?: string): void;
   /** What the attempt streams while it runs; see the client's TaskOutput. */
   readonly output: { write(data: string | Uint8Array): Promise<void> };
 }

@@ -13,6 +13,7 @@ import { fullJitter } from './backoff.ts';
 import { monotonicMs } from './clock.ts';
 import { describe, sessionRefusal } from './refusal.ts';
 import type { SharedState } from './shared-state.ts';
+import { type Report, SignReport } from './sign-report.ts';
 
 /** A session as the heartbeat sees it. Times are milliseconds; `renewedAtMs` is of `monotonicMs`. */
 export interface HeartbeatSession {
@@ -71,10 +72,12 @@ interface Current extends HeartbeatSession {
  */
 export class HeartbeatLoop {
   readonly #options: HeartbeatLoopOptions;
+  readonly #signs: SignReport;
   #current: Current | undefined;
 
   constructor(options: HeartbeatLoopOptions) {
     this.#options = options;
+    this.#signs = new SignReport(options.shared.signs);
   }
 
   begin(session: HeartbeatSession): void {
@@ -113,6 +116,11 @@ export class HeartbeatLoop {
     }
   }
 
+  /** What a running attempt says of its progress: goes with the next heartbeat. */
+  say(taskId: string, epoch: number, message: string): void {
+    this.#signs.say(taskId, epoch, message);
+  }
+
   /** Tells the master at once what changed (that the worker drains). */
   beat(): void {
     if (this.#current !== undefined) {
@@ -145,7 +153,10 @@ export class HeartbeatLoop {
     current.held = undefined;
     current.again = false;
     try {
-      const response = await this.#options.call(this.#request(current, held), this.#timeoutMs(current, sentMs));
+      const report = this.#signs.take(sentMs);
+      const request = this.#request(current, held, report);
+      const response = await this.#options.call(request, this.#timeoutMs(current, sentMs));
+      report.accepted();
       current.calling = false;
       if (this.#current !== current) {
         return;
@@ -197,15 +208,17 @@ export class HeartbeatLoop {
     this.#beatAfter(current, retryInMs);
   }
 
-  #request(current: Current, held: HeldLease[] | undefined): HeartbeatRequest {
+  #request(current: Current, held: HeldLease[] | undefined, { signs, started }: Report): HeartbeatRequest {
     const { namespace, shared, load, stampEveryMs } = this.#options;
     return create(HeartbeatRequestSchema, {
       namespace,
       sessionId: current.sessionId,
       number: ++current.number,
       digest: shared.readDigest(),
-      held: held ?? [],
+      // All that is held, where that was asked for; else what has begun.
+      held: held ?? started,
       heldIsComplete: held !== undefined,
+      signs,
       draining: shared.draining,
       metrics: {
         ...load.sample(),

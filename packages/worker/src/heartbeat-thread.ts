@@ -32,6 +32,9 @@ port.on('message', (command: HeartbeatCommand) => {
     case 'held':
       loop.sendHeld(command.sessionId, command.held);
       break;
+    case 'said':
+      loop.say(command.taskId, command.epoch, command.message);
+      break;
     case 'beat':
       loop.beat();
       break;

@@ -4,12 +4,14 @@ import { createLoadMeter } from '@baton/hardware';
 import type { Logger } from '@baton/telemetry';
 import { type ConnectionOptions, connectMaster } from './connection.ts';
 import { type HeartbeatEvent, HeartbeatLoop, type HeartbeatSession } from './heartbeat-loop.ts';
-import type { SharedState } from './shared-state.ts';
+import type { SharedBuffers, SharedState } from './shared-state.ts';
 
 export type HeartbeatCommand =
   | { readonly type: 'begin'; readonly session: HeartbeatSession }
   | { readonly type: 'end' }
   | { readonly type: 'held'; readonly sessionId: string; readonly held: HeldLease[] }
+  /** What a running attempt says of its progress. */
+  | { readonly type: 'said'; readonly taskId: string; readonly epoch: number; readonly message: string }
   | { readonly type: 'beat' };
 
 /** What the thread says. */
@@ -18,7 +20,7 @@ export type HeartbeatMessage = HeartbeatEvent | { readonly type: 'ready' };
 export interface HeartbeatThreadData {
   readonly namespace: string;
   readonly connection: ConnectionOptions;
-  readonly shared: SharedArrayBuffer;
+  readonly shared: SharedBuffers;
   readonly stampEveryMs: number;
 }
 
@@ -70,6 +72,9 @@ function startInMainLoop(options: HeartbeatOptions, connectTo: ConnectionOptions
         case 'held':
           loop.sendHeld(command.sessionId, command.held);
           break;
+        case 'said':
+          loop.say(command.taskId, command.epoch, command.message);
+          break;
         case 'beat':
           loop.beat();
           break;
@@ -91,7 +96,7 @@ function startThread(options: HeartbeatOptions, connection: ConnectionOptions): 
   const data: HeartbeatThreadData = {
     namespace: options.namespace,
     connection,
-    shared: options.shared.buffer,
+    shared: options.shared.buffers,
     stampEveryMs: options.stampEveryMs,
   };
   let session: HeartbeatCommand | undefined;

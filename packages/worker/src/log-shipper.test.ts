@@ -4,9 +4,11 @@ import { expect, test } from 'vitest';
 import { Attempt } from './attempt.ts';
 import { LogHub } from './log-hub.ts';
 import { LogShipper } from './log-shipper.ts';
+import { SignBoard } from './sign-board.ts';
 import type { FakeMaster } from './testing/fake-master.ts';
 import { openWorker, recordingLogger, success } from './testing/open-worker.ts';
 
+const noSigns = { board: new SignBoard(), say: () => {} };
 const noOutput = { write: () => Promise.resolve() };
 const texts = (master: FakeMaster) => master.logs.map(({ text }) => text);
 
@@ -94,7 +96,7 @@ test('when nothing can be sent the oldest lines are dropped, and a line in their
       return 0;
     },
   });
-  const attempt = new Attempt(create(LeaseSchema, { taskId: '7', epoch: 2, attempt: 1 }), shipper, noOutput);
+  const attempt = new Attempt(create(LeaseSchema, { taskId: '7', epoch: 2, attempt: 1 }), shipper, noOutput, noSigns);
   for (let i = 1; i <= 25; i++) {
     shipper.append(attempt, `line ${i}`, 'log');
   }
@@ -111,7 +113,7 @@ test('when nothing can be sent the oldest lines are dropped, and a line in their
 test('a result waits for its lines no longer than a bound', async () => {
   const { log, until } = recordingLogger();
   const shipper = new LogShipper({ hub: new LogHub(), log, flushTimeoutMs: 20, send: () => new Promise(() => {}) });
-  const attempt = new Attempt(create(LeaseSchema, { taskId: '7', epoch: 2, attempt: 1 }), shipper, noOutput);
+  const attempt = new Attempt(create(LeaseSchema, { taskId: '7', epoch: 2, attempt: 1 }), shipper, noOutput, noSigns);
   shipper.append(attempt, 'never answered', 'log');
   await shipper.flushed(attempt);
   await until('task log not acknowledged in time');

@@ -4,10 +4,12 @@ import { Code, ConnectError } from '@connectrpc/connect';
 import { expect, test } from 'vitest';
 import { Attempt } from './attempt.ts';
 import { OutputShipper, type OutputShipperOptions } from './output-shipper.ts';
+import { SignBoard } from './sign-board.ts';
 import { TaskStopped } from './stop.ts';
 import type { FakeMaster } from './testing/fake-master.ts';
 import { openWorker, recordingLogger, success } from './testing/open-worker.ts';
 
+const noSigns = { board: new SignBoard(), say: () => {} };
 const noLogs = { append: () => {} };
 const KIB = 1024;
 
@@ -31,7 +33,7 @@ function openShipper(options: Partial<OutputShipperOptions> = {}) {
     ...options,
   });
   const attempt = (taskId = '7') => {
-    const made = new Attempt(create(LeaseSchema, { taskId, epoch: 2, attempt: 1 }), noLogs, shipper);
+    const made = new Attempt(create(LeaseSchema, { taskId, epoch: 2, attempt: 1 }), noLogs, shipper, noSigns);
     made.phase = 'running';
     return made;
   };

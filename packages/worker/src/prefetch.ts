@@ -38,6 +38,11 @@ export class Prefetch {
     this.#averageMs = this.#averageMs === undefined ? ranMs : this.#averageMs + (ranMs - this.#averageMs) * weight;
   }
 
+  /** Others wait for what is held in advance: no more than this, until it proves to be too little. */
+  lowerTo(value: number): void {
+    this.#value = Math.min(this.#value, value);
+  }
+
   roundTrip({ asked, given, left, idle }: RoundTrip): void {
     const limit = this.#limit();
     if (idle && left === 0 && asked > 0 && given >= asked) {

@@ -85,7 +85,7 @@ class Runtime implements WorkerRuntime {
   readonly #options: WorkerRuntimeOptions;
   readonly #log: Logger;
   readonly #connection: MasterConnection;
-  readonly #shared = new SharedState();
+  readonly #shared: SharedState;
   readonly #hub = new LogHub();
   #state: State = { kind: 'new' };
   #heartbeat: Heartbeat | undefined;
@@ -97,6 +97,7 @@ class Runtime implements WorkerRuntime {
 
   constructor(options: WorkerRuntimeOptions) {
     this.#options = options;
+    this.#shared = new SharedState(options.capabilities.slots);
     this.#log = options.log.child({ worker: options.name });
     this.#connection = connectMaster({ url: options.masterUrl, pingIntervalMs: 10_000, pingTimeoutMs: 5_000 });
     this.stopped = this.#stop.promise;

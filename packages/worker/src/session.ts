@@ -12,6 +12,7 @@ import type { LogHub } from './log-hub.ts';
 import { LogShipper } from './log-shipper.ts';
 import { OutputShipper } from './output-shipper.ts';
 import { describe } from './refusal.ts';
+import { Sayings } from './sayings.ts';
 import type { SharedState } from './shared-state.ts';
 import { handedBack } from './task-result.ts';
 import { Work } from './work.ts';
@@ -67,6 +68,7 @@ export class Session {
   readonly #options: SessionOptions;
   readonly #exchange: Exchange;
   readonly #logs: LogShipper;
+  readonly #sayings: Sayings;
   readonly #outputs: OutputShipper;
   readonly #stamp: NodeJS.Timeout;
   #end!: (end: SessionEnd) => void;
@@ -104,6 +106,9 @@ export class Session {
         return (await connection.master.appendOutput(request, { timeoutMs: callTimeoutMs })).refused;
       },
     });
+    this.#sayings = new Sayings((taskId, epoch, message) =>
+      options.heartbeat.send({ type: 'said', taskId, epoch, message }),
+    );
     this.work = new Work({
       executors: options.executors,
       slots: options.slots,
@@ -113,6 +118,7 @@ export class Session {
       logs: this.#logs,
       outputs: this.#outputs,
       shared,
+      onSaid: (attempt, message) => this.#sayings.say(attempt, message),
       log: options.log,
       onResult: (result: TaskResult) => this.#exchange.add(result),
     });
@@ -295,6 +301,10 @@ export class Session {
     for (const { taskId, epoch, reason } of orders.cancels) {
       this.work.cancel(taskId, epoch, reason);
     }
+    if (orders.recall > 0) {
+      const returned = this.work.recall(orders.recall);
+      this.#options.log.info('leases handed back that others wait for', { asked: orders.recall, returned });
+    }
     if (orders.shutdown) {
       this.#options.onShutdownOrder();
     } else if (orders.drain) {
@@ -311,6 +321,7 @@ export class Session {
     this.#options.heartbeat.send({ type: 'end' });
     this.#unsent = this.#exchange.close();
     this.#logs.close();
+    this.#sayings.close();
     this.#outputs.close();
     return true;
   }

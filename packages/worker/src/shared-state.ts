@@ -1,3 +1,5 @@
+import { SignBoard } from './sign-board.ts';
+
 /** A fingerprint of the set of leases held: count, and exclusive or over (task_id xor epoch << 40). */
 export interface Digest {
   readonly count: number;
@@ -8,19 +10,35 @@ const word = { sequence: 0, held: 1, running: 2, draining: 3, maxLagMs: 4 } as c
 const long = { xor: 0, loopStampMs: 1, completed: 2, failed: 3 } as const;
 const longsAt = 32;
 
+/** The memory of a state, to be handed to a thread. */
+export interface SharedBuffers {
+  readonly state: SharedArrayBuffer;
+  readonly signs: SharedArrayBuffer;
+}
+
 /**
  * What the main thread tells the heartbeat thread without a message: a main loop that is blocked answers none, and its
  * leases have to be renewed all the same. The main thread writes, the heartbeat thread reads.
  */
 export class SharedState {
-  readonly buffer: SharedArrayBuffer;
+  /** What runs, and its signs. */
+  readonly signs: SignBoard;
+  readonly #buffer: SharedArrayBuffer;
   readonly #words: Int32Array;
   readonly #longs: BigInt64Array;
 
-  constructor(buffer = new SharedArrayBuffer(64)) {
-    this.buffer = buffer;
+  /** @param from of another thread's state, or how many attempts can run at once */
+  constructor(from: SharedBuffers | number = 64) {
+    const buffer = typeof from === 'number' ? new SharedArrayBuffer(64) : from.state;
+    this.signs = new SignBoard(typeof from === 'number' ? from : from.signs);
+    this.#buffer = buffer;
     this.#words = new Int32Array(buffer, 0, 8);
     this.#longs = new BigInt64Array(buffer, longsAt, 4);
+  }
+
+  /** For the other thread. */
+  get buffers(): SharedBuffers {
+    return { state: this.#buffer, signs: this.signs.buffer };
   }
 
   /** Count and fingerprint change together: a sequence lock, odd while it is written. */

@@ -1,7 +1,7 @@
 import { FailureType, type HeldLease, HeldLeaseSchema, type Lease, type TaskResult } from '@baton/contract';
 import type { Logger } from '@baton/telemetry';
 import { create } from '@bufbuild/protobuf';
-import { Attempt, type LogSink, type OutputSink } from './attempt.ts';
+import { Attempt, type LogSink, type OutputSink, type SignSink } from './attempt.ts';
 import type { Executor, Outcome } from './executor.ts';
 import { Prefetch } from './prefetch.ts';
 import type { SharedState } from './shared-state.ts';
@@ -12,6 +12,8 @@ import { Waiters } from './waiters.ts';
 /** The main loop is left to others (I/O, timers, heartbeat orders) after so much work at a stretch. */
 const sliceMs = 5;
 const maxTimerMs = 0x7fffffff;
+/** A cancel that came before its lease is kept so long: the lease is on its way, in another answer. */
+const cancelAheadMs = 30_000;
 
 export interface WorkOptions {
   readonly executors: readonly Executor[];
@@ -27,6 +29,8 @@ export interface WorkOptions {
     discard(attempt: Attempt): void;
   };
   readonly shared: SharedState;
+  /** Takes what attempts say of their progress to the heartbeat. */
+  readonly onSaid: SignSink['say'];
   readonly log: Logger;
   /** A result is ready to be sent. */
   readonly onResult: (result: TaskResult) => void;
@@ -56,11 +60,15 @@ export class Work {
   /** Attempts whose code has not ended, those that were lost or given up included. */
   #alive = 0;
   readonly #codeEnded = new Waiters();
+  readonly #signs: SignSink;
+  /** Cancels of leases that are not here (yet), by task and epoch. */
+  readonly #cancelled = new Map<string, { reason: string; atMs: number }>();
 
   constructor(options: WorkOptions) {
     this.#options = options;
     this.#executors = new Map(options.executors.map((executor) => [executor.type, executor]));
     this.prefetch = new Prefetch(options.slots, options.prefetchCap);
+    this.#signs = { board: options.shared.signs, say: options.onSaid };
   }
 
   get running(): number {
@@ -98,11 +106,15 @@ export class Work {
         }
         this.#lose(known, 'the task was leased anew');
       }
-      const attempt = new Attempt(lease, this.#options.logs, this.#options.outputs);
+      const attempt = new Attempt(lease, this.#options.logs, this.#options.outputs, this.#signs);
       this.#held.set(attempt.taskId, attempt);
       this.#xor ^= attempt.fingerprint;
       this.#queue.push(attempt);
       this.#queued++;
+      const cancelled = this.#cancelled.get(`${lease.taskId}.${lease.epoch}`);
+      if (cancelled !== undefined) {
+        this.#stop(attempt, 'cancel', cancelled.reason);
+      }
     }
     this.#publish();
     if (!this.#accepting) {
@@ -126,14 +138,30 @@ export class Work {
   /** Whether a cancelled attempt is held here. */
   cancel(taskId: string, epoch: number | undefined, reason: string): boolean {
     const attempt = this.#held.get(taskId);
+    if (attempt === undefined && epoch !== undefined) {
+      this.#cancelAhead(`${taskId}.${epoch}`, reason);
+    }
     if (attempt === undefined || (epoch !== undefined && attempt.epoch !== epoch) || attempt.phase === 'finished') {
       return false;
     }
     if (attempt.stop === undefined) {
       this.#options.log.info('task cancel requested', { ...attempt.fields, reason });
     }
-    this.#stop(attempt, 'cancel', reason === '' ? 'the task was cancelled' : reason);
+    this.#stop(attempt, 'cancel', cancelReason(reason));
     return true;
+  }
+
+  /** An order and the lease that it is about may come by different ways. */
+  #cancelAhead(lease: string, reason: string): void {
+    const now = performance.now();
+    for (const [known, { atMs }] of this.#cancelled) {
+      if (now - atMs < cancelAheadMs) {
+        break;
+      }
+      this.#cancelled.delete(known);
+    }
+    this.#cancelled.delete(lease);
+    this.#cancelled.set(lease, { reason: cancelReason(reason), atMs: now });
   }
 
   /** The master says that the lease is another's by now: end the work, discard what comes of it. */
@@ -174,6 +202,22 @@ export class Work {
         this.#stop(attempt, 'hand-back', reason);
       }
     }
+  }
+
+  /** Others wait for work: hands back up to so many leases that have not been started, those granted last first. Returns how many. */
+  recall(count: number): number {
+    let returned = 0;
+    for (let i = this.#queue.length - 1; i >= this.#queueHead && returned < count; i--) {
+      const attempt = this.#queue[i]!;
+      if (attempt.phase === 'queued') {
+        this.#stop(attempt, 'hand-back', 'others wait for work');
+        returned++;
+      }
+    }
+    // Else the next exchange would ask for them again.
+    this.prefetch.lowerTo(this.#queued);
+    this.#publish();
+    return returned;
   }
 
   /**
@@ -250,6 +294,14 @@ export class Work {
   #start(attempt: Attempt): void {
     attempt.phase = 'running';
     attempt.startedAt = performance.now();
+    attempt.signedAt = attempt.startedAt;
+    // Before its code: it may never let the main loop turn again.
+    attempt.seat = this.#signs.board.sit(
+      attempt.fingerprint,
+      attempt.epoch,
+      attempt.startedAt,
+      attempt.progressTimeoutMs,
+    );
     this.#queued--;
     this.#running++;
     const type = attempt.lease.executor.case ?? 'function';
@@ -285,7 +337,7 @@ export class Work {
 
   // A timer is made only for what still runs a turn later: most short tasks never need one.
   #armSoon(attempt: Attempt): void {
-    if (attempt.startToCloseMs === 0) {
+    if (attempt.startToCloseMs === 0 && attempt.progressTimeoutMs === 0) {
       return;
     }
     if (this.#toArm.push(attempt) === 1) {
@@ -302,18 +354,27 @@ export class Work {
   }
 
   #arm(attempt: Attempt): void {
-    const leftMs = attempt.startedAt + attempt.startToCloseMs - performance.now();
+    const { startedAt, startToCloseMs, signedAt, progressTimeoutMs } = attempt;
+    const endsAt = startToCloseMs === 0 ? Number.POSITIVE_INFINITY : startedAt + startToCloseMs;
+    const silentAt = progressTimeoutMs === 0 ? Number.POSITIVE_INFINITY : signedAt + progressTimeoutMs;
+    const leftMs = Math.min(endsAt, silentAt) - performance.now();
     // No timer is longer than 24.8 days; a task may be.
     attempt.timer = setTimeout(() => this.#timeOut(attempt), Math.min(Math.max(0, leftMs), maxTimerMs));
   }
 
   #timeOut(attempt: Attempt): void {
-    if (performance.now() - attempt.startedAt + 1 < attempt.startToCloseMs) {
+    const now = performance.now() + 1;
+    const { startToCloseMs, progressTimeoutMs } = attempt;
+    if (startToCloseMs > 0 && now - attempt.startedAt >= startToCloseMs) {
+      this.#options.log.warn('task timed out', { ...attempt.fields, start_to_close_ms: startToCloseMs });
+      this.#stop(attempt, 'timeout', timeoutMessage(attempt));
+    } else if (progressTimeoutMs > 0 && now - attempt.signedAt >= progressTimeoutMs) {
+      this.#options.log.warn('task gave no sign', { ...attempt.fields, progress_timeout_ms: progressTimeoutMs });
+      this.#stop(attempt, 'timeout', `no sign for ${progressTimeoutMs} ms`);
+    } else {
+      // It gave signs meanwhile.
       this.#arm(attempt);
-      return;
     }
-    this.#options.log.warn('task timed out', { ...attempt.fields, start_to_close_ms: attempt.startToCloseMs });
-    this.#stop(attempt, 'timeout', timeoutMessage(attempt));
   }
 
   /** Asks an attempt to end; what has not been started ends at once. */
@@ -342,6 +403,7 @@ export class Work {
       return;
     }
     clearTimeout(attempt.timer);
+    this.#signs.board.leave(attempt.seat);
     const ranMs = performance.now() - attempt.startedAt;
     this.#running--;
     this.prefetch.taskEnded(ranMs);
@@ -360,7 +422,10 @@ export class Work {
     // Also for code that blocked the loop past its time, so that no timer could say so.
     const late = attempt.startToCloseMs > 0 && ranMs >= attempt.startToCloseMs;
     if (attempt.stop?.kind === 'timeout' || (late && attempt.stop === undefined)) {
-      return { kind: 'failure', failure: { type: FailureType.TASK_TIMEOUT, message: timeoutMessage(attempt) } };
+      return {
+        kind: 'failure',
+        failure: { type: FailureType.TASK_TIMEOUT, message: attempt.stop?.message ?? timeoutMessage(attempt) },
+      };
     }
     if (outcome.kind === 'success') {
       // Work that was done stands, even when somebody asked to stop it meanwhile: the master decides.
@@ -420,6 +485,7 @@ export class Work {
       this.#queued--;
     } else if (phase === 'running') {
       clearTimeout(attempt.timer);
+      this.#signs.board.leave(attempt.seat);
       this.#running--;
       attempt.requestStop('lost', reason);
       if (this.#running === 0) {
@@ -452,6 +518,10 @@ export class Work {
     this.#options.shared.writeDigest(this.#held.size, this.#xor);
     this.#options.shared.running = this.#running;
   }
+}
+
+function cancelReason(reason: string): string {
+  return reason === '' ? 'the task was cancelled' : reason;
 }
 
 function timeoutMessage(attempt: Attempt): string {

@@ -36,6 +36,7 @@ export function start(
     nodeId: undefined,
     startToCloseMs: 0,
     log: (text) => lines.push(text),
+    progress: () => {},
     output: { write: () => Promise.resolve() },
     ...more,
   };

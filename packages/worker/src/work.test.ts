@@ -1,0 +1,146 @@
+import { FailureType, LeaseSchema, type TaskResult } from '@baton/contract';
+import { silentLogger } from '@baton/telemetry';
+import { create } from '@bufbuild/protobuf';
+import { expect, onTestFinished, test, vi } from 'vitest';
+import type { AttemptContext, Outcome } from './executor.ts';
+import { SharedState } from './shared-state.ts';
+import { success } from './testing/open-worker.ts';
+import { Work } from './work.ts';
+
+/** Work of one session, with code that each test gives. */
+function open(run: (context: AttemptContext) => Outcome | Promise<Outcome>, slots = 1) {
+  const results: TaskResult[] = [];
+  const said: string[] = [];
+  const shared = new SharedState(slots);
+  const work = new Work({
+    executors: [{ type: 'function', start: (_, context) => run(context) }],
+    slots,
+    prefetchCap: 100,
+    abortGraceMs: 50,
+    maxResultBytes: 1_000,
+    logs: { append() {}, flushed: () => undefined },
+    outputs: { write: () => Promise.resolve(), ended: () => undefined, discard() {} },
+    shared,
+    onSaid: (_, message) => said.push(message),
+    log: silentLogger,
+    onResult: (result) => results.push(result),
+  });
+  onTestFinished(() => work.loseAll('the test is over'));
+  const accept = (...ids: number[]) =>
+    work.accept(
+      ids.map((id) =>
+        create(LeaseSchema, { taskId: String(id), epoch: 1, attempt: 1, executor: { case: 'function', value: {} } }),
+      ),
+    );
+  const outcomes = () => results.map((result) => `${result.taskId} ${result.outcome.case}`);
+  return { work, results, outcomes, accept, said, shared };
+}
+
+/** Of the main loop. */
+const turn = () => new Promise((resolve) => setImmediate(resolve));
+const forever = () => new Promise<Outcome>(() => {});
+
+test('a recall hands back what has not been started, the newest first, and does not ask for it again', async () => {
+  const { work, outcomes, accept } = open(forever);
+  // It had proved that it does short tasks fast.
+  for (let i = 0; i < 200; i++) {
+    work.prefetch.taskEnded(0.1);
+  }
+  work.prefetch.roundTrip({ asked: 1, given: 1, left: 0, idle: true });
+  for (let i = 0; i < 6; i++) {
+    work.prefetch.roundTrip({ asked: 10, given: 10, left: 0, idle: true });
+  }
+  accept(1, 2, 3, 4, 5);
+  await turn();
+  expect(work.wanted).toBeGreaterThan(10);
+  expect(work.recall(2)).toBe(2);
+  expect(outcomes()).toEqual(['5 returned', '4 returned']);
+  expect(work.wanted).toBe(0);
+  expect(work.recall(100)).toBe(2);
+  expect(outcomes()).toEqual(['5 returned', '4 returned', '3 returned', '2 returned']);
+  expect(work.recall(100)).toBe(0);
+  expect({ queued: work.queued, running: work.running, wanted: work.wanted }).toEqual({
+    queued: 0,
+    running: 1,
+    wanted: 0,
+  });
+});
+
+test('a cancel that comes before its lease stops it before it begins', async () => {
+  const started: string[] = [];
+  const { work, outcomes, accept } = open(({ taskId }) => {
+    started.push(taskId);
+    return forever();
+  }, 4);
+  expect(work.cancel('2', 1, 'enough')).toBe(false);
+  expect(work.cancel('3', 7, 'another epoch')).toBe(false);
+  accept(1, 2, 3);
+  await turn();
+  expect(started).toEqual(['1', '3']);
+  expect(outcomes()).toEqual(['2 cancelled']);
+});
+
+test('a silent attempt is stopped with TASK_TIMEOUT, and one that gives signs goes on', async () => {
+  const stopped: unknown[] = [];
+  const { work, results, said } = open(async (context) => {
+    const { signal, progress } = context;
+    const noise = setInterval(() => {
+      if (context.taskId === '2') {
+        progress(0.5, 'half');
+      }
+    }, 20);
+    await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }));
+    stopped.push(signal.reason);
+    clearInterval(noise);
+    return { kind: 'cancelled' };
+  }, 2);
+  work.accept(
+    ['1', '2'].map((taskId) =>
+      create(LeaseSchema, {
+        taskId,
+        epoch: 1,
+        attempt: 1,
+        progressTimeoutMs: 150n,
+        executor: { case: 'function', value: {} },
+      }),
+    ),
+  );
+  await vi.waitFor(() => expect(results).toHaveLength(1));
+  expect(results[0]).toMatchObject({
+    taskId: '1',
+    outcome: { case: 'failure', value: { type: FailureType.TASK_TIMEOUT, message: 'no sign for 150 ms' } },
+  });
+  expect(stopped[0]).toMatchObject({ kind: 'timeout', message: 'no sign for 150 ms' });
+  await new Promise((resolve) => setTimeout(resolve, 200));
+  expect(results).toHaveLength(1);
+  expect(said).toContain('half');
+  expect(work.running).toBe(1);
+});
+
+test('an attempt that ignores that it was silent too long is given up after the grace', async () => {
+  const { work, results } = open(forever);
+  work.accept([
+    create(LeaseSchema, {
+      taskId: '1',
+      epoch: 1,
+      attempt: 1,
+      progressTimeoutMs: 30n,
+      executor: { case: 'function', value: {} },
+    }),
+  ]);
+  await vi.waitFor(() => expect(results).toHaveLength(1));
+  expect(results[0]!.outcome).toMatchObject({ case: 'failure', value: { type: FailureType.TASK_TIMEOUT } });
+});
+
+test('what runs sits on the board from before its code begins until its end', async () => {
+  const { accept, shared, outcomes } = open((context) => {
+    expect(shared.signs.read()).toMatchObject([{ taskId: context.taskId, epoch: 1 }]);
+    context.progress(7);
+    expect(shared.signs.read()).toMatchObject([{ fraction: 1 }]);
+    return success(1);
+  });
+  accept(1, 2, 3);
+  await turn();
+  expect(outcomes()).toEqual(['1 success', '2 success', '3 success']);
+  expect(shared.signs.read()).toEqual([]);
+});
