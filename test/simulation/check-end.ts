@@ -1,5 +1,6 @@
 import { budgetOf, POISON_CRASHES } from '@baton/domain';
 import type { model } from '@baton/store/testing';
+import { OVERDUE } from './master.ts';
 import { BEGINNING_MS } from './postgres.ts';
 import type { Recorder } from './recorder.ts';
 import { RETRY, textOf, type World } from './world.ts';
@@ -138,21 +139,12 @@ function checkCalls(recorder: Recorder, db: model.ModelDatabase, bad: Bad): void
     if (call.type !== 'complete' || call.outcome === 'info') continue;
     const { taskId, epoch, sessionId, reported } = call;
     const attempt = db.tasks.get(taskId)!.attempts.find((a) => a.epoch === epoch && a.sessionId === sessionId);
-    const ended = attempt?.state;
-    const byWord = ended !== undefined && ended !== 'lost' && !(ended === 'returned' && attempt!.failure !== null);
-    if (call.outcome === 'ok') {
-      if (!byWord)
-        bad(5, `${reported} of ${taskId}, epoch ${epoch}, was taken; the attempt is ${ended ?? 'not there'}`);
-      else if (
-        reported === 'succeeded' &&
-        ended !== 'succeeded' &&
-        attempt!.failure?.type !== 'TASK_TIMEOUT' &&
-        ended !== 'cancelled' &&
-        ended !== 'returned'
-      )
-        bad(5, `success of ${taskId}, epoch ${epoch}, was taken; the attempt is ${ended}`);
-    } else if (byWord && call.reason === 'LEASE_LOST' && ended === reported)
-      bad(5, `${reported} of ${taskId}, epoch ${epoch}, stands, and was answered with LEASE_LOST`);
+    const name = `${reported} of ${taskId}, epoch ${epoch},`;
+    const stands = attempt?.state === reported || (attempt?.state === 'cancelled' && reported !== 'succeeded');
+    const takenBack = attempt?.state === 'returned' && attempt.failure !== null;
+    if (call.outcome === 'ok' && !stands) bad(5, `${name} was taken; the attempt is ${attempt?.state ?? 'not there'}`);
+    if (call.reason === 'LEASE_LOST' && stands && !takenBack)
+      bad(5, `${name} stands, and was answered with LEASE_LOST`);
   }
 }
 
@@ -166,9 +158,12 @@ function checkEffects({ recorder, postgres }: World, bad: Bad): void {
   recorder.effects.forEach(({ taskId, epoch, sessionId, endedAtMs }, i) => {
     const untilMs = (endedAtMs ?? db.now()) - KILL_MS;
     const expiryMs = db.sessions.get(sessionId)!.expiresAtMs;
-    const next = db.tasks.get(taskId)!.attempts.find((a) => a.epoch > epoch);
+    const { attempts } = db.tasks.get(taskId)!;
+    const next = attempts.find((a) => a.epoch > epoch);
+    // Its own time was over, and its worker, which stood still, did not say so: a master did.
+    const isOverdue = attempts.some((a) => a.epoch === epoch && a.failure?.message === OVERDUE);
     const name = `code of ${taskId}, epoch ${epoch}, ran until ${at(untilMs + KILL_MS)}`;
-    if (next && next.grantedAtMs < untilMs && next.grantedAtMs < expiryMs)
+    if (next && !isOverdue && next.grantedAtMs < untilMs && next.grantedAtMs < expiryMs)
       bad(14, `${name}; epoch ${next.epoch} was granted at ${at(next.grantedAtMs)}, before ${at(expiryMs)}`);
     // The worker lets go half a second before its time is over, unless it stands still.
     const stoodStill = recorder.machines[i]!.stops.some(

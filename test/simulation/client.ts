@@ -49,9 +49,9 @@ export class Client {
     }
   }
 
-  *#submit(request: Request): Steps<string | null> {
+  *#submit(asked: Request): Steps<string | null> {
     const { recorder } = this.#world;
-    for (;;) {
+    for (let request = asked; ; ) {
       const operation: Recorded<Extract<ClientOperation, { type: 'submit' }>> = {
         ...this.#begin(),
         type: 'submit',
@@ -68,9 +68,10 @@ export class Client {
         operation.taskId = end.value.taskId;
         return end.value.taskId;
       }
-      // Without a key a repetition might make a second task.
-      if (operation.outcome === 'fail' || request.key === null) return null;
+      if (operation.outcome === 'fail') return null;
       yield* this.#pause();
+      // Without a key a repetition may make a second task, and is one of its own.
+      if (request.key === null) request = { ...request, mark: `${request.mark}+` };
     }
   }
 

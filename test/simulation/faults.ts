@@ -32,11 +32,12 @@ export function planFaults(random: Random, untilMs: number): PlannedFault[] {
   const plan: PlannedFault[] = [];
   const count = 10 + random.below(7);
   for (let n = 0; n < count; n++) {
-    const long = random.chance(0.35);
+    const kind = random.chance(0.2) ? random.pick(['stop_worker', 'stop_master'] as const) : random.pick(FAULTS);
+    const long = random.chance(kind === 'stop_worker' || kind === 'stop_master' ? 0.6 : 0.35);
     plan.push({
-      kind: random.pick(FAULTS),
+      kind,
       atMs: 500 + random.next() * (untilMs - 3_000),
-      lastsMs: long ? 4_000 + random.next() * 6_000 : 300 + random.next() * 2_500,
+      lastsMs: long ? 5_000 + random.next() * 5_000 : 300 + random.next() * 2_500,
       target: random.below(1000),
       badness: random.next(),
     });

@@ -48,6 +48,12 @@ interface Submitting {
   answer(end: Settled<{ taskId: string; deduplicated: boolean }>): void;
 }
 
+/** The state of an attempt that a worker's word makes. */
+export const SAID = { success: 'succeeded', failure: 'failed', cancelled: 'cancelled', returned: 'returned' } as const;
+
+/** What a master says of work that should have ended, and whose worker does not say so. */
+export const OVERDUE = 'not ended in time';
+
 const MAX_TRIES = 6;
 export const SESSION_LOST = 'SESSION_LOST';
 
@@ -155,7 +161,7 @@ export class Master {
     const isNewest = Number(renewed.beat) <= input.number || this.#world.postgres.db.omits('fresh list');
     if (input.heldIsComplete && isNewest) {
       const found = yield* this.persist((db) =>
-        model.compareHeld(db, sessionId, input.held, renewed.renewedAt, 2 * SETTINGS.heartbeatIntervalMs),
+        model.compareHeld(db, sessionId, input.held, renewed.renewedAt, SETTINGS.leaseTtlMs),
       );
       if (found.unheard.length > 0)
         this.#trace(
@@ -248,7 +254,7 @@ export class Master {
     }
     const rest = reports.filter((r) => !done.has(r.taskId));
     if (rest.length === 0) return [];
-    const words = rest.map(({ taskId, epoch }) => ({ taskId, epoch, sessionId }));
+    const words = rest.map(({ taskId, epoch, outcome }) => ({ taskId, epoch, sessionId, said: SAID[outcome.type] }));
     const before = yield* this.persist((db) => model.alreadyEnded(db, words));
     return rest.filter((r) => this.#world.defects.has('repeated result') || !before.has(r.taskId));
   }
@@ -442,7 +448,7 @@ export class Master {
     if (round % 5 === 0) {
       const overdue = yield* this.persist((db) => model.overdueLeases(db, 2 * SETTINGS.heartbeatIntervalMs));
       for (const { sessionId, taskId, epoch, startToCloseMs } of overdue) {
-        const failure: Failure = { type: 'TASK_TIMEOUT', message: 'not ended in time' };
+        const failure: Failure = { type: 'TASK_TIMEOUT', message: OVERDUE };
         const report: Report = { taskId, epoch, ranUs: startToCloseMs * 1000, outcome: { type: 'failure', failure } };
         yield* this.#report(sessionId, [report]);
       }

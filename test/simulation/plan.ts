@@ -26,7 +26,7 @@ function drawAct(random: Random): Act {
   const does = luck < 0.8 ? 'succeed' : luck < 0.97 ? 'fail' : luck < 0.99 ? 'hang' : 'kill';
   return {
     does,
-    takesMs: random.chance(0.15) ? 1_500 + random.next() * 3_000 : 20 + random.next() * 900,
+    takesMs: random.chance(0.18) ? 1_500 + random.next() * 4_500 : 20 + random.next() * 900,
     failure: random.chance(0.5) ? 'EVALUATION_ERROR' : random.pick(FAILURE_TYPES.filter((t) => t !== 'WORKER_CRASH')),
     nonRetryable: random.chance(0.08),
     retryAfterMs: random.chance(0.1) ? Math.floor(random.next() * 1_500) : null,

@@ -3,6 +3,7 @@ import { OUTAGE_MS } from '@baton/store';
 import { model } from '@baton/store/testing';
 import type { ClientOperation, Effect, Fault, WorkerCall } from '@baton/testkit/history';
 import type { Machine } from './kernel.ts';
+import { BEGINNING_MS } from './postgres.ts';
 import { SETTINGS } from './world.ts';
 
 /** Something that must not happen, and did. */
@@ -28,12 +29,14 @@ export class Recorder {
   readonly machines: Machine[] = [];
   readonly faults: Fault[] = [];
   readonly cancelAcknowledged = new Set<string>();
+  /** Times without a sweep that were long enough for an outage. */
+  readonly outages: { fromMs: number; toMs: number }[] = [];
   readonly counts = { grants: 0, renewals: 0, refusedRenewals: 0, sweeps: 0, outages: 0, closed: 0 };
   readonly #epochs = new Map<string, number>();
   /** Until when a session may not be closed for silence, because there was an outage. */
   readonly #protectedUntilMs = new Map<string, number>();
   #resumedAtMs = Number.NEGATIVE_INFINITY;
-  #sweptAtMs: number | null = null;
+  #sweptAtMs = BEGINNING_MS;
   /** The newest session of each worker whose registration is complete. */
   readonly #replaced = new Map<number, string>();
   trace: ((atMs: number, what: string) => void) | null = null;
@@ -105,10 +108,11 @@ export class Recorder {
   sweep(db: model.ModelDatabase): (SweptSession & { now: boolean })[] {
     const now = db.now();
     this.counts.sweeps++;
-    const isOutage = this.#sweptAtMs !== null && now - this.#sweptAtMs > OUTAGE_MS;
+    const isOutage = now - this.#sweptAtMs > OUTAGE_MS;
     if (isOutage) {
       this.counts.outages++;
-      this.trace?.(now, `first sweep after ${Math.round(now - this.#sweptAtMs!)} ms`);
+      this.outages.push({ fromMs: this.#sweptAtMs, toMs: now });
+      this.trace?.(now, `first sweep after ${Math.round(now - this.#sweptAtMs)} ms`);
       // Whoever was heard since the outage before gets a whole lease.
       for (const session of db.sessions.values())
         if (session.state !== 'closed' && session.renewedAtMs >= this.#resumedAtMs)

@@ -1,7 +1,9 @@
 import { model, seededRandom } from '@baton/store/testing';
+import { checkHistory } from '@baton/testkit/history';
 import { checkEnd } from './check-end.ts';
 import { Client } from './client.ts';
 import { type FaultKind, planFaults } from './faults.ts';
+import { historyOf } from './history.ts';
 import { Inflict } from './inflict.ts';
 import { Kernel, Machine } from './kernel.ts';
 import { FAIR, Network } from './network.ts';
@@ -17,6 +19,8 @@ export type Mutation = (typeof MUTATIONS)[number];
 export interface SimulationOptions {
   seed: number;
   mutation?: Mutation | undefined;
+  /** Checks the whole history, too. Costs as much again as the seed itself. */
+  history?: boolean | undefined;
   trace?: ((atMs: number, what: string) => void) | undefined;
 }
 
@@ -31,14 +35,15 @@ export interface SimulationResult {
   virtualMs: number;
 }
 
-const TASKS = 210;
+const TASKS = 200;
 const SAFETY_MS = 26_000;
 /** After the last fault all is settled within this time: a lease, retries, and tasks that take their workers with them. */
 const LIVENESS_MS = 90_000;
 const MASTERS = ['master1', 'master2'];
 
 /** One seed: masters, workers, clients and faults for half a minute, then all is healed and must come to its end. */
-export function simulate({ seed, mutation, trace }: SimulationOptions): SimulationResult {
+export function simulate(options: SimulationOptions): SimulationResult {
+  const { seed, mutation, trace } = options;
   const random = seededRandom(seed);
   const kernel = new Kernel();
   const network = new Network(kernel, random);
@@ -73,6 +78,13 @@ export function simulate({ seed, mutation, trace }: SimulationOptions): Simulati
   inflict.healAll();
   const isSettled = () => clients.every((client) => client.open === 0) && nothingLeft(postgres.db);
   while (!isSettled() && kernel.nowMs < SAFETY_MS + LIVENESS_MS) kernel.run(kernel.nowMs + 500);
+  if (options.history) {
+    const report = checkHistory(historyOf(world, { livenessMs: LIVENESS_MS, isSettled: isSettled() }));
+    // That enough was tried is for all seeds together to show.
+    for (const { invariant, violations } of report.results)
+      if (invariant !== 17)
+        for (const { message } of violations) recorder.violate(postgres.db, invariant, `checkHistory: ${message}`);
+  }
   checkEnd(world, { isSettled: isSettled(), openErrands: clients.reduce((sum, client) => sum + client.open, 0) });
 
   const faults: Partial<Record<FaultKind, number>> = {};

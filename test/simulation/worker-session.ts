@@ -3,12 +3,12 @@ import type { Grant, HeldByWorker } from '@baton/store';
 import type { Effect, WorkerCall } from '@baton/testkit/history';
 import type { Machine, Settled, Steps, Timer, Wait } from './kernel.ts';
 import { until } from './kernel.ts';
-import { type ExchangeInput, type Orders, type Outcome, type Report, SESSION_LOST } from './master.ts';
+import { type ExchangeInput, type Orders, type Outcome, type Report, SAID, SESSION_LOST } from './master.ts';
 import type { Abandon } from './network.ts';
 import { BEGINNING_MS } from './postgres.ts';
 import type { Recorded } from './recorder.ts';
 import type { WorkerProcess } from './worker.ts';
-import { type Act, SETTINGS, textOf, type World } from './world.ts';
+import { type Act, outputOf, SETTINGS, textOf, type World } from './world.ts';
 
 type Phase = 'queued' | 'running' | 'finished' | 'settled';
 type StopKind = 'cancel' | 'timeout' | 'hand-back' | 'lost';
@@ -169,9 +169,7 @@ export class WorkerSession {
       this.#exchange((master, call) => master.exchange(input, call), timeoutMs, abandon),
     );
     for (const result of input.results) {
-      const reported = (
-        { success: 'succeeded', failure: 'failed', cancelled: 'cancelled', returned: 'returned' } as const
-      )[result.outcome.type];
+      const reported = SAID[result.outcome.type];
       const refused = end.ok && end.value.refused.some((r) => r.taskId === result.taskId && r.epoch === result.epoch);
       const lost = refused || (!end.ok && end.reason === SESSION_LOST);
       const call: Recorded<WorkerCall> = {
@@ -193,6 +191,9 @@ export class WorkerSession {
 
   #take({ grants, orders }: { grants: Grant[]; orders: Orders }, sentMs: number): void {
     this.#failures = 0;
+    // It may have stood still, and this came before its timer.
+    if (this.#letsGoAtMs <= this.#process.now) this.#lose(true);
+    if (this.#over) return;
     this.#obey(orders);
     // A master was told since that they are not held, and may have given them to others.
     if (grants.length > 0)
@@ -200,7 +201,11 @@ export class WorkerSession {
         `is given ${grants.map((g) => `${g.taskId}.${g.epoch}`)} by the answer to a call of ${sentMs.toFixed(1)}`,
       );
     const isLate = sentMs < this.#listedMs && !this.#world.defects.has('late answers');
-    if (!isLate) for (const grant of grants) this.#accept(grant);
+    for (const grant of grants)
+      if (!isLate) this.#accept(grant);
+      // At no cost, if it is still there to be handed back.
+      else if (!this.#held.has(grant.taskId))
+        this.#outbox.push({ taskId: grant.taskId, epoch: grant.epoch, outcome: { type: 'returned' }, ranUs: 0 });
     if (!this.#accepting) this.#handBackQueued();
     this.#pump();
     this.#kick();
@@ -321,8 +326,7 @@ export class WorkerSession {
 
   #outcomeOf(attempt: Attempt, act: Act): Outcome {
     const { taskId, epoch } = attempt.grant;
-    if (act.does !== 'fail')
-      return { type: 'success', output: new TextEncoder().encode(`${taskId} ${epoch} ${this.id}`) };
+    if (act.does !== 'fail') return { type: 'success', output: outputOf(`${taskId} ${epoch} ${this.id}`) };
     const failure: Failure = { type: act.failure, message: 'so it was drawn', nonRetryable: act.nonRetryable };
     if (act.retryAfterMs !== null) failure.retryAfterMs = act.retryAfterMs;
     return { type: 'failure', failure };
@@ -471,11 +475,17 @@ export class WorkerSession {
     }));
   }
 
+  /** By its own clock. */
+  get #letsGoAtMs(): number {
+    const forEver = this.#world.defects.has('worker clock');
+    return forEver ? Number.POSITIVE_INFINITY : this.#renewedMs + SETTINGS.leaseTtlMs - MARGIN_MS;
+  }
+
   #armExpiry(): void {
     if (this.#expiryTimer) this.#expiryTimer.act = null;
-    if (this.#world.defects.has('worker clock')) return;
-    const leftMs = this.#renewedMs + SETTINGS.leaseTtlMs - MARGIN_MS - this.#process.now;
-    this.#expiryTimer = this.#machine.after(Math.max(0, leftMs), () => this.#lose(true));
+    const leftMs = this.#letsGoAtMs - this.#process.now;
+    if (leftMs < Number.POSITIVE_INFINITY)
+      this.#expiryTimer = this.#machine.after(Math.max(0, leftMs), () => this.#lose(true));
   }
 
   // the end ----------------------------------------------------------------------------------------------------------------

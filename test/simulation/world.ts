@@ -93,5 +93,14 @@ export interface World {
 export const idMaker = (world: World, skewMs: number) =>
   createIdMaker(world.nextNode(), () => Math.floor(world.postgres.db.now() + skewMs));
 
-/** An output as it is written down. It stands for its hash, which would cost more than all the rest. */
-export const textOf = (bytes: Uint8Array): string => String.fromCharCode(...bytes);
+const texts = new WeakMap<Uint8Array, string>();
+
+/** An output that says this. Nothing looks at its bytes: making and reading them would cost more than all the rest. */
+export function outputOf(text: string): Uint8Array {
+  const output = new Uint8Array();
+  texts.set(output, text);
+  return output;
+}
+
+/** What an output says. It stands for its own hash, too. */
+export const textOf = (output: Uint8Array): string => texts.get(output) ?? '';
