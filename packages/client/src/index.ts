@@ -1,9 +1,19 @@
 /** The public SDK: typed tasks, workflows and handles, in a browser, Deno, Node and workerd. */
 export { type Baton, type BatonOptions, createBaton } from './baton.ts';
+export type { BreakerView } from './breaker-view.ts';
 export type { CallOptions, RetryTiming } from './call.ts';
 export { NonRetryable, RetryAfter } from './control-flow.ts';
 export { BatonError, type BatonErrorCode, toBatonError, type Violation } from './error.ts';
 export type { EventBatch, EventSubscription, Events, EventView, WatchEventsOptions } from './events.ts';
+export type {
+  DeadTaskView,
+  FailureRecordView,
+  FailureStatisticsView,
+  ListDeadOptions,
+  ListFailuresOptions,
+  ResendOptions,
+  Resent,
+} from './failures.ts';
 export { RunCancelled, RunFailed, TaskCancelled, TaskFailed } from './outcome.ts';
 export type { List, PageOptions } from './pages.ts';
 export { decodePayload, encodeInput, JsonText } from './payload.ts';
@@ -42,9 +52,11 @@ export type { ListTasksOptions, LogOptions, SubmittedTask, TaskDetails, TaskHand
 export { createFetchTransport, type TransportOptions } from './transport.ts';
 export {
   type AttemptStateName,
+  type BreakerStateName,
   type EventTypeName,
   eventTypeNames,
   type FailureTypeName,
+  failureTypeNames,
   isFinalRunState,
   isFinalTaskState,
   type NodeStateName,

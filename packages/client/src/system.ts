@@ -1,9 +1,17 @@
 import { SystemService, type Worker } from '@baton/contract';
 import { type Client, createClient, type Transport } from '@connectrpc/connect';
+import { type BreakerView, breakerView } from './breaker-view.ts';
 import { type CallOptions, type CallSettings, callOnce, callRepeatably, requestOptions } from './call.ts';
 import { type List, listOf, type PageOptions } from './pages.ts';
 import { optionalDate, optionalMs } from './time.ts';
-import { type TaskClassName, taskClassName, type WorkerStateName, workerStateName } from './words.ts';
+import {
+  type BreakerStateName,
+  breakerStateName,
+  type TaskClassName,
+  taskClassName,
+  type WorkerStateName,
+  workerStateName,
+} from './words.ts';
 
 export interface HealthView {
   /** Every part that is needed to serve is healthy. */
@@ -147,6 +155,35 @@ export class Workers {
       );
       return { items: workers.map(workerView), nextPageToken };
     });
+  }
+
+  /** Circuit breakers that are open or half-open, by worker and device. `includeClosed`: also those that have opened before, or count failures now. */
+  async breakers(
+    options?: CallOptions & { readonly worker?: string; readonly includeClosed?: boolean },
+  ): Promise<readonly BreakerView[]> {
+    const { namespace } = this.#settings;
+    const { breakers } = await callRepeatably(this.#settings, options, () =>
+      this.#client.listBreakers(
+        { namespace, worker: options?.worker, includeClosed: options?.includeClosed },
+        requestOptions(this.#settings, options),
+      ),
+    );
+    return breakers.map(breakerView);
+  }
+
+  /** Closes a breaker, whatever it is: failures before now no longer count. Gives its state before. `device`: default the worker itself. */
+  async resetBreaker(
+    worker: string,
+    options?: CallOptions & { readonly device?: string },
+  ): Promise<{ readonly before: BreakerStateName }> {
+    const { namespace } = this.#settings;
+    const { before } = await callOnce(() =>
+      this.#client.resetBreaker(
+        { namespace, worker, device: options?.device },
+        requestOptions(this.#settings, options),
+      ),
+    );
+    return { before: breakerStateName(before) };
   }
 
   /** Tells a worker to take no new work, finish and leave; gives the leases that it still holds. */

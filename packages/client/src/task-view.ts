@@ -23,6 +23,8 @@ export interface FailureView {
   readonly stack?: string;
   readonly nonRetryable: boolean;
   readonly retryAfterMs?: number;
+  /** The device that it happened on (a GPU's UUID), where it is one device's fault. */
+  readonly device?: string;
 }
 
 export type ExecutorView =
@@ -68,6 +70,8 @@ export interface TaskView<Output = unknown> {
   readonly retry?: RetryOptions;
   readonly startToCloseTimeoutMs?: number;
   readonly idempotencyKey?: string;
+  /** The ended task that this one sends again. */
+  readonly retryOf?: string;
   readonly labels: Readonly<Record<string, string>>;
 }
 
@@ -131,6 +135,7 @@ export function taskView<Output>(task: Task): TaskView<Output> {
     retry: task.retry && retryView(task.retry),
     startToCloseTimeoutMs: optionalMs(task.startToCloseTimeout),
     idempotencyKey: task.idempotencyKey || undefined,
+    retryOf: task.retryOf || undefined,
     labels: task.labels,
   };
 }
@@ -143,6 +148,7 @@ export function failureView(failure: Failure): FailureView {
     stack: failure.stack || undefined,
     nonRetryable: failure.nonRetryable,
     retryAfterMs: optionalMs(failure.retryAfter),
+    device: failure.device || undefined,
   };
 }
 

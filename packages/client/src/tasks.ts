@@ -12,6 +12,19 @@ import {
   requestOptions,
 } from './call.ts';
 import { BatonError, toBatonError } from './error.ts';
+import {
+  type DeadTaskView,
+  type FailureRecordView,
+  type FailureStatisticsView,
+  type ListDeadOptions,
+  type ListFailuresOptions,
+  listDead,
+  listFailures,
+  type ResendOptions,
+  type Resent,
+  readFailureStatistics,
+  resendTasks,
+} from './failures.ts';
 import { SubmitGatherer } from './gather.ts';
 import { TaskCancelled, TaskFailed } from './outcome.ts';
 import { type List, listOf, type PageOptions } from './pages.ts';
@@ -246,6 +259,29 @@ export class Tasks {
   /** Everything that happened to a task, oldest first. */
   history(id: string, options?: CallOptions): Promise<TaskHistory> {
     return readHistory(this.#client, this.#settings, id, options);
+  }
+
+  /** Each failed attempt as a record, newest first. */
+  failures(options?: ListFailuresOptions): List<FailureRecordView> {
+    return listFailures(this.#client, this.#settings, options);
+  }
+
+  /** What failed within the last time. `windowMs`: default 1 h, at most 30 days. */
+  failureStatistics(options?: CallOptions & { readonly windowMs?: number }): Promise<FailureStatisticsView> {
+    return readFailureStatistics(this.#client, this.#settings, options?.windowMs, options);
+  }
+
+  /** Tasks that failed for good and were not sent again, newest first. */
+  dead(options?: ListDeadOptions): List<DeadTaskView> {
+    return listDead(this.#client, this.#settings, options);
+  }
+
+  /**
+   * Sends ended tasks again, each as a new task whose `retryOf` names the old one; what was the end does not matter. Sending one twice
+   * gives the same new task. In the order given, each with its own refusal (TASK_NOT_FOUND, TASK_NOT_ENDED).
+   */
+  resend(ids: readonly string[], options?: ResendOptions): Promise<Resent[]> {
+    return resendTasks(this.#client, this.#settings, ids, options);
   }
 
   async #result<Output>(id: string, options: CallOptions | undefined): Promise<Output> {

@@ -1,6 +1,8 @@
 import {
   type AttemptState,
   AttemptState as AttemptStates,
+  type BreakerState,
+  BreakerState as BreakerStates,
   type EventType,
   EventType as EventTypes,
   type FailureType,
@@ -29,6 +31,7 @@ export type AttemptStateName = Words<typeof AttemptStates>;
 export type RunStateName = Words<typeof RunStates>;
 export type NodeStateName = Words<typeof NodeStates>;
 export type WorkerStateName = Words<typeof WorkerStates>;
+export type BreakerStateName = Words<typeof BreakerStates>;
 export type EventTypeName = Words<typeof EventTypes>;
 
 // A number that this version does not know (a newer server's) reads 'unknown' in the same way in all of them.
@@ -54,6 +57,7 @@ export const attemptStateName = (state: AttemptState): AttemptStateName => toWor
 export const runStateName = (state: RunState): RunStateName => toWord(RunStates, state);
 export const nodeStateName = (state: NodeState): NodeStateName => toWord(NodeStates, state);
 export const workerStateName = (state: WorkerState): WorkerStateName => toWord(WorkerStates, state);
+export const breakerStateName = (state: BreakerState): BreakerStateName => toWord(BreakerStates, state);
 export const eventTypeName = (type: EventType): EventTypeName => toWord(EventTypes, type);
 export const failureTypeName = (type: FailureType): FailureTypeName =>
   (FailureTypes[type] === 'UNSPECIFIED' ? 'UNKNOWN' : (FailureTypes[type] ?? 'UNKNOWN')) as FailureTypeName;
@@ -67,6 +71,10 @@ export const eventTypeOf = (name: EventTypeName): EventType => fromWord(EventTyp
 export const taskStateNames: readonly TaskStateName[] = wordsOf(TaskStates);
 export const taskClassNames: readonly TaskClassName[] = wordsOf(TaskClasses);
 export const runStateNames: readonly RunStateName[] = wordsOf(RunStates);
+/** In capitals, as they are shown. */
+export const failureTypeNames: readonly FailureTypeName[] = Object.keys(FailureTypes).filter(
+  (key): key is FailureTypeName => Number.isNaN(Number(key)) && key !== 'UNSPECIFIED',
+);
 export const eventTypeNames: readonly EventTypeName[] = wordsOf(EventTypes);
 
 export const isFinalTaskState = (name: TaskStateName): boolean =>

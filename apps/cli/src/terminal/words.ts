@@ -20,6 +20,9 @@ const STATES: Readonly<Record<string, readonly [glyph: string, style: Style | un
   draining: ['◐', 'yellow'],
   stopped: ['–', 'dim'],
   lost: ['✗', 'red'],
+  closed: ['●', 'green'],
+  open: ['⊘', 'red'],
+  half_open: ['◐', 'yellow'],
 };
 
 export function stateCell(state: string): Exclude<Cell, string | number | undefined> {

@@ -1,7 +1,7 @@
 import { buildCommand, buildRouteMap } from '@stricli/core';
 import type { CliContext } from '../context.ts';
 import { commonFlags, connectionFlags, helpText, outputAlias } from '../flags.ts';
-import type { DrainFlags, ListFlags, StartFlags } from './worker-flags.ts';
+import type { DrainFlags, ListFlags, ResetFlags, StartFlags } from './worker-flags.ts';
 
 function text<T extends string>(brief: string, placeholder: T) {
   return { kind: 'parsed', parse: String, optional: true, brief, placeholder } as const;
@@ -72,8 +72,46 @@ const drain = buildCommand<DrainFlags, [string], CliContext>({
   },
 });
 
-export const command = buildRouteMap<'start' | 'list' | 'drain', CliContext>({
-  routes: { start, list, drain },
+const breakers = buildCommand<ListFlags, [], CliContext>({
+  loader: async () => (await import('./breakers.ts')).breakers,
+  parameters: {
+    flags: {
+      ...commonFlags,
+      all: { kind: 'boolean', default: false, withNegated: false, brief: 'Also those that are closed' },
+    },
+    aliases: { ...outputAlias, a: 'all' },
+  },
+  docs: {
+    brief: 'List circuit breakers that are open',
+    fullDescription: helpText(
+      'List the circuit breakers of workers and devices that are open or half-open.',
+      ['baton worker breakers', 'baton worker breakers --all'],
+      'With --all also those that have opened before, or count failures now.',
+    ),
+  },
+});
+
+const reset = buildCommand<ResetFlags, [string], CliContext>({
+  loader: async () => (await import('./reset.ts')).reset,
+  parameters: {
+    flags: { ...commonFlags, device: text('The breaker of this device (a UUID), not of the worker', 'UUID') },
+    aliases: outputAlias,
+    positional: {
+      kind: 'tuple',
+      parameters: [{ brief: 'The name of a worker', parse: String, placeholder: 'NAME' }],
+    },
+  },
+  docs: {
+    brief: 'Close the circuit breaker of a worker',
+    fullDescription: helpText(
+      'Close the circuit breaker of a worker or of a device; failures before now no longer count.',
+      ['baton worker reset worker-1', 'baton worker reset gpu-7 --device GPU-5f1c'],
+    ),
+  },
+});
+
+export const command = buildRouteMap<'start' | 'list' | 'drain' | 'breakers' | 'reset', CliContext>({
+  routes: { start, list, drain, breakers, reset },
   defaultCommand: 'start',
-  docs: { brief: 'Run, list and drain workers' },
+  docs: { brief: 'Run, list and drain workers; see and close their breakers' },
 });

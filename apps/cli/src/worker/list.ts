@@ -1,14 +1,20 @@
+import type { BreakerView } from '@baton/client';
 import type { CliContext } from '../context.ts';
-import { printTable } from '../terminal/table.ts';
+import { type Cell, printTable } from '../terminal/table.ts';
 import { stateCell } from '../terminal/words.ts';
 import type { ListFlags } from './worker-flags.ts';
 
 /** `baton worker list`. */
 export async function list(this: CliContext, flags: ListFlags): Promise<void> {
   const baton = await this.connect(flags);
-  const workers = await baton.workers.list({ includeGone: flags.all, signal: this.signal }).all();
+  const [workers, breakers] = await Promise.all([
+    baton.workers.list({ includeGone: flags.all, signal: this.signal }).all(),
+    baton.workers.breakers({ signal: this.signal }).catch(noneOfOlderMaster),
+  ]);
   if (flags.output === 'json') {
-    this.screen.json(workers);
+    this.screen.json(
+      workers.map((worker) => ({ ...worker, breakers: breakers.filter((b) => b.worker === worker.name) })),
+    );
     return;
   }
   if (workers.length === 0) {
@@ -17,10 +23,11 @@ export async function list(this: CliContext, flags: ListFlags): Promise<void> {
   }
   printTable(
     this.screen,
-    ['WORKER', 'STATE', 'LEASES', 'SLOTS', 'CLASSES', 'GPUS', 'CPU', 'DONE', 'FAILED', 'HEARD', 'WHERE'],
+    ['WORKER', 'STATE', 'BREAKER', 'LEASES', 'SLOTS', 'CLASSES', 'GPUS', 'CPU', 'DONE', 'FAILED', 'HEARD', 'WHERE'],
     workers.map((worker) => [
       worker.name,
       stateCell(worker.state),
+      breakerText(breakers.filter((breaker) => breaker.worker === worker.name)),
       worker.leases,
       worker.slots,
       classesText(worker.taskClasses),
@@ -32,6 +39,20 @@ export async function list(this: CliContext, flags: ListFlags): Promise<void> {
       worker.hostname && `${worker.hostname}${worker.pid === undefined ? '' : ` pid ${worker.pid}`}`,
     ]),
   );
+}
+
+/** A master of the version before knows no breakers; its workers are listed all the same. */
+function noneOfOlderMaster(thrown: unknown): readonly BreakerView[] {
+  if ((thrown as { code?: unknown }).code === 'unimplemented') return [];
+  throw thrown;
+}
+
+/** Its own breaker by its state, those of its devices by their number. */
+function breakerText(breakers: readonly BreakerView[]): Cell {
+  const own = breakers.find((breaker) => breaker.device === undefined);
+  const devices = breakers.length - (own ? 1 : 0);
+  const parts = [own && stateCell(own.state).text, devices > 0 && `${devices} of its devices`].filter(Boolean);
+  return parts.length === 0 ? undefined : { text: parts.join(', '), style: 'red' };
 }
 
 /** A worker that names no class takes these two. */

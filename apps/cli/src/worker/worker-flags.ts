@@ -4,6 +4,10 @@ export interface ListFlags extends CommonFlags {
   readonly all: boolean;
 }
 
+export interface ResetFlags extends CommonFlags {
+  readonly device?: string;
+}
+
 export interface DrainFlags extends CommonFlags {
   readonly reason?: string;
 }

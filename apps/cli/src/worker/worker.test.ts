@@ -1,4 +1,5 @@
-import { WorkerState } from '@baton/contract';
+import { BreakerState, WorkerState } from '@baton/contract';
+import { Code, ConnectError } from '@connectrpc/connect';
 import { expect, test } from 'vitest';
 import { commandLine } from '../testing.fixture.ts';
 
@@ -13,7 +14,9 @@ test('list shows state, load and simulated GPUs as such', async () => {
     metrics: { cpuPercent: 41.6, tasksCompleted: 12n, tasksFailed: 1n },
   });
   const { stdout } = await baton(['worker', 'list']);
-  expect(stdout).toMatch(/\nworker-1 +● busy +2 +8 +cpu_short gpu +1 \(simulated\) +42 % +12 +1 +3 s ago +box pid 7\n/);
+  expect(stdout).toMatch(
+    /\nworker-1 +● busy +- +2 +8 +cpu_short gpu +1 \(simulated\) +42 % +12 +1 +3 s ago +box pid 7\n/,
+  );
   expect(JSON.parse((await baton(['worker', 'list', '-o', 'json'])).stdout)).toMatchObject([
     { name: 'worker-1', state: 'busy', leases: 2 },
   ]);
@@ -41,4 +44,47 @@ test('drain says what the worker still holds', async () => {
     leases: 1,
   });
   expect(await log()).toMatchObject([{ command: 'worker drain', worker: 'worker-1' }, {}]);
+});
+
+test('list shows which workers and devices are held back, and goes on without that under an older master', async () => {
+  const { baton, fake } = await commandLine();
+  fake.addWorker({ name: 'w1' });
+  fake.addWorker({ name: 'w2' });
+  fake.addBreaker({ worker: 'w1', state: BreakerState.OPEN });
+  fake.addBreaker({ worker: 'w1', device: 'GPU-a', state: BreakerState.HALF_OPEN });
+  const { stdout } = await baton(['worker', 'list']);
+  expect(stdout).toMatch(/\nw1 .*⊘ open, 1 of its devices/);
+  expect(stdout).toMatch(/\nw2 +\S+ \S+ +- +0 /);
+  expect(JSON.parse((await baton(['worker', 'list', '-o', 'json'])).stdout)).toMatchObject([
+    { breakers: [{ state: 'open' }, { state: 'half_open', device: 'GPU-a' }] },
+    { breakers: [] },
+  ]);
+  fake.failNext('listBreakers', new ConnectError('not there', Code.Unimplemented));
+  expect((await baton(['worker', 'list'])).stdout).toContain('w1');
+});
+
+test('breakers are listed with when a probe may run, and reset by name and device', async () => {
+  const { baton, fake, log } = await commandLine();
+  expect((await baton(['worker', 'breakers'])).stderr).toContain('no breaker is open');
+  fake.addBreaker({
+    worker: 'w1',
+    state: BreakerState.OPEN,
+    reason: '3 failures',
+    failures: 3,
+    probeTime: { seconds: 5n },
+  });
+  fake.addBreaker({ worker: 'w2', device: 'GPU-a', state: BreakerState.CLOSED });
+  expect((await baton(['worker', 'breakers'])).stdout).toMatch(
+    /\nw1 +- +⊘ open .* 1970-\S+ \S+ +- +0 +3 +3 failures\n$/,
+  );
+  expect((await baton(['worker', 'breakers', '--all'])).stdout).toMatch(/\nw2 +GPU-a +● closed/);
+  expect((await baton(['worker', 'reset', 'w1'])).stdout).toBe('the breaker of worker w1 is closed; it was open\n');
+  expect((await baton(['worker', 'reset', 'w2', '--device', 'GPU-a', '-o', 'json'])).stdout).toContain(
+    '"before": "closed"',
+  );
+  expect((await baton(['worker', 'reset', 'w9'])).exitCode).toBe(3);
+  expect((await log()).slice(0, 2)).toMatchObject([
+    { command: 'worker reset', worker: 'w1', before: 'open' },
+    { command: 'worker reset', device: 'GPU-a' },
+  ]);
 });

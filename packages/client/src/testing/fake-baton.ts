@@ -1,8 +1,14 @@
 import {
   AttemptState,
+  type Breaker,
+  BreakerSchema,
+  BreakerState,
   EventService,
   type Failure,
+  type FailureRecord,
+  FailureRecordSchema,
   type FailureSchema,
+  type HistoryEntrySchema,
   NodeState,
   type Run,
   RunSchema,
@@ -41,10 +47,16 @@ export class FakeBaton {
   readonly #tasks = new Map<string, Task>();
   readonly #taskByKey = new Map<string, string>();
   readonly #logs = new Map<string, string[]>();
+  /** In the order of their ends. */
+  readonly #ended: string[] = [];
+  readonly #outputs = new Map<string, { attempt: number; offset: number; data: Uint8Array }[]>();
+  readonly #histories = new Map<string, MessageInitShape<typeof HistoryEntrySchema>[]>();
   readonly #runs = new Map<string, Run>();
   readonly #runByKey = new Map<string, string>();
   readonly #workflows = new Map<string, Workflow>();
   readonly #workers: Worker[] = [];
+  readonly #breakers: Breaker[] = [];
+  readonly #failures: FailureRecord[] = [];
   readonly #eventBatches: WatchResponse[] = [];
   readonly #faults: { method: string; error: ConnectError }[] = [];
   readonly #maxWaitMs: number;
@@ -97,7 +109,9 @@ export class FakeBaton {
   }
 
   updateTask(id: string, change: (task: Task) => void): void {
-    change(this.task(id));
+    const task = this.task(id);
+    change(task);
+    if (task.state >= TaskState.SUCCEEDED && !this.#ended.includes(id)) this.#ended.push(id);
     this.#announce();
   }
 
@@ -125,8 +139,31 @@ export class FakeBaton {
     this.#announce();
   }
 
+  /** What the task streams next, in its newest attempt or in a new one. */
+  addOutput(id: string, text: string, attempt = 1): void {
+    const parts = this.#outputs.get(id) ?? [];
+    this.#outputs.set(id, parts);
+    const last = parts.at(-1);
+    const offset = last?.attempt === attempt ? last.offset + last.data.length : 0;
+    parts.push({ attempt, offset, data: new TextEncoder().encode(text) });
+    this.#announce();
+  }
+
+  setHistory(id: string, entries: MessageInitShape<typeof HistoryEntrySchema>[]): void {
+    this.#histories.set(id, entries);
+  }
+
   addWorker(worker: MessageInitShape<typeof WorkerSchema>): void {
     this.#workers.push(create(WorkerSchema, worker));
+  }
+
+  addBreaker(breaker: MessageInitShape<typeof BreakerSchema>): void {
+    this.#breakers.push(create(BreakerSchema, breaker));
+  }
+
+  /** Newest first. */
+  addFailure(failure: MessageInitShape<typeof FailureRecordSchema>): void {
+    this.#failures.push(create(FailureRecordSchema, failure));
   }
 
   addEvents(batch: MessageInitShape<typeof WatchResponseSchema>): void {
@@ -245,6 +282,61 @@ export class FakeBaton {
         const { items, nextPageToken } = pageOf(all, pageSize, pageToken);
         return { tasks: items, nextPageToken };
       },
+      listFailures: ({ pageSize, pageToken, worker, taskId, types }) => {
+        this.#called('listFailures');
+        const all = this.#failures
+          .filter((each) => (worker === '' || each.worker === worker) && (taskId === '' || each.taskId === taskId))
+          .filter((each) => types.length === 0 || types.includes(each.failure!.type));
+        const { items, nextPageToken } = pageOf(all, pageSize, pageToken);
+        return { failures: items, nextPageToken };
+      },
+      getFailureStatistics: () => {
+        this.#called('getFailureStatistics');
+        const countBy = <K>(keyOf: (failure: FailureRecord) => K): Map<K, bigint> => {
+          const counts = new Map<K, bigint>();
+          for (const failure of this.#failures) counts.set(keyOf(failure), (counts.get(keyOf(failure)) ?? 0n) + 1n);
+          return counts;
+        };
+        const byWorker = countBy((failure) => failure.worker);
+        return {
+          failures: BigInt(this.#failures.length),
+          byType: [...countBy((failure) => failure.failure!.type)].map(([type, count]) => ({ type, count })),
+          byWorker: [...byWorker].map(([worker, count]) => ({ worker, count })),
+          tasksAffected: BigInt(countBy((failure) => failure.taskId).size),
+          workersAffected: BigInt(byWorker.size),
+          breakersOpen: this.#breakers.filter((breaker) => breaker.state !== BreakerState.CLOSED).length,
+        };
+      },
+      listDeadTasks: ({ pageSize, pageToken, queue, kind, types, includeResent }) => {
+        this.#called('listDeadTasks');
+        const resentAs = (id: string) => [...this.#tasks.values()].findLast((task) => task.retryOf === id)?.id ?? '';
+        const all = [...this.#tasks.values()]
+          .reverse()
+          .filter((task) => task.state === TaskState.FAILED)
+          .filter((task) => (queue === '' || task.queue === queue) && (kind === '' || task.kind === kind))
+          .filter((task) => types.length === 0 || types.includes(task.failure!.type))
+          .map((task) => ({ task, resentAs: resentAs(task.id) }))
+          .filter((dead) => includeResent || dead.resentAs === '');
+        const { items, nextPageToken } = pageOf(all, pageSize, pageToken);
+        return { tasks: items, nextPageToken };
+      },
+      resendTasks: ({ taskIds }) => {
+        this.#called('resendTasks');
+        return {
+          results: taskIds.map((id): SubmitTaskResult => {
+            const task = this.#tasks.get(id);
+            if (task === undefined || !isFinal(task)) {
+              const reason = task === undefined ? 'TASK_NOT_FOUND' : 'TASK_NOT_ENDED';
+              const refused = { code: 'failed_precondition', reason, message: `task ${id} cannot be sent again` };
+              return create(SubmitTaskResultSchema, { result: { case: 'refused', value: refused } });
+            }
+            const earlier = [...this.#tasks.values()].find((each) => each.retryOf === id);
+            const value = earlier ? { taskId: earlier.id, deduplicated: true } : this.#submit(this.specs.get(id)!);
+            if (!earlier) this.task(value.taskId).retryOf = id;
+            return create(SubmitTaskResultSchema, { result: { case: 'submitted', value } });
+          }),
+        };
+      },
       watchTask: async function* (
         this: FakeBaton,
         { taskId }: { taskId: string },
@@ -278,6 +370,48 @@ export class FakeBaton {
           if (logs.length > 0) yield { logs, cursor: String(sent) };
         }
       }.bind(this),
+      streamTaskOutput: async function* (
+        this: FakeBaton,
+        request: { taskId: string; attempt: number; offset: bigint; follow: boolean },
+        { signal }: { signal: AbortSignal },
+      ) {
+        this.#called('streamTaskOutput');
+        const { taskId, follow } = request;
+        let place = { attempt: request.attempt, offset: Number(request.offset) };
+        const read = () => ({ parts: this.#outputs.get(taskId) ?? [], isOver: !follow || isFinal(this.task(taskId)) });
+        for await (const { parts } of this.#watch(read, ({ isOver }) => isOver, signal)) {
+          const newest = parts.at(-1)?.attempt ?? 0;
+          if (place.attempt === 0) place = { attempt: newest, offset: 0 };
+          if (newest > place.attempt && follow) {
+            place = { attempt: newest, offset: 0 };
+            yield { attempt: newest, epoch: newest, reset: true };
+          }
+          for (const { attempt, offset, data } of parts) {
+            if (attempt !== place.attempt || offset + data.length <= place.offset) continue;
+            const rest = data.subarray(place.offset - offset);
+            yield { attempt, epoch: attempt, offset: BigInt(place.offset), data: rest };
+            place = { attempt, offset: offset + data.length };
+          }
+        }
+      }.bind(this),
+      streamTaskResults: async function* (
+        this: FakeBaton,
+        { taskIds, cursor }: { taskIds: string[]; cursor: string },
+        { signal }: { signal: AbortSignal },
+      ) {
+        this.#called('streamTaskResults');
+        let sent = Number(cursor || 0);
+        const read = () => this.#ended.filter((id) => taskIds.length === 0 || taskIds.includes(id));
+        const isOver = (ended: string[]) => taskIds.length > 0 && ended.length === new Set(taskIds).size;
+        for await (const ended of this.#watch(read, isOver, signal)) {
+          for (const id of ended.slice(sent))
+            yield { tasks: [clone(TaskSchema, this.task(id))], cursor: String(++sent) };
+        }
+      }.bind(this),
+      getTaskHistory: ({ taskId }) => {
+        this.#called('getTaskHistory');
+        return { task: this.task(taskId), entries: this.#histories.get(taskId) ?? [] };
+      },
     });
   }
 
@@ -390,6 +524,20 @@ export class FakeBaton {
         this.#called('listWorkers');
         const { items, nextPageToken } = pageOf(this.#workers, pageSize, pageToken);
         return { workers: items, nextPageToken };
+      },
+      listBreakers: ({ worker, includeClosed }) => {
+        this.#called('listBreakers');
+        const breakers = this.#breakers
+          .filter((breaker) => worker === '' || breaker.worker === worker)
+          .filter((breaker) => includeClosed || breaker.state !== BreakerState.CLOSED);
+        return { breakers };
+      },
+      resetBreaker: ({ worker, device }) => {
+        this.#called('resetBreaker');
+        const breaker = this.#breakers.find((each) => each.worker === worker && each.device === device);
+        const { state } = found(breaker, 'WORKER_NOT_FOUND', `worker ${worker}`);
+        breaker!.state = BreakerState.CLOSED;
+        return { before: state };
       },
       drainWorker: ({ name }) => {
         this.#called('drainWorker');
