@@ -19,6 +19,8 @@ type Result = MessageInitShape<typeof TaskResultSchema>;
 export interface RawWorker {
   /** Its living session, if it has one. */
   readonly sessionId: string | undefined;
+  /** No more silences: what is open is to come to its end. */
+  calmDown(): void;
   /** Takes nothing new; resolves when it has left. */
   stop(): Promise<void>;
 }
@@ -39,6 +41,7 @@ export interface RawWorkerOptions {
 
 export function startRawWorker({ name, masters, random, recorder }: RawWorkerOptions): RawWorker {
   let stopping = false;
+  let calm = false;
   let session: RawSession | undefined;
   const farewells = new Set<Promise<void>>();
   let calls = 0n;
@@ -83,7 +86,7 @@ export function startRawWorker({ name, masters, random, recorder }: RawWorkerOpt
     const [ms, manner, ending, again] = [random.whole(1, 200), random.next(), random.next(), random.chance(0.3)];
     const result: Result = { taskId, epoch, ranUs: BigInt(ms * 1_000), outcome: outcomeOf(ending) };
     await sleep(ms);
-    if (manner < 0.04) {
+    if (manner < 0.01 && !calm) {
       // Not a word for longer than the lease, then the result.
       own.silentUntilMs = nowMs() + LEASE_TTL_MS * (1.2 + random.next());
       await sleep(own.silentUntilMs - nowMs());
@@ -196,6 +199,9 @@ export function startRawWorker({ name, masters, random, recorder }: RawWorkerOpt
   return {
     get sessionId() {
       return session?.over === false ? session.id : undefined;
+    },
+    calmDown() {
+      calm = true;
     },
     async stop() {
       stopping = true;

@@ -111,6 +111,7 @@ async function inHome(
   const loadedFor = new Promise((resolve) => setTimeout(resolve, loadMs));
   const stormed = await storm({ cluster, line }, timetable, random.fork('storm'), log);
   await cluster.heal();
+  for (const worker of rawWorkers) worker.calmDown();
   const lastFaultAtMs = nowMs();
   log('healed');
   await loadedFor;

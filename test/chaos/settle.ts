@@ -30,7 +30,17 @@ export async function waitUntilSettled(
     const open = await openWork(sql).catch(() => undefined);
     if (open && Object.values(open).every((count) => count === 0)) return nowMs();
     if (performance.now() > until) return undefined;
-    if (looks % 25 === 0) log(`settling: ${JSON.stringify(open)}`);
+    if (looks % 25 === 0) log(`settling: ${JSON.stringify(open)}, ${await openKinds(sql).catch(() => '')}`);
     await sleep(200);
   }
+}
+
+/** What is open, by kind. */
+async function openKinds(sql: postgres.Sql): Promise<string> {
+  const rows = await sql`
+    select r.kind, o.place, count(*)::int as count from (
+      select lane_id, 'ready' as place from baton.ready union all select lane_id, 'waiting' from baton.waiting
+      union all select lane_id, 'leased' from baton.leases) o
+    join baton.lanes l on l.id = o.lane_id join baton.routes r on r.id = l.route_id group by 1, 2 order by 3 desc`;
+  return rows.map(({ kind, place, count }) => `${count} ${kind} ${place}`).join(', ');
 }
