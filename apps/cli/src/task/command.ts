@@ -2,7 +2,8 @@ import type { TaskClassName, TaskStateName } from '@baton/client';
 import { buildCommand, buildRouteMap, type FlagParametersForType } from '@stricli/core';
 import type { CliContext } from '../context.ts';
 import { type CommonFlags, commonFlags, durationMs, helpText, idArgument, outputAlias, wholeNumber } from '../flags.ts';
-import type { ListFlags, LogsFlags, ReasonFlags, SubmitFlags } from './task-flags.ts';
+import { dead, failures, resend, stats } from './failure-commands.ts';
+import type { ListFlags, LogsFlags, OutputTaskFlags, ReasonFlags, SubmitFlags } from './task-flags.ts';
 
 // Written out and not taken from the client, which is loaded only by commands that call a server. A test compares them.
 export const TASK_CLASSES = ['cpu_short', 'cpu_long', 'gpu', 'gpu_slurm'] as const satisfies TaskClassName[];
@@ -182,7 +183,78 @@ const logs = buildCommand<LogsFlags, [string], CliContext>({
   },
 });
 
-export const command = buildRouteMap<'submit' | 'get' | 'list' | 'watch' | 'cancel' | 'logs', CliContext>({
-  routes: { submit, get, list, watch, cancel, logs },
+const output = buildCommand<OutputTaskFlags, [string], CliContext>({
+  loader: async () => (await import('./output.ts')).output,
+  parameters: {
+    flags: {
+      ...commonFlags,
+      follow: { kind: 'boolean', default: false, withNegated: false, brief: 'Stay until the task has ended' },
+      attempt: {
+        kind: 'parsed',
+        parse: wholeNumber(1, 1_000_000),
+        optional: true,
+        brief: 'Of this attempt; default the newest',
+        placeholder: 'N',
+      },
+    },
+    aliases: { ...outputAlias, f: 'follow' },
+    positional: oneId,
+  },
+  docs: {
+    brief: 'Print what a task streams',
+    fullDescription: helpText(
+      'Print the bytes that a task streams by ctx.output.write, as they are.',
+      ['baton task output 42 > frames.bin', 'baton task output 42 --follow | jq .', 'baton task output 42 -o json'],
+      'A terminal gets them as text without control characters. -o json is one object a line, with the bytes in base64.',
+    ),
+  },
+});
+
+const results = buildCommand<CommonFlags, string[], CliContext>({
+  loader: async () => (await import('./results.ts')).results,
+  parameters: {
+    flags: commonFlags,
+    aliases: outputAlias,
+    positional: { kind: 'array', parameter: id, minimum: 1 },
+  },
+  docs: {
+    brief: 'Wait for tasks, a line for each end',
+    fullDescription: helpText(
+      'Print the end of each task as it comes, until all have ended.',
+      ['baton task results 42 43 44', 'baton task results 42 43 -o json | jq .output'],
+      'Ends with 0 when all succeeded, otherwise with 1. -o json is one object a line.',
+    ),
+  },
+});
+
+const history = buildCommand<CommonFlags, [string], CliContext>({
+  loader: async () => (await import('./history.ts')).history,
+  parameters: { flags: commonFlags, aliases: outputAlias, positional: oneId },
+  docs: {
+    brief: 'Tell everything that happened to a task',
+    fullDescription: helpText('Everything that happened to a task, oldest first.', [
+      'baton task history 42',
+      'baton task history 42 -o json',
+    ]),
+  },
+});
+
+export const command = buildRouteMap<
+  | 'submit'
+  | 'get'
+  | 'list'
+  | 'watch'
+  | 'cancel'
+  | 'logs'
+  | 'output'
+  | 'results'
+  | 'history'
+  | 'dead'
+  | 'resend'
+  | 'failures'
+  | 'stats',
+  CliContext
+>({
+  routes: { submit, get, list, watch, cancel, logs, output, results, history, dead, resend, failures, stats },
   docs: { brief: 'Submit, follow and cancel tasks' },
 });
