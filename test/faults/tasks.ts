@@ -1,4 +1,6 @@
 /** What the workers of these tests can do. What a task does to the world is written to the directory in its input. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { appendFileSync, existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TaskContext, task } from '@baton/client';
@@ -82,5 +84,47 @@ export const short = task({
     if (ctx.signal.aborted) throw ctx.signal.reason;
     write(scene, 'end', ctx);
     return ctx.epoch;
+  },
+});
+
+/** Gives a sign every so often, says how far it is, and then none any more; ends when it is told to. */
+export const fade = task({
+  id: 'fade',
+  async run(scene: Scene & { readonly signs: number; readonly everyMs: number }, ctx) {
+    write(scene, 'start', ctx);
+    for (let n = 1; n <= scene.signs; n++) {
+      ctx.progress(n / scene.signs, `sign ${n} of ${scene.signs}`);
+      await new Promise((resolve) => setTimeout(resolve, scene.everyMs));
+    }
+    if (scene.gate !== undefined && existsSync(join(scene.dir, scene.gate))) return ctx.epoch;
+    await new Promise((resolve) => ctx.signal.addEventListener('abort', resolve, { once: true }));
+    write(scene, 'aborted', ctx);
+    throw ctx.signal.reason;
+  },
+});
+
+/** Has a process of its own do the work, and ends it when it is told to. The pid of its effect is that process's. */
+export const withChild = task({
+  id: 'with-child',
+  async run(scene: Scene, ctx) {
+    const child = spawn('sleep', ['600'], { signal: ctx.signal, stdio: 'ignore' });
+    child.on('error', () => {});
+    await once(child, 'spawn');
+    const { taskId, epoch, attempt } = ctx;
+    appendFileSync(
+      join(scene.dir, 'effects'),
+      `${JSON.stringify({ what: 'start', taskId, epoch, attempt, pid: child.pid })}\n`,
+    );
+    await once(child, 'exit').catch(() => {});
+    throw ctx.signal.reason ?? new Error('its process ended by itself');
+  },
+});
+
+/** Hears nothing and never ends by itself. */
+export const deaf = task({
+  id: 'deaf',
+  async run(scene: Scene, ctx) {
+    write(scene, 'start', ctx);
+    await new Promise((resolve) => setTimeout(resolve, 600_000));
   },
 });
