@@ -8,7 +8,7 @@ import { openStage, until } from './stage.ts';
 const timeout = 120_000;
 
 /** Grants to a worker while its breaker was open, and grants beside a probe: there must be none. Times are Postgres's. */
-async function grantsAgainstBreakers(ledger: Ledger): Promise<unknown[]> {
+async function grantsAgainstBreakers(ledger: Ledger): Promise<readonly unknown[]> {
   return ledger.sql`
     with turns as (
       select worker_id, to_state as state, at as since, coalesce(lead(at) over (partition by worker_id order by id), 'infinity') as until
