@@ -1,6 +1,27 @@
 import { expect, test } from 'vitest';
+import { FAULTS } from './faults/index.ts';
+import { drawTask } from './operations/task-mix.ts';
+import { createRandom } from './random.ts';
 import { asTable } from './report.ts';
 import { runChaos } from './run.ts';
+import { drawTimetable } from './timetable.ts';
+
+test('the seed decides which faults come when and which tasks are submitted; the first round has each fault once', () => {
+  const timetable = (seed: string) =>
+    drawTimetable(FAULTS, createRandom(seed), 120_000).map(({ atMs, fault }) => `${atMs} ${fault.name}`);
+  expect(timetable('1')).toEqual(timetable('1'));
+  expect(timetable('1')).not.toEqual(timetable('2'));
+  const first = timetable('1').slice(0, FAULTS.length);
+  expect(new Set(first.map((line) => line.split(' ')[1])).size).toBe(FAULTS.length);
+  const tasks = (seed: string) => {
+    const random = createRandom(seed).fork('load').fork('c1.1');
+    // Points in time are the clock's.
+    return Array.from({ length: 200 }, () => ({ ...drawTask(random, () => 'key'), runAt: undefined }));
+  };
+  expect(tasks('1')).toEqual(tasks('1'));
+  expect(tasks('1')).not.toEqual(tasks('2'));
+  expect(new Set(tasks('1').map(({ kind }) => kind)).size).toBeGreaterThanOrEqual(5);
+});
 
 test('a minute of chaos: nothing is lost, nothing ends twice, every stale write is refused, all settles', {
   timeout: 240_000,
