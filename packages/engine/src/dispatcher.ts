@@ -143,7 +143,7 @@ export function createDispatcher(
       const laneIds: number[] = [];
       for (const laneId of armed.keys()) {
         const lane = lanes.get(laneId);
-        if (lane && canDo(offer.ability, lane)) laneIds.push(laneId);
+        if (lane && !lane.paused && canDo(offer.ability, lane)) laneIds.push(laneId);
       }
       if (laneIds.length === 0) {
         if (offer.urgent) end(offer, []);

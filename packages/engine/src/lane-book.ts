@@ -9,7 +9,7 @@ export interface LaneBook {
   namespaceId(name: string): Promise<number>;
   laneFor(key: LaneKey): Promise<Lane>;
   get(id: number): Lane | undefined;
-  /** Reads lanes that others made; returns the new ones. */
+  /** Reads lanes that others made, and which are paused; returns those that are new here or no longer paused. */
   refresh(): Promise<Lane[]>;
   all(): Iterable<Lane>;
 }
@@ -46,12 +46,20 @@ export function createLaneBook(env: EngineEnvironment): LaneBook {
     },
     get: (id) => byId.get(id),
     async refresh() {
-      const fresh = await lanesAfter(env.pools.api, highest);
-      for (const lane of fresh) {
-        byId.set(lane.id, lane);
-        highest = Math.max(highest, lane.id);
+      const seen = await lanesAfter(env.pools.api, highest);
+      const paused = new Set(seen.filter((lane) => lane.paused).map((lane) => lane.id));
+      const news: Lane[] = [];
+      for (const lane of byId.values()) {
+        if (lane.paused && !paused.has(lane.id)) news.push(lane);
+        lane.paused = paused.has(lane.id);
       }
-      return fresh;
+      for (const lane of seen) {
+        highest = Math.max(highest, lane.id);
+        if (byId.has(lane.id)) continue;
+        byId.set(lane.id, lane);
+        news.push(lane);
+      }
+      return news;
     },
     all: () => byId.values(),
   };

@@ -1,4 +1,6 @@
--- The durable core: budgets, deadlines, breakers, checkpoints, blobs, streamed output.
+-- works with: 1
+--
+-- The durable core: budgets, deadlines, breakers, pauses, checkpoints, blobs, streamed output, retention.
 --
 -- Only adds, so that masters of version 1 go on working beside: nullable columns, defaults, new tables. What few tasks use has a
 -- narrow table of its own, so that the others pay nothing for it.
@@ -46,6 +48,47 @@ comment on column baton.sessions.recall is 'Leases that it is asked to hand back
 
 alter table baton.sweeps add column resumed_at timestamptz not null default '-infinity';
 comment on column baton.sweeps.resumed_at is 'When this duty was done again after an outage; nothing is held against workers for a while after.';
+
+-- queues --------------------------------------------------------------------------------------------------------------------
+
+-- Of every lane that is made, by whatever version: the queue's row is locked, so a pause of the same moment comes before or after.
+create function baton.inherit_pause() returns trigger language plpgsql as $$
+begin
+  select q.paused into new.paused
+  from baton.routes r join baton.queues q on q.namespace_id = r.namespace_id and q.name = r.queue
+  where r.id = new.route_id for share of q;
+  new.paused := coalesce(new.paused, false);
+  return new;
+end $$;
+comment on function baton.inherit_pause() is 'A new lane is paused if its queue is.';
+create trigger lanes_inherit_pause before insert on baton.lanes for each row execute function baton.inherit_pause();
+
+create function baton.set_queue_paused(in_namespace integer, queue text, pause boolean) returns boolean language plpgsql as $$
+declare
+  was boolean;
+begin
+  if pause then
+    insert into baton.queues (namespace_id, name) values (in_namespace, queue) on conflict do nothing;
+  end if;
+  select q.paused into was from baton.queues q where q.namespace_id = in_namespace and q.name = queue for update;
+  if was is null then
+    return null;
+  end if;
+  update baton.queues q set paused = pause where q.namespace_id = in_namespace and q.name = queue and q.paused <> pause;
+  -- A statement of its own sees every lane that was made until the queue's row was locked. Claims hold the lanes that they grant
+  -- from until they commit: they are waited for here, and none comes after. Both lock lanes in the order of their ids.
+  with mine as materialized (
+    select l.id from baton.lanes l join baton.routes r on r.id = l.route_id
+    where r.namespace_id = in_namespace and r.queue = set_queue_paused.queue and l.paused <> pause order by l.id for update of l
+  )
+  update baton.lanes l set paused = pause from mine where l.id = mine.id;
+  if was <> pause then
+    insert into baton.events (namespace_ids, types, task_ids, run_ids, attempts, worker_ids)
+    values (array[in_namespace], array[case when pause then 20 else 21 end]::smallint[], array[0::bigint], array[0::bigint], array[0::smallint], array[0]);
+  end if;
+  return was;
+end $$;
+comment on function baton.set_queue_paused(integer, text, boolean) is 'Pauses a queue, known or not, or lets it go on. Says whether it was paused; null: there is no such queue.';
 
 -- deadlines -----------------------------------------------------------------------------------------------------------------
 
@@ -325,6 +368,7 @@ declare
   until_at timestamptz;
   parent text;
   part text;
+  bounds text[];
   described record;
   made integer := 0;
 begin
@@ -335,18 +379,15 @@ begin
     foreach parent in array array['tasks', 'attempts', 'outcomes', 'task_logs', 'events', 'checkpoints', 'task_outputs', 'cancel_requests'] loop
       part := parent || '_' || to_char(from_at at time zone 'UTC', 'IYYY"w"IW');
       continue when to_regclass('baton.' || part) is not null;
+      -- Made apart and attached: that waits for nobody and nobody waits for it, where "partition of" wants the parent for itself.
+      bounds := case when parent = 'events' then array[quote_literal(from_at), quote_literal(until_at)]
+                     else array[baton.id_at(from_at)::text, baton.id_at(until_at)::text] end;
       -- The first partition of all reaches back without end: a master's clock may be behind.
       if not exists (select from pg_inherits where inhparent = ('baton.' || parent)::regclass) then
-        if parent = 'events' then
-          execute format('create table baton.%I partition of baton.%I for values from (minvalue) to (%L)', part, parent, until_at);
-        else
-          execute format('create table baton.%I partition of baton.%I for values from (minvalue) to (%s)', part, parent, baton.id_at(until_at));
-        end if;
-      elsif parent = 'events' then
-        execute format('create table baton.%I partition of baton.%I for values from (%L) to (%L)', part, parent, from_at, until_at);
-      else
-        execute format('create table baton.%I partition of baton.%I for values from (%s) to (%s)', part, parent, baton.id_at(from_at), baton.id_at(until_at));
+        bounds[1] := 'minvalue';
       end if;
+      execute format('create table baton.%I (like baton.%I including all excluding identity)', part, parent);
+      execute format('alter table baton.%I attach partition baton.%I for values from (%s) to (%s)', parent, part, bounds[1], bounds[2]);
       -- People look at partitions too: they say what their parent says.
       execute format('comment on table baton.%I is %L', part,
         format('Partition of %s, from %s until %s.', parent, from_at::date, until_at::date));
@@ -361,6 +402,90 @@ begin
   end loop;
   return made;
 end $$;
+
+create function baton.retire_partitions(parents text[], partitions text[], upper_bound bigint, kept bigint[], lock_timeout_ms integer)
+returns boolean language plpgsql as $$
+declare
+  living bigint[];
+  old_name text;
+  next_name text;
+  id_column text;
+begin
+  if not pg_try_advisory_xact_lock(hashtext('baton.retention')) then
+    return false;
+  end if;
+  -- Whoever waits here makes everybody wait behind it: not for long, and then again later.
+  perform set_config('lock_timeout', lock_timeout_ms || 'ms', true);
+  -- Of a large partition few rows are wanted, of new tables no statistics are there.
+  perform set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true);
+  for i in 1 .. cardinality(parents) loop
+    if not exists (
+      select from pg_inherits where inhparent = ('baton.' || quote_ident(parents[i]))::regclass and inhrelid = to_regclass('baton.' || quote_ident(partitions[i]))
+    ) then
+      return false;
+    end if;
+  end loop;
+
+  -- First without a lock that anybody minds: a table for what is kept of all that is older.
+  for i in 1 .. cardinality(parents) loop
+    continue when parents[i] = 'events';
+    id_column := case when parents[i] = 'tasks' then 'id' else 'task_id' end;
+    next_name := parents[i] || '_old_next';
+    execute format('create table baton.%I (like baton.%I including all excluding identity, constraint in_time check (%I < %s))', next_name, parents[i], id_column, upper_bound);
+    perform baton.copy_kept(parents[i], parents[i] || '_old', next_name, kept);
+    perform baton.copy_kept(parents[i], partitions[i], next_name, kept);
+  end loop;
+
+  -- Then what has to be done alone.
+  for i in 1 .. cardinality(parents) loop
+    if to_regclass('baton.' || quote_ident(parents[i] || '_old')) is not null then
+      execute format('alter table baton.%I detach partition baton.%I', parents[i], parents[i] || '_old');
+    end if;
+    execute format('alter table baton.%I detach partition baton.%I', parents[i], partitions[i]);
+  end loop;
+  living := kept || array(
+    select task_id from baton.ready where task_id < upper_bound union all
+    select task_id from baton.waiting where task_id < upper_bound union all
+    select task_id from baton.leases where task_id < upper_bound
+  );
+  for i in 1 .. cardinality(parents) loop
+    old_name := parents[i] || '_old';
+    next_name := parents[i] || '_old_next';
+    if parents[i] <> 'events' then
+      perform baton.copy_kept(parents[i], old_name, next_name, living);
+      perform baton.copy_kept(parents[i], partitions[i], next_name, living);
+      -- Of checkpoints some may have been deleted since they were copied; of the other tables no rows are.
+      if parents[i] = 'checkpoints' then
+        execute format('delete from baton.%I n where not exists (select from baton.%I p where p.task_id = n.task_id and p.number = n.number)', next_name, partitions[i])
+          || case when to_regclass('baton.' || old_name) is null then ''
+             else format(' and not exists (select from baton.%I p where p.task_id = n.task_id and p.number = n.number)', old_name) end;
+      end if;
+      execute format('drop table if exists baton.%I', old_name);
+      execute format('alter table baton.%I rename to %I', next_name, old_name);
+      execute format('alter table baton.%I attach partition baton.%I for values from (minvalue) to (%s)', parents[i], old_name, upper_bound);
+      execute format('alter table baton.%I drop constraint in_time', old_name);
+      execute format('comment on table baton.%I is %L', old_name,
+        format('Partition of %s, until %s: what was kept of dropped partitions, because it lived or had ended lately.', parents[i], baton.id_time(upper_bound)::date));
+    end if;
+    execute format('drop table baton.%I', partitions[i]);
+  end loop;
+  return true;
+end $$;
+comment on function baton.retire_partitions(text[], text[], bigint, bigint[], integer) is 'Drops the oldest partitions of these tables in one step, and keeps the rows of the tasks named, and of those that live, in a partition for all that is older. Says whether it did: others may be at it.';
+
+create function baton.copy_kept(parent text, source text, target text, kept bigint[]) returns void language plpgsql as $$
+declare
+  columns text;
+begin
+  if to_regclass('baton.' || quote_ident(source)) is null or kept = '{}' then
+    return;
+  end if;
+  select string_agg(quote_ident(attname), ', ' order by attnum) into columns
+  from pg_attribute where attrelid = ('baton.' || quote_ident(parent))::regclass and attnum > 0 and not attisdropped;
+  execute format('insert into baton.%I (%s) select %s from baton.%I where %I = any($1) on conflict do nothing',
+    target, columns, columns, source, case when parent = 'tasks' then 'id' else 'task_id' end) using kept;
+end $$;
+comment on function baton.copy_kept(text, text, text, bigint[]) is 'Copies the rows of these tasks from one partition to another table, those that are not there.';
 
 -- for people who look with SQL -------------------------------------------------------------------------------------------------
 

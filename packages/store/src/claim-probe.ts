@@ -6,7 +6,7 @@ import { numbers } from './literals.ts';
  * Grants at most one task to a session whose worker's breaker is half-open and has no probe, and makes that task the probe.
  *
  * Beside what CLAIM asks, the breaker's row is locked first: of any number of grants at once, on any number of masters, the others wait
- * for it and then find a probe. Like CLAIM it holds the session's row until the commit.
+ * for it and then find a probe. Like CLAIM it holds the session's and the lane's row until the commit.
  */
 export const CLAIM_PROBE = `/* baton claim probe */
 with probing as materialized (
@@ -22,14 +22,16 @@ with probing as materialized (
   cross join unnest($1::integer[]) as w(lane_id)
   join baton.lanes l on l.id = w.lane_id and not l.paused
   cross join lateral (
-    select y.ctid as at, y.priority, y.position from baton.ready y
+    select y.ctid as at, y.lane_id, y.priority, y.position from baton.ready y
     where y.lane_id = l.id
     order by y.priority desc, y.position
     limit 1 for update skip locked
   ) r
   order by r.priority desc, r.position limit 1
+), granting as materialized (
+  select l.id from baton.lanes l where l.id = any(array(select lane_id from heads)) and not l.paused for share of l
 ), granted as (
-  delete from baton.ready y using heads h, taker s where y.ctid = h.at
+  delete from baton.ready y using heads h, granting g, taker s where g.id = h.lane_id and y.ctid = h.at
   returning y.*, s.id as session_id, s.namespace_id, s.worker_id
 ), leased as (
   insert into baton.leases (task_id, session_id, granted_at, position, run_id, start_to_close_ms, lane_id, epoch, priority, attempt,

@@ -27,7 +27,9 @@ export interface Grant {
  *
  * Guards, in this one statement: the lane is not paused; the session is active, not held back by its breaker, and its time is not
  * over. Rows that another claim holds are skipped. A session that is refused leaves its share in ready. The session's row is locked
- * (shared) until the commit: whoever drains, closes or holds back a session waits for grants under way, and none comes after.
+ * (shared) until the commit: whoever drains, closes or holds back a session waits for grants under way, and none comes after. So are
+ * the rows of the lanes that have something, for whoever pauses a queue. That costs 1 µs a task in batches of 20, and nothing that
+ * can be measured in batches of 500 (1 lane, 1 and 3 connections at once).
  *
  * The lateral claim takes up to the whole number from each lane and keeps the best of all; what it locks beyond that is freed
  * at the commit. One claim over 1 000 lanes costs 8 µs a task more than over one.
@@ -38,14 +40,16 @@ with heads as materialized (
   from unnest($1::integer[]) as w(lane_id)
   join baton.lanes l on l.id = w.lane_id and not l.paused
   cross join lateral (
-    select y.ctid as at, y.priority, y.position from baton.ready y
+    select y.ctid as at, y.lane_id, y.priority, y.position from baton.ready y
     where y.lane_id = l.id
     order by y.priority desc, y.position
     limit $2 for update skip locked
   ) r
   order by r.priority desc, r.position limit $2
+), granting as materialized (
+  select l.id from baton.lanes l where l.id = any(array(select lane_id from heads)) and not l.paused order by l.id for share of l
 ), numbered as (
-  select at, row_number() over (order by priority desc, position) as n from heads
+  select h.at, row_number() over (order by h.priority desc, h.position) as n from heads h join granting g on g.id = h.lane_id
 ), takers as materialized (
   select s.id, s.namespace_id, s.worker_id, w.lo, w.hi
   from unnest($3::bigint[], $4::integer[], $5::integer[]) w(session_id, lo, hi)

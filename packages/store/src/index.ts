@@ -24,6 +24,7 @@ export * from './masters.ts';
 export * from './migrate.ts';
 export * from './outputs.ts';
 export * from './progress.ts';
+export * from './queues.ts';
 export {
   type AttemptRow,
   endsOf,

@@ -35,7 +35,10 @@ export async function internNamespace(sql: Sql, name: string): Promise<number> {
 const FIND_LANE = `select ${LANE_COLUMNS} from baton.routes r join baton.lanes l on l.route_id = r.id
   where r.namespace_id = $1 and r.queue = $2 and r.kind = $3 and l.executor = $4 and l.task_class = $5 and l.tags = $6::text[] and l.fairness_key = ''`;
 
-/** Finds or makes the lane of a task, with its queue and route. Masters cache the result: a lane does not change but for `paused`. */
+/**
+ * Finds or makes the lane of a task, with its queue and route. Masters cache the result: a lane does not change but for `paused`, which a
+ * new one has from its queue, by a trigger.
+ */
 export async function internLane(sql: Sql, key: LaneKey): Promise<Lane> {
   const params = [key.namespaceId, key.queue, key.kind, key.executor, key.taskClass, texts(key.tags)];
   const find = async () => (await sql.unsafe(FIND_LANE, params, { prepare: true }))[0];
@@ -50,10 +53,8 @@ export async function internLane(sql: Sql, key: LaneKey): Promise<Lane> {
       params.slice(0, 3),
     );
     await sql.unsafe(
-      `insert into baton.lanes (namespace_id, route_id, executor, task_class, tags, paused)
-       select $1, r.id, $4, $5, $6::text[], q.paused
-       from baton.routes r join baton.queues q on q.namespace_id = r.namespace_id and q.name = r.queue
-       where r.namespace_id = $1 and r.queue = $2 and r.kind = $3
+      `insert into baton.lanes (namespace_id, route_id, executor, task_class, tags)
+       select $1, r.id, $4, $5, $6::text[] from baton.routes r where r.namespace_id = $1 and r.queue = $2 and r.kind = $3
        on conflict do nothing`,
       params,
     );
@@ -62,10 +63,17 @@ export async function internLane(sql: Sql, key: LaneKey): Promise<Lane> {
   return toLane(row!);
 }
 
-/** Lanes above this id: how a master learns of lanes that others made. */
+/** Lanes may become visible in another order than that of their ids, by as long as making one takes. */
+const LATE = `interval '10 min'`;
+
+/**
+ * How a master learns of lanes that others made: those above an id, and those that are so new that one below it may have been missed.
+ * And of pauses: all lanes that are paused now.
+ */
 export async function lanesAfter(sql: Sql, id: number): Promise<Lane[]> {
   const rows = await sql.unsafe(
-    `select ${LANE_COLUMNS} from baton.lanes l join baton.routes r on r.id = l.route_id where l.id > $1 order by l.id`,
+    `/* baton lanes after */ select ${LANE_COLUMNS} from baton.lanes l join baton.routes r on r.id = l.route_id
+     where l.id > $1 or l.paused or l.created_at > clock_timestamp() - ${LATE} order by l.id`,
     [id],
     { prepare: true },
   );

@@ -94,6 +94,35 @@ describe('migrate', () => {
     await expect(migrate(sql, shipped)).rejects.toBeInstanceOf(SchemaMismatch);
   });
 
+  it('takes what a newer Baton has migrated where that says so, and only that', async () => {
+    const sql = connect();
+    const gentle = next(`-- works with: ${newest}\ncreate table public.later ()`);
+    const harsh = { ...next('create table public.latest ()'), version: newest + 2, name: 'harsh.sql' };
+    await migrate(sql, [...shipped, gentle]);
+    expect(await migrate(connect(), shipped)).toEqual({ applied: [], version: newest + 1 });
+    await expect(migrate(connect(), shipped.slice(0, -1))).rejects.toBeInstanceOf(SchemaMismatch);
+    await migrate(sql, [...shipped, gentle, harsh]);
+    await expect(migrate(connect(), shipped)).rejects.toThrow(/harsh\.sql.*start a newer Baton/);
+    expect(await migrate(connect(), [...shipped, gentle, harsh])).toMatchObject({ version: newest + 2 });
+  });
+
+  it('says of this version that the one before goes on working with it', async () => {
+    const sql = connect();
+    await migrate(sql, shipped);
+    const rows = await sql.unsafe('select version, works_with from public.baton_migrations order by version');
+    expect(rows.map((r) => [r.version, r.works_with])).toEqual([
+      [1, null],
+      [2, 1],
+    ]);
+  });
+
+  it('goes on from the ledger that version 1 left', async () => {
+    const sql = connect();
+    await migrate(sql, shipped.slice(0, 1));
+    await sql.unsafe('alter table public.baton_migrations drop column works_with');
+    expect(await migrate(sql, shipped)).toEqual({ applied: versions.slice(1), version: newest });
+  });
+
   it.each([
     ['a statement that fails', 'select 1 / 0', /division by zero/],
     ['its connection cut', 'select pg_terminate_backend(pg_backend_pid())', /terminat|closed/i],
@@ -132,7 +161,7 @@ describe('migrate', () => {
         .n;
     expect(await count()).toBe(5);
     expect((await sql.unsafe('select baton.ensure_partitions() as made'))[0]!.made).toBe(0);
-    expect((await sql.unsafe('select baton.ensure_partitions(6) as made'))[0]!.made).toBe(14);
+    expect((await sql.unsafe('select baton.ensure_partitions(6) as made'))[0]!.made).toBe(16);
     expect(await count()).toBe(7);
   });
 });
