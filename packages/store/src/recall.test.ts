@@ -31,11 +31,10 @@ it('asks the session with the most unstarted leases in these lanes, once, and sa
     await stage.session('less'),
     await stage.session('waits'),
   ];
-  await stage.submit(lane, 12);
+  await stage.submit(lane, 10);
   await stage.submit(other, 9);
   const held = await stage.claim(lane, most, 6);
   await stage.claim(lane, less, 4);
-  await stage.claim(lane, waiting, 2);
   await stage.claim(other, less, 9);
   // Granted just now: they may be started at any moment.
   expect(await recallFor(sql, [lane.id], [waiting])).toBeNull();
@@ -47,6 +46,18 @@ it('asks the session with the most unstarted leases in these lanes, once, and sa
   expect(await recallFor(sql, [lane.id], [waiting])).toBeNull();
   expect(await renew(most)).toMatchObject({ recall: 5 });
   expect(await renew(most, '2')).toMatchObject({ recall: 0 });
+});
+
+it('takes nothing from one that is held up for another that is held up, too', async () => {
+  const lane = await stage.lane('held up');
+  const [one, two, idle] = [await stage.session('one'), await stage.session('two'), await stage.session('idle')];
+  await stage.submit(lane, 5);
+  await stage.claim(lane, one, 3);
+  await stage.claim(lane, two, 2);
+  await age();
+  // Both would fetch more ahead.
+  expect(await recallFor(sql, [lane.id], [one, two])).toBeNull();
+  expect(await recallFor(sql, [lane.id], [one, two, idle])).toEqual({ sessionId: one, count: 3 });
 });
 
 it('asks nobody that is gone, and nothing of what is to be stopped', async () => {

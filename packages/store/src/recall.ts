@@ -16,21 +16,24 @@ export interface Recall {
 
 /**
  * Somebody waits for work in these lanes, and nothing is ready: asks the living session with the most leases there that are not
- * known to have been started, a second after they were granted, to hand them back. One session at a time, one master at a time, and
- * none that has not answered for the last recall. Unstarted leases hold neither a device nor a slot, so nothing else is given back.
+ * known to have been started, a second after they were granted, to hand them back. Whoever holds such leases does not wait itself,
+ * though it offers to fetch more ahead. One session at a time, one master at a time, and none that has not answered for the last
+ * recall. Unstarted leases hold neither a device nor a slot, so nothing else is given back.
  */
 export const RECALL = `/* baton recall */
 with mine as materialized (
   select pg_try_advisory_xact_lock(${RECALL_LOCK}) as got
 ), stuck as materialized (
   select l.session_id from baton.leases l, mine
-  where mine.got and l.started_at is null and l.cancel_reason is null and l.lane_id = any($1::integer[]) and l.session_id <> all($2::bigint[])
+  where mine.got and l.started_at is null and l.cancel_reason is null and l.lane_id = any($1::integer[])
     and l.granted_at < clock_timestamp() - interval '${UNSTARTED_MS} ms'
   limit ${LOOK_AT}
+), idle as materialized (
+  select w.id from unnest($2::bigint[]) w(id) where not exists (select from stuck where stuck.session_id = w.id)
 ), most as materialized (
   select s.id, h.count from (select session_id, count(*)::integer as count from stuck group by session_id) h
   join baton.sessions s on s.id = h.session_id
-  where s.state <> 'closed' and s.expires_at > clock_timestamp() and s.recall = 0
+  where s.state <> 'closed' and s.expires_at > clock_timestamp() and s.recall = 0 and exists (select from idle)
   order by h.count desc, s.id limit 1 for update of s skip locked
 )
 update baton.sessions s set recall = m.count from most m where s.id = m.id returning s.id, s.recall`;
