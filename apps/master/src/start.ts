@@ -38,7 +38,11 @@ export async function startMaster(config: MasterConfig, log: Logger): Promise<Ma
   // No tokens yet: nothing but this machine may come in.
   assertLoopback(config.host);
   const database = await openDatabase(config.databaseUrl, config.home, log);
-  const pools = openPools(database.url, {}, (notice) => log.debug('notice of Postgres', { notice }));
+  const pools = openPools(database.url, {
+    leaseTtlMs: config.settings.leaseTtlMs,
+    onNotice: (notice) => log.debug('notice of Postgres', { notice }),
+    onSilence: () => log.warn('Postgres left calls without an answer; connecting anew'),
+  });
   let server: RunningServer | undefined;
   try {
     let lastId = '0';

@@ -1,10 +1,10 @@
 import postgres from 'postgres';
-import { renewingPool } from './renewing-pool.ts';
+import { type RenewingPool, type RenewingPoolOptions, renewingPool } from './renewing-pool.ts';
 
 /** A pool of connections. Statements on it are single statements: the driver's `begin` is not used (a connection that dies inside it can leak writes into another transaction). */
 export type Sql = postgres.Sql;
 
-export interface SqlOptions {
+export interface SqlOptions extends RenewingPoolOptions {
   /** Connections at most. */
   max: number;
   /** Shown in pg_stat_activity. Default "baton". */
@@ -23,6 +23,10 @@ export interface SqlOptions {
 }
 
 export function openSql(url: string, options: SqlOptions): Sql {
+  return openPool(url, options).sql;
+}
+
+function openPool(url: string, options: SqlOptions): RenewingPool {
   const session: Record<string, string | number> = { application_name: options.applicationName ?? 'baton' };
   if (!options.pooled) {
     session.statement_timeout = options.statementTimeoutMs ?? 30_000;
@@ -39,7 +43,7 @@ export function openSql(url: string, options: SqlOptions): Sql {
     // Left alone, the server plans "get task" anew for each call, for ever: 2.7 ms of CPU against 0.25.
     if (options.pinPlans || options.genericPlans) session.plan_cache_mode = 'force_generic_plan';
   }
-  return renewingPool(() =>
+  const make = () =>
     postgres(url, {
       max: options.max,
       // Registry look-ups are a query per connection; every array travels as a literal or as JSON instead.
@@ -50,8 +54,8 @@ export function openSql(url: string, options: SqlOptions): Sql {
       backoff: (attempt: number) => Math.min(1, 0.05 * 2 ** attempt) * (0.5 + Math.random() / 2),
       onnotice: (notice) => options.onNotice?.(String(notice.message)),
       connection: session as Record<string, string>,
-    }),
-  );
+    });
+  return renewingPool(make, options);
 }
 
 /** Pools apart, so that a flood on one side never starves heartbeats or claims. */
@@ -71,18 +75,61 @@ export interface PoolSizes {
   api?: number;
 }
 
+export interface PoolsOptions extends PoolSizes {
+  /**
+   * How soon heartbeats must get through, ms: calls of the lease pool that get no answer for a third of it (5 s at least) are made
+   * again on new connections, those of the other pools too. Default 30 000.
+   */
+  leaseTtlMs?: number;
+  onNotice?: (notice: string) => void;
+  /** Postgres left calls unanswered for too long, and all connections are being made anew. */
+  onSilence?: () => void;
+}
+
+const STATEMENT_TIMEOUT_MS = 30_000;
+/** Over the time after which the server itself ends a statement. */
+const ANSWER_SLACK_MS = 5_000;
+const SHED_STUCK_MS = 1_000;
+const SHED_CALLS_PER_CONNECTION = 8;
+
 /** Opens a master's pools. Connections are made when first used. */
-export function openPools(url: string, sizes: PoolSizes = {}, onNotice?: (notice: string) => void): Pools {
-  const common = { onNotice };
-  const hot = openSql(url, { ...common, max: sizes.hot ?? 3, applicationName: 'baton hot', pinPlans: true });
-  const lease = openSql(url, { ...common, max: sizes.lease ?? 2, applicationName: 'baton lease', pinPlans: true });
-  const api = openSql(url, { ...common, max: sizes.api ?? 6, applicationName: 'baton api', genericPlans: true });
+export function openPools(url: string, options: PoolsOptions = {}): Pools {
+  const leaseAnswerMs = Math.max(5_000, (options.leaseTtlMs ?? 30_000) / 3);
+  const apiConnections = options.api ?? 6;
+  const silence = () => {
+    options.onSilence?.();
+    for (const pool of [hot, lease, api]) pool.renew();
+  };
+  const open = (own: SqlOptions) =>
+    openPool(url, {
+      onNotice: options.onNotice,
+      statementTimeoutMs: STATEMENT_TIMEOUT_MS,
+      answerTimeoutMs: STATEMENT_TIMEOUT_MS + ANSWER_SLACK_MS,
+      onSilence: silence,
+      ...own,
+    });
+  const hot = open({ max: options.hot ?? 3, applicationName: 'baton hot', pinPlans: true });
+  const lease = open({
+    max: options.lease ?? 2,
+    applicationName: 'baton lease',
+    pinPlans: true,
+    // What nobody waits for any more must not go on and hold locks.
+    statementTimeoutMs: leaseAnswerMs,
+    lockTimeoutMs: leaseAnswerMs * 0.8,
+    answerTimeoutMs: leaseAnswerMs + 500,
+  });
+  const api = open({
+    max: apiConnections,
+    applicationName: 'baton api',
+    genericPlans: true,
+    shed: { calls: SHED_CALLS_PER_CONNECTION * apiConnections, stuckMs: SHED_STUCK_MS },
+  });
   return {
-    hot,
-    lease,
-    api,
+    hot: hot.sql,
+    lease: lease.sql,
+    api: api.sql,
     end: async () => {
-      await Promise.all([hot, lease, api].map((sql) => sql.end({ timeout: 5 })));
+      await Promise.all([hot, lease, api].map(({ sql }) => sql.end({ timeout: 5 })));
     },
   };
 }
