@@ -187,10 +187,9 @@ describe('what is refused', () => {
       ['-H', 'Content-Type: application/proto', `${stack().url}/baton.v1.TaskService/SubmitTask`],
       request,
     );
-    // Connect calls binary that cannot be decoded `internal`; what counts is that nothing was taken and nothing broke.
     expect(answer).toMatchObject({
-      status: 500,
-      body: { message: expect.stringContaining('maximum recursion depth') },
+      status: 400,
+      body: { code: 'invalid_argument', message: expect.stringContaining('maximum recursion depth') },
     });
     expect((await curl([`${stack().url}/healthz`])).status).toBe(200);
   });

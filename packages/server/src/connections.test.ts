@@ -3,7 +3,7 @@ import http from 'node:http';
 import http2 from 'node:http2';
 import net from 'node:net';
 import { text } from 'node:stream/consumers';
-import { expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it, onTestFinished } from 'vitest';
 import { type ServerTiming, serve } from './index.ts';
 import { ProbeService } from './probe.fixture.ts';
 
@@ -179,6 +179,48 @@ it('drops an HTTP/2 peer that no longer answers, and keeps one that is only quie
   await once(stopped.resume(), 'close');
   await pingedOften;
   expect(alive.session.destroyed).toBe(false);
+});
+
+describe('slow clients are closed while others are served', () => {
+  const preface = Buffer.concat([
+    Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'),
+    Buffer.from([0, 0, 0, 4, 0, 0, 0, 0, 0]),
+  ]);
+  // A HEADERS frame of 16 000 bytes with one literal field (HPACK: a name of 6 bytes, a value of 15 000), of which one byte comes at a time.
+  const field = Buffer.concat([Buffer.from([0x40, 6]), Buffer.from('x-long'), Buffer.from([0x7f, 0x99, 0x74])]);
+  const headers = Buffer.concat([Buffer.from([0, 0x3e, 0x80, 1, 4, 0, 0, 0, 1]), field, Buffer.alloc(15_000, 'x')]);
+  const long = 'x'.repeat(10_000);
+  it.each([
+    ['headers of HTTP/1', Buffer.alloc(0), Buffer.from(`POST / HTTP/1.1\r\nHost: localhost\r\nX-Long: ${long}`)],
+    [
+      'a body of HTTP/1',
+      Buffer.from(
+        'POST /probe.v1.ProbeService/Echo HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 99999\r\n\r\n',
+      ),
+      Buffer.from(long),
+    ],
+    ['the preface of HTTP/2', Buffer.from('PRI'), Buffer.concat([preface.subarray(3), headers])],
+    ['headers of HTTP/2', preface, headers],
+  ])('%s', async (_, first, rest) => {
+    const server = await start({
+      headersTimeoutMs: 150,
+      requestTimeoutMs: 300,
+      pingIntervalMs: 150,
+      pingTimeoutMs: 150,
+    });
+    const slow = await dial(server.port);
+    slow.on('error', () => {});
+    const closed = once(slow.resume(), 'close');
+    slow.write(first);
+    let sent = 0;
+    const dripping = setInterval(() => slow.writable && slow.write(rest.subarray(sent, ++sent)), 15);
+    onTestFinished(() => clearInterval(dripping));
+    const other = await dialHttp2(server.port);
+    await closed;
+    expect(sent).toBeLessThan(rest.length);
+    expect((await fetch(server.url)).status).toBe(404);
+    expect(other.session.destroyed).toBe(false);
+  });
 });
 
 it('keeps an idle HTTP/1 connection for the next call', async () => {

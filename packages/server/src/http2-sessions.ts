@@ -1,7 +1,7 @@
 import type { Http2Server, Http2ServerRequest, Http2ServerResponse, ServerHttp2Session } from 'node:http2';
 
 export interface Http2Timing {
-  /** A session that has read nothing for so long is pinged. */
+  /** A session that has read nothing for so long, or has no open stream, is pinged. */
   pingIntervalMs: number;
   /** A session that does not answer its ping within this time is destroyed. */
   pingTimeoutMs: number;
@@ -51,10 +51,15 @@ export class Http2Sessions {
   #watch(session: ServerHttp2Session): void {
     const state: SessionState = {
       bytesRead: 0,
+      streams: 0,
       timer: setInterval(() => this.#beat(session, state), this.#timing.pingIntervalMs),
     };
     state.timer.unref();
     this.#sessions.set(session, state);
+    session.on('stream', (stream) => {
+      state.streams++;
+      stream.once('close', () => state.streams--);
+    });
     session.on('close', () => {
       clearInterval(state.timer);
       clearTimeout(state.dead);
@@ -69,8 +74,11 @@ export class Http2Sessions {
       return;
     }
     const bytesRead = session.socket.bytesRead;
-    if (bytesRead !== state.bytesRead || state.dead !== undefined) {
-      state.bytesRead = bytesRead;
+    const isHeard = bytesRead !== state.bytesRead;
+    state.bytesRead = bytesRead;
+    // Bytes alone are no sign of life: of headers that come one byte a second nothing can ever be served. Whoever is in the midst of a
+    // frame cannot answer a ping; a stream whose body is slow has a time limit of its own.
+    if (state.dead !== undefined || (isHeard && state.streams > 0)) {
       return;
     }
     const alive = () => {
@@ -106,6 +114,8 @@ export class Http2Sessions {
 
 interface SessionState {
   bytesRead: number;
+  /** Open ones. */
+  streams: number;
   timer: NodeJS.Timeout;
   /** Set while a ping is unanswered. */
   dead?: NodeJS.Timeout;

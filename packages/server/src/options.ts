@@ -32,7 +32,7 @@ export interface ServerTiming {
   requestTimeoutMs: number;
   /** How long an idle HTTP/1 connection is kept. Default 75 000: longer than clients wait between two heartbeats. */
   keepAliveTimeoutMs: number;
-  /** An HTTP/2 connection that says nothing for so long is pinged. Default 20 000. */
+  /** An HTTP/2 connection that says nothing for so long, or has no open stream, is pinged. Default 20 000. */
   pingIntervalMs: number;
   /** An HTTP/2 connection that leaves a ping unanswered for so long is destroyed. Default 10 000. */
   pingTimeoutMs: number;

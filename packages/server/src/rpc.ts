@@ -18,6 +18,7 @@ import {
 import { type NodeRequest, type NodeResponse, sendError } from './answers.ts';
 import type { OnError } from './options.ts';
 import { supervise } from './supervise.ts';
+import { withCallersFault } from './undecodable.ts';
 
 export interface RpcOptions {
   routes: (router: ConnectRouter) => void;
@@ -85,13 +86,13 @@ export function createRpcTable(options: RpcOptions): RpcTable {
           universal.body = readBody(request);
         }
         handler(universal)
-          .then((answer) => {
+          .then(async (answer) => {
             if (answer.status === 415) {
               // Connect says nothing more; the usual cause is a curl without its header.
               sendError(response, 415, 'invalid_argument', 'send this RPC with Content-Type: application/json');
               return;
             }
-            return universalResponseToNodeResponse(withPlainMessage(answer, handler), response);
+            return universalResponseToNodeResponse(withPlainMessage(await withCallersFault(answer), handler), response);
           })
           .catch(fail);
       } catch (error) {

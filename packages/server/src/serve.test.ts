@@ -1,3 +1,5 @@
+import { once } from 'node:events';
+import http2 from 'node:http2';
 import { gzipSync } from 'node:zlib';
 import { ContainerExecutor } from '@baton/contract';
 import { health } from '@baton/contract/grpc';
@@ -117,6 +119,36 @@ describe('JSON over HTTP/1.1', () => {
     const response = await fetch(`${server.url}/probe.v1.ProbeService/Echo${query}`);
     expect(await response.json()).toEqual({ text: 'via get' });
     expect((await fetch(`${server.url}/probe.v1.ProbeService/Hold${query}`)).status).toBe(405);
+  });
+
+  it('takes binary that is cut short, or no message, for the mistake of the caller', async () => {
+    for (const bytes of [Uint8Array.of(10, 200), Uint8Array.of(0xff)]) {
+      const answer = await fetch(`${server.url}/probe.v1.ProbeService/Echo`, {
+        method: 'POST',
+        headers: { 'Content-Type': 'application/proto' },
+        body: bytes,
+      });
+      expect(answer.status).toBe(400);
+      expect(await answer.json()).toMatchObject({
+        code: 'invalid_argument',
+        message: expect.stringContaining('parse binary'),
+      });
+      const framed = Uint8Array.of(0, 0, 0, 0, bytes.length, ...bytes);
+      const session = http2.connect(server.url);
+      onTestFinished(() => session.destroy());
+      const stream = session.request({
+        ':method': 'POST',
+        ':path': '/probe.v1.ProbeService/Echo',
+        'content-type': 'application/grpc',
+        te: 'trailers',
+      });
+      stream.end(framed);
+      stream.resume();
+      const [headers] = await once(stream, 'response');
+      const trailers = headers['grpc-status'] ? headers : (await once(stream, 'trailers'))[0];
+      expect(trailers['grpc-status']).toBe(String(Code.InvalidArgument));
+    }
+    expect((await post('/probe.v1.ProbeService/Echo', { text: 'next' })).status).toBe(200);
   });
 
   it('counts the size of a message after decompression', async () => {
