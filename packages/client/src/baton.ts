@@ -1,5 +1,8 @@
 import type { Transport } from '@connectrpc/connect';
+import type { BlobValue, ResultOf } from './blob-value.ts';
+import { Blobs } from './blobs.ts';
 import { type CallSettings, DEFAULT_RETRY, type RetryTiming } from './call.ts';
+import { Checkpoints } from './checkpoints.ts';
 import { Events } from './events.ts';
 import { Runs } from './runs.ts';
 import { System, Workers } from './system.ts';
@@ -33,12 +36,14 @@ export interface Baton {
   readonly events: Events;
   readonly system: System;
   readonly workers: Workers;
+  readonly blobs: Blobs;
+  readonly checkpoints: Checkpoints;
   /** Submits a task that was defined by `task`. The handle's `result()` has the type that the task returns. */
   enqueue<Input, Output, Sent>(
     definition: TaskDefinition<Input, Output, Sent>,
-    input: NoInfer<Sent>,
+    input: NoInfer<Sent> | BlobValue<NoInfer<Sent>>,
     options?: SubmitOptions,
-  ): Promise<SubmittedTask<Output>>;
+  ): Promise<SubmittedTask<ResultOf<Output>>>;
   /** Submits a task of any kind. */
   submit<Output = unknown>(submission: TaskSubmission): Promise<SubmittedTask<Output>>;
 }
@@ -65,6 +70,8 @@ export function createBaton(options: BatonOptions = {}): Baton {
     events: new Events(transport, settings),
     system: new System(transport, settings),
     workers: new Workers(transport, settings),
+    blobs: new Blobs(transport, settings),
+    checkpoints: new Checkpoints(transport, settings),
     enqueue: (definition, input, submitOptions) => tasks.enqueue(definition, input, submitOptions),
     submit: (submission) => tasks.submit(submission),
   };

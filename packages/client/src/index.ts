@@ -1,7 +1,25 @@
 /** The public SDK: typed tasks, workflows and handles, in a browser, Deno, Node and workerd. */
 export { type Baton, type BatonOptions, createBaton } from './baton.ts';
+export type { BlobData } from './blob-bytes.ts';
+export {
+  type BlobEncoding,
+  type BlobName,
+  type BlobValue,
+  blobInput,
+  isBlobValue,
+  type ResultOf,
+} from './blob-value.ts';
+export type { BlobContent, Blobs, BlobView, PutBlobOptions } from './blobs.ts';
 export type { BreakerView } from './breaker-view.ts';
 export type { CallOptions, RetryTiming } from './call.ts';
+export type {
+  CheckpointComparison,
+  CheckpointContent,
+  CheckpointDifferenceView,
+  CheckpointStatisticsView,
+  Checkpoints,
+  CheckpointView,
+} from './checkpoints.ts';
 export { NonRetryable, RetryAfter } from './control-flow.ts';
 export { BatonError, type BatonErrorCode, toBatonError, type Violation } from './error.ts';
 export type { EventBatch, EventSubscription, Events, EventView, WatchEventsOptions } from './events.ts';
@@ -36,6 +54,7 @@ export {
   type TaskPolicy,
   task,
 } from './task.ts';
+export type { SaveCheckpointOptions, TaskBlobs, TaskCheckpoints } from './task-data.ts';
 export type { SubmitOptions, TaskSubmission } from './task-spec.ts';
 export type {
   HistoryEntryView,

@@ -1,4 +1,6 @@
+import type { BlobRef } from '@baton/contract';
 import type { JsonValue } from '@bufbuild/protobuf';
+import { blobValueOf } from './blob-value.ts';
 import { BatonError } from './error.ts';
 
 // An input or output as the contract's oneof has it. `input` and `output` name the same three cases.
@@ -45,7 +47,7 @@ function notJson(message: string, cause?: unknown): BatonError {
   return new BatonError({ code: 'invalid_argument', reason: 'INPUT_NOT_JSON', message, cause });
 }
 
-/** A payload that was asked for as text: JSON parsed, bytes as `Uint8Array`, `undefined` where there is none. */
+/** A payload that was asked for as text: JSON parsed, bytes as `Uint8Array`, a `BlobValue` for a blob, `undefined` where there is none. */
 export function decodePayload(payload: ReadPayload): unknown {
   switch (payload.case) {
     case 'inputJson':
@@ -57,6 +59,9 @@ export function decodePayload(payload: ReadPayload): unknown {
     case 'inputBytes':
     case 'outputBytes':
       return payload.value as Uint8Array;
+    case 'inputBlob':
+    case 'outputBlob':
+      return blobValueOf(payload.value as BlobRef);
     default:
       return undefined;
   }

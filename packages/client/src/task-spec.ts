@@ -1,6 +1,7 @@
 import { type TaskSpec, TaskSpecSchema } from '@baton/contract';
 import { create, type MessageInitShape } from '@bufbuild/protobuf';
 import { timestampFromMs } from '@bufbuild/protobuf/wkt';
+import { blobRefOf, isBlobValue } from './blob-value.ts';
 import type { CallOptions } from './call.ts';
 import { BatonError } from './error.ts';
 import { encodeInput } from './payload.ts';
@@ -23,7 +24,7 @@ export interface SubmitOptions extends TaskPolicy, CallOptions {
 /** A task to be submitted. */
 export interface TaskSubmission extends SubmitOptions {
   readonly kind: string;
-  /** Sent as JSON; a `Uint8Array` is sent as it is. At most 2 MiB. */
+  /** Sent as JSON; a `Uint8Array` is sent as it is. At most 2 MiB; larger ones are uploaded before: `blobs.put`, `blobInput`. */
   readonly input?: unknown;
   /** Default: the function that a worker registered under `kind`. */
   readonly executor?:
@@ -61,7 +62,9 @@ export function taskSpecOf(submission: TaskSubmission): TaskSpec {
             value: { address: executor.address, method: executor.method, metadata: { ...executor.metadata } },
           }
         : executor && { case: 'function', value: {} },
-    payload: encodeInput(submission.input),
+    payload: isBlobValue(submission.input)
+      ? { case: 'inputBlob', value: blobRefOf(submission.input) }
+      : encodeInput(submission.input),
     priority: submission.priority,
     retry: retry && retryPolicyOf(retry),
     startToCloseTimeout: optionalDuration(submission.startToCloseTimeoutMs),

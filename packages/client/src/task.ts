@@ -1,4 +1,5 @@
 import type { StandardSchema } from './standard-schema.ts';
+import type { TaskBlobs, TaskCheckpoints } from './task-data.ts';
 import type { TaskClassName } from './words.ts';
 
 /** What a running task is handed besides its input. */
@@ -22,6 +23,9 @@ export interface TaskContext {
    */
   progress(fraction?: number, message?: string): void;
   readonly output: TaskOutput;
+  readonly checkpoint: TaskCheckpoints;
+  /** Uploads a result that is too large for a message (2 MiB): `return ctx.blob(bytes)`. */
+  readonly blob: TaskBlobs;
 }
 
 /** What a task streams while it runs: bytes of any total size, to be read by `handle.output()` as they come. */

@@ -2,6 +2,8 @@ import { type GetTaskResponse, PayloadFormat, type Task, TaskSchema, TaskService
 import { equals } from '@bufbuild/protobuf';
 import { durationFromMs } from '@bufbuild/protobuf/wkt';
 import { type Client, createClient, type Transport } from '@connectrpc/connect';
+import { type BlobValue, isBlobValue, type ResultOf } from './blob-value.ts';
+import { Blobs } from './blobs.ts';
 import {
   type CallOptions,
   type CallSettings,
@@ -69,7 +71,7 @@ export interface LogOptions extends CallOptions {
 /** A task that was submitted, wherever it is now. */
 export interface TaskHandle<Output = unknown> {
   readonly id: string;
-  /** Waits for the end. Throws `TaskFailed`, `TaskCancelled`, or `BatonError`; bounded only by `options.signal`. */
+  /** Waits for the end; an output that is a blob is fetched and decoded. Throws `TaskFailed`, `TaskCancelled`, or `BatonError`; bounded only by `options.signal`. */
   result(options?: CallOptions): Promise<Output>;
   status(options?: CallOptions): Promise<TaskDetails<Output>>;
   /** Asks for the end of the task; gives its state: cancelled, or leased while its worker is asked to stop. */
@@ -95,10 +97,12 @@ export class Tasks {
   readonly #client: Client<typeof TaskService>;
   readonly #settings: CallSettings;
   readonly #gatherer: SubmitGatherer;
+  readonly #blobs: Blobs;
 
   constructor(transport: Transport, settings: CallSettings) {
     const client = createClient(TaskService, transport);
     const { namespace } = settings;
+    this.#blobs = new Blobs(transport, settings);
     this.#client = client;
     this.#settings = settings;
     this.#gatherer = new SubmitGatherer(
@@ -123,12 +127,12 @@ export class Tasks {
   /** Submits a task that was defined by `task`; its policy counts where `options` say nothing. */
   async enqueue<Input, Output, Sent>(
     definition: TaskDefinition<Input, Output, Sent>,
-    input: NoInfer<Sent>,
+    input: NoInfer<Sent> | BlobValue<NoInfer<Sent>>,
     options: SubmitOptions = {},
-  ): Promise<SubmittedTask<Output>> {
+  ): Promise<SubmittedTask<ResultOf<Output>>> {
     try {
       // Only to refuse early: the worker applies the schema itself, so what is sent is what the caller gave.
-      await parseWith(definition.input, input, `input of task "${definition.id}"`);
+      if (!isBlobValue(input)) await parseWith(definition.input, input, `input of task "${definition.id}"`);
     } catch (thrown) {
       if (!(thrown instanceof SchemaMismatch)) throw thrown;
       throw new BatonError({
@@ -140,7 +144,7 @@ export class Tasks {
       });
     }
     const { queue, taskClass, tags, retry, startToCloseTimeoutMs, priority } = definition;
-    return this.submit<Output>({
+    return this.submit<ResultOf<Output>>({
       queue,
       taskClass,
       tags,
@@ -291,7 +295,7 @@ export class Tasks {
     let silentSince = 0;
     for (;;) {
       const details = detailsOf<Output>(response);
-      if (details.state === 'succeeded') return details.output as Output;
+      if (details.state === 'succeeded') return this.#outputOf<Output>(details.output, options);
       if (details.state === 'failed') throw new TaskFailed(details, details.attempts);
       if (details.state === 'cancelled') throw new TaskCancelled(details);
       if (options?.signal?.aborted) throw canceled(options.signal.reason);
@@ -308,6 +312,13 @@ export class Tasks {
         await pauseBeforeRetry(retry, failures, error, options?.signal);
       }
     }
+  }
+
+  /** What the task returned; a blob is fetched and read as it says. */
+  async #outputOf<Output>(output: unknown, options: CallOptions | undefined): Promise<Output> {
+    if (!isBlobValue(output)) return output as Output;
+    const content = this.#blobs.get(output, options);
+    return (output.encoding === 'json' ? await content.json() : await content.bytes()) as Output;
   }
 
   #get(id: string, waitMs: number, options: CallOptions | undefined): Promise<GetTaskResponse> {

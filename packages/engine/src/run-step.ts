@@ -13,6 +13,7 @@ import {
   type Encoding,
   endedNodes,
   type NewTask,
+  type NodeOutput,
   nodeOutputs,
   type RunRow,
   type RunState,
@@ -128,7 +129,7 @@ export function createStepPlanner(
     if (!names) return new Map();
     const done = [...states].filter(([, state]) => state === 'succeeded').map(([id]) => id);
     const outputs = await nodeOutputs(pools.api, runId, done);
-    return new Map([...outputs].map(([id, { output, encoding }]) => [id, decode(output, encoding)]));
+    return new Map([...outputs].map(([id, output]) => [id, outputValue(output)]));
   }
 
   async function buildTask(
@@ -189,6 +190,12 @@ const bare = (nodeId: string, state: NodeState): RunStep['nodes'][number] => ({
   failure: null,
   endedAtMs: null,
 });
+
+/** What an input sees of an output. Of a blob: what names it, in the form that clients know; its bytes would be too many. */
+function outputValue({ output, encoding, blob }: NodeOutput): JsonValue {
+  if (blob) return { __baton: 'blob', ...blob, encoding: encoding === 1 ? 'json' : 'bytes' };
+  return decode(output, encoding);
+}
 
 /** Bytes of a payload as a JSON value; bytes of the user's own as base64 text. */
 function decode(payload: Uint8Array | null, encoding: Encoding): JsonValue {

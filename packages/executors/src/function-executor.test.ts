@@ -134,3 +134,22 @@ test('two tasks of one id are refused, the same value twice is not', () => {
   expect(functionExecutor([one, one]).kinds).toEqual(['same']);
   expect(() => functionExecutor([one, define('same', () => 2)])).toThrow(DuplicateTaskError);
 });
+
+test('what ctx.blob gave is the output, read as it says, whatever the schema of the output is', async () => {
+  const nothingFits = { '~standard': { validate: () => ({ issues: [{ message: 'no' }] }) } };
+  const returned = await run((_, ctx) => ctx.blob('[1]', { encoding: 'json' }), undefined, { output: nothingFits });
+  expect(returned).toEqual({
+    kind: 'success',
+    output: new Uint8Array(),
+    encoding: PayloadEncoding.JSON,
+    blob: { sha256: 'ab'.repeat(32), sizeBytes: 3 },
+  });
+  expect(await run((_, ctx) => ctx.blob(Uint8Array.of(1)))).toMatchObject({
+    encoding: PayloadEncoding.BYTES,
+    blob: { sizeBytes: 3 },
+  });
+  // Only the whole of it: within a value it is data.
+  expect(outputOf(await run(() => ({ __baton: 'blob', sha256: 'short', sizeBytes: 1 })))).toMatchObject({
+    sha256: 'short',
+  });
+});

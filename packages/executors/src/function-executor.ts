@@ -9,7 +9,7 @@ const nothing = encoder.encode('null');
 
 /**
  * Carries tasks out by the functions that they export, in the main thread. The input is decoded from JSON (`undefined`
- * when there is none) or handed over as bytes; a returned `Uint8Array` travels as bytes, everything else as JSON,
+ * when there is none) or handed over as bytes; a returned `Uint8Array` travels as bytes, what `ctx.blob` gave names its blob, all else is JSON,
  * `undefined` as null. What a task throws is an EVALUATION_ERROR.
  */
 export function functionExecutor(tasks: Iterable<RunnableTask> | TaskSource): Executor {
@@ -68,7 +68,8 @@ async function runChecked(task: RunnableTask, input: unknown, context: AttemptCo
 }
 
 function encode(task: RunnableTask, value: unknown): Outcome | Promise<Outcome> {
-  if (task.output === undefined) {
+  // Its bytes are elsewhere: there is nothing that a schema could look at.
+  if (task.output === undefined || isBlob(value)) {
     return encodeValue(task, value);
   }
   return Promise.resolve(check(task.output, value)).then(
@@ -83,6 +84,11 @@ function encode(task: RunnableTask, value: unknown): Outcome | Promise<Outcome> 
 function encodeValue(task: RunnableTask, value: unknown): Outcome {
   if (value === undefined || value === null) {
     return { kind: 'success', output: nothing, encoding: PayloadEncoding.JSON };
+  }
+  if (isBlob(value)) {
+    const { sha256, sizeBytes } = value;
+    const encoding = value.encoding === 'json' ? PayloadEncoding.JSON : PayloadEncoding.BYTES;
+    return { kind: 'success', output: new Uint8Array(), encoding, blob: { sha256, sizeBytes } };
   }
   if (value instanceof Uint8Array) {
     return { kind: 'success', output: value, encoding: PayloadEncoding.BYTES };
@@ -126,6 +132,21 @@ function failed(error: unknown): Outcome {
 
 function refused(message: string, nonRetryable: boolean): Outcome {
   return { kind: 'failure', failure: { type: FailureType.EVALUATION_ERROR, message, nonRetryable } };
+}
+
+/** What `ctx.blob` gave; known by its shape. */
+function isBlob(value: unknown): value is { sha256: string; sizeBytes: number; encoding: unknown } {
+  return (
+    typeof value === 'object' &&
+    value !== null &&
+    '__baton' in value &&
+    value.__baton === 'blob' &&
+    'sha256' in value &&
+    typeof value.sha256 === 'string' &&
+    /^[0-9a-f]{64}$/.test(value.sha256) &&
+    'sizeBytes' in value &&
+    Number.isSafeInteger(value.sizeBytes)
+  );
 }
 
 function isThenable(value: unknown): value is PromiseLike<unknown> {

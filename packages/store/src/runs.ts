@@ -189,7 +189,8 @@ export async function endedNodes(
   }[]
 > {
   const rows = await sql.unsafe(
-    `/* baton ended nodes */ select n.node_id, o.state, o.attempt, o.worker_id, encode(sha256(o.output), 'hex') as hash, o.failure,
+    `/* baton ended nodes */ select n.node_id, o.state, o.attempt, o.worker_id,
+            coalesce(encode(o.output_blob, 'hex'), encode(sha256(o.output), 'hex')) as hash, o.failure,
             extract(epoch from o.ended_at)::double precision * 1000 as ended_ms
      from baton.run_nodes n join baton.outcomes o on o.task_id = n.task_id where n.run_id = $1 and n.state = 'running'`,
     [runId],
@@ -363,14 +364,23 @@ export async function reopenRun(
   return rows.length > 0;
 }
 
+export interface NodeOutput {
+  /** Null where a blob is the output. */
+  output: Uint8Array | null;
+  encoding: Encoding;
+  blob: { sha256: string; sizeBytes: number } | null;
+}
+
 /** Outputs of succeeded nodes, for the inputs of those that follow. */
 export async function nodeOutputs(
   sql: Sql,
   runId: string,
   nodeIds: readonly string[],
-): Promise<Map<string, { output: Uint8Array | null; encoding: Encoding }>> {
+): Promise<Map<string, NodeOutput>> {
   const rows = await sql.unsafe(
-    `/* baton node outputs */ select n.node_id, o.output, o.output_encoding from baton.run_nodes n join baton.outcomes o on o.task_id = n.task_id
+    `/* baton node outputs */ select n.node_id, o.output, o.output_encoding, encode(o.output_blob, 'hex') as output_blob, b.size_bytes
+     from baton.run_nodes n join baton.outcomes o on o.task_id = n.task_id
+     left join baton.blobs b on b.namespace_id = o.namespace_id and b.sha256 = o.output_blob
      where n.run_id = $1 and n.node_id = any($2::text[])`,
     [runId, texts(nodeIds)],
     { prepare: true },
@@ -378,7 +388,11 @@ export async function nodeOutputs(
   return new Map(
     rows.map((r) => [
       r.node_id as string,
-      { output: r.output as Uint8Array | null, encoding: (r.output_encoding ?? 1) as Encoding },
+      {
+        output: r.output as Uint8Array | null,
+        encoding: (r.output_encoding ?? 1) as Encoding,
+        blob: r.output_blob ? { sha256: r.output_blob as string, sizeBytes: Number(r.size_bytes) } : null,
+      },
     ]),
   );
 }

@@ -1,8 +1,10 @@
 import type { Lease } from '@baton/contract';
+import { CheckpointError } from './errors.ts';
 import type { AttemptContext } from './executor.ts';
 import { leaseFingerprint } from './shared-state.ts';
 import type { SignBoard } from './sign-board.ts';
 import { type StopKind, TaskStopped } from './stop.ts';
+import type { AttemptBlobs, AttemptCheckpoints, DataSink } from './task-data.ts';
 
 /**
  * Where an attempt stands on this worker:
@@ -54,9 +56,12 @@ export class Attempt implements AttemptContext {
   readonly #logs: LogSink;
   readonly #outputs: OutputSink;
   readonly #signs: SignSink;
+  readonly #data: DataSink | undefined;
+  /** Number of the newest checkpoint that is saved; 0: none. */
+  latestCheckpoint: number;
   #controller: AbortController | undefined;
 
-  constructor(lease: Lease, logs: LogSink, outputs: OutputSink, signs: SignSink) {
+  constructor(lease: Lease, logs: LogSink, outputs: OutputSink, signs: SignSink, data?: DataSink) {
     this.lease = lease;
     this.taskId = lease.taskId;
     this.epoch = lease.epoch;
@@ -65,6 +70,8 @@ export class Attempt implements AttemptContext {
     this.#logs = logs;
     this.#outputs = outputs;
     this.#signs = signs;
+    this.#data = data;
+    this.latestCheckpoint = Number(lease.checkpoint);
     this.progressTimeoutMs = Number(lease.progressTimeoutMs);
   }
 
@@ -129,6 +136,28 @@ export class Attempt implements AttemptContext {
         this.#signs.say(this, String(message));
       }
     };
+  }
+
+  get checkpoint(): AttemptCheckpoints {
+    const attempt = this;
+    return {
+      get latest() {
+        return attempt.latestCheckpoint;
+      },
+      save: (value, options = {}) => attempt.#kept.save(attempt, value, options),
+      load: <T>(number = 0) => attempt.#kept.load(attempt, number) as Promise<T | undefined>,
+    };
+  }
+
+  get blob(): AttemptBlobs {
+    return (data, { encoding = 'bytes' } = {}) => this.#kept.blob(this, data, encoding);
+  }
+
+  get #kept(): DataSink {
+    if (this.#data === undefined) {
+      throw new CheckpointError('nothing is kept for this attempt');
+    }
+    return this.#data;
   }
 
   /** The task itself gave a sign: it is not hung. */

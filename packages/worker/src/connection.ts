@@ -1,4 +1,4 @@
-import { MasterService, TaskService } from '@baton/contract';
+import { BlobService, MasterService, TaskService } from '@baton/contract';
 import { type Client, createClient } from '@connectrpc/connect';
 import { createGrpcTransport } from '@connectrpc/connect-node';
 import { guardedManager } from './guarded-manager.ts';
@@ -7,6 +7,7 @@ import { guardedManager } from './guarded-manager.ts';
 export interface MasterConnection {
   readonly master: Client<typeof MasterService>;
   readonly tasks: Client<typeof TaskService>;
+  readonly blobs: Client<typeof BlobService>;
   /** Cuts the connection: calls in flight fail, the next one opens a new one. For a peer that answers no more. */
   reset(): void;
 }
@@ -36,6 +37,7 @@ export function connectMaster(options: ConnectionOptions): MasterConnection {
   return {
     master: createClient(MasterService, transport),
     tasks: createClient(TaskService, transport),
+    blobs: createClient(BlobService, transport),
     reset: () => sessionManager.abort(),
   };
 }

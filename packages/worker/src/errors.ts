@@ -12,6 +12,17 @@ export class OutputError extends Error {
   override readonly name = 'OutputError';
 }
 
+/** A checkpoint was not saved or loaded. `reason` is the master's, such as BLOB_TOO_LARGE; empty where it said none. */
+export class CheckpointError extends Error {
+  override readonly name = 'CheckpointError';
+  readonly reason: string;
+
+  constructor(message: string, reason = '', options?: ErrorOptions) {
+    super(message, options);
+    this.reason = reason;
+  }
+}
+
 /** The options of a worker cannot work; `problems` has all that is wrong. */
 export class WorkerOptionsError extends Error {
   override readonly name = 'WorkerOptionsError';

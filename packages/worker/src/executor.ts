@@ -1,4 +1,5 @@
 import type { FailureType, Lease, PayloadEncoding } from '@baton/contract';
+import type { AttemptBlobs, AttemptCheckpoints } from './task-data.ts';
 
 /** How one attempt went wrong. Texts of any length and content are fine: they are cut and cleaned before they travel. */
 export interface FailureReport {
@@ -15,7 +16,13 @@ export interface FailureReport {
 
 /** How an attempt ended, as its executor tells it. `cancelled`: it stopped because the context's signal said so. */
 export type Outcome =
-  | { readonly kind: 'success'; readonly output: Uint8Array; readonly encoding: PayloadEncoding }
+  | {
+      readonly kind: 'success';
+      readonly output: Uint8Array;
+      readonly encoding: PayloadEncoding;
+      /** Uploaded before; instead of `output`, which is empty. */
+      readonly blob?: { readonly sha256: string; readonly sizeBytes: number };
+    }
   | { readonly kind: 'failure'; readonly failure: FailureReport }
   | { readonly kind: 'cancelled' };
 
@@ -41,6 +48,8 @@ export interface AttemptContext {
   progress(fraction?: number, message?: string): void;
   /** What the attempt streams while it runs; see the client's TaskOutput. */
   readonly output: { write(data: string | Uint8Array): Promise<void> };
+  readonly checkpoint: AttemptCheckpoints;
+  readonly blob: AttemptBlobs;
 }
 
 /** Carries tasks out. One instance serves all attempts of a worker. */

@@ -1,7 +1,9 @@
 export { type Backoff, fullJitter } from './backoff.ts';
-export { OutputError, WorkerOptionsError, WorkerStoppedError } from './errors.ts';
+export { type BlobData, BlobError } from './blob-transfer.ts';
+export { CheckpointError, OutputError, WorkerOptionsError, WorkerStoppedError } from './errors.ts';
 export type { AttemptContext, Executor, FailureReport, Outcome } from './executor.ts';
 export { guardedManager } from './guarded-manager.ts';
 export { createWorkerRuntime, type WorkerRuntime, type WorkerRuntimeOptions } from './runtime.ts';
 export type { StateName } from './state.ts';
 export { type StopKind, TaskStopped } from './stop.ts';
+export type { AttemptBlobs, AttemptCheckpoints, BlobEncoding, BlobValue, SaveOptions } from './task-data.ts';

@@ -14,6 +14,7 @@ import { OutputShipper } from './output-shipper.ts';
 import { describe } from './refusal.ts';
 import { Sayings } from './sayings.ts';
 import type { SharedState } from './shared-state.ts';
+import { TaskData } from './task-data.ts';
 import { handedBack } from './task-result.ts';
 import { Work } from './work.ts';
 
@@ -117,6 +118,13 @@ export class Session {
       maxResultBytes: Number(registration.maxResultBytes) || defaults.maxResultBytes,
       logs: this.#logs,
       outputs: this.#outputs,
+      data: new TaskData({
+        namespace,
+        sessionId,
+        connection,
+        log: options.log,
+        onLost: ({ taskId, epoch }, reason) => this.work.lose(taskId, epoch, reason),
+      }),
       shared,
       onSaid: (attempt, message) => this.#sayings.say(attempt, message),
       log: options.log,

@@ -1,4 +1,11 @@
-import { FailureSchema, FailureType, type TaskResult, TaskResultSchema } from '@baton/contract';
+import {
+  BlobRefSchema,
+  FailureSchema,
+  FailureType,
+  type TaskResult,
+  TaskResultSchema,
+  TaskSuccessSchema,
+} from '@baton/contract';
 import { create } from '@bufbuild/protobuf';
 import { durationFromMs } from '@bufbuild/protobuf/wkt';
 import type { Attempt } from './attempt.ts';
@@ -43,11 +50,15 @@ export function failureOutcome(failure: FailureReport): TaskResult['outcome'] {
 function encodeEnding(ending: Ending, maxResultBytes: number): TaskResult['outcome'] {
   switch (ending.kind) {
     case 'success': {
-      const { output, encoding } = ending;
+      const { output, encoding, blob } = ending;
+      if (blob !== undefined) {
+        const ref = create(BlobRefSchema, { sha256: blob.sha256, sizeBytes: BigInt(blob.sizeBytes), encoding });
+        return { case: 'success', value: create(TaskSuccessSchema, { encoding, blob: ref }) };
+      }
       if (output.length > maxResultBytes) {
         return failureOutcome({
           type: FailureType.EVALUATION_ERROR,
-          message: `the result has ${output.length} bytes, more than the ${maxResultBytes} that are allowed; return a reference instead`,
+          message: `RESULT_TOO_LARGE: the result has ${output.length} bytes, more than the ${maxResultBytes} that are allowed; return it as a blob: ctx.blob(bytes)`,
           exceptionType: 'ResultTooLarge',
           nonRetryable: true,
         });

@@ -1,4 +1,4 @@
-import { FailureType, LeaseSchema, type TaskResult } from '@baton/contract';
+import { FailureType, type Lease, LeaseSchema, type TaskResult } from '@baton/contract';
 import { silentLogger } from '@baton/telemetry';
 import { create } from '@bufbuild/protobuf';
 import { expect, onTestFinished, test, vi } from 'vitest';
@@ -8,18 +8,28 @@ import { success } from './testing/open-worker.ts';
 import { Work } from './work.ts';
 
 /** Work of one session, with code that each test gives. */
-function open(run: (context: AttemptContext) => Outcome | Promise<Outcome>, slots = 1) {
+function open(
+  run: (context: AttemptContext, lease: Lease) => Outcome | Promise<Outcome>,
+  slots = 1,
+  input: () => Promise<Uint8Array> = () => Promise.reject(new Error('no blobs here')),
+) {
   const results: TaskResult[] = [];
   const said: string[] = [];
   const shared = new SharedState(slots);
   const work = new Work({
-    executors: [{ type: 'function', start: (_, context) => run(context) }],
+    executors: [{ type: 'function', start: (lease, context) => run(context, lease) }],
     slots,
     prefetchCap: 100,
     abortGraceMs: 50,
     maxResultBytes: 1_000,
     logs: { append() {}, flushed: () => undefined },
     outputs: { write: () => Promise.resolve(), ended: () => undefined, discard() {} },
+    data: {
+      save: async () => 1,
+      load: async () => undefined,
+      blob: () => Promise.reject(new Error('no blobs here')),
+      input,
+    },
     shared,
     onSaid: (_, message) => said.push(message),
     log: silentLogger,
@@ -143,4 +153,38 @@ test('what runs sits on the board from before its code begins until its end', as
   await turn();
   expect(outcomes()).toEqual(['1 success', '2 success', '3 success']);
   expect(shared.signs.read()).toEqual([]);
+});
+
+test('an input that is a blob is there before the code starts; that it cannot be fetched is a failure of the network', async () => {
+  const seen: Uint8Array[] = [];
+  const blob = { sha256: 'ab'.repeat(32), sizeBytes: 2n };
+  const fetched = open(
+    (_, lease) => {
+      seen.push(lease.input);
+      return success('done');
+    },
+    1,
+    async () => Uint8Array.of(1, 2),
+  );
+  fetched.work.accept([create(LeaseSchema, { taskId: '1', epoch: 1, attempt: 1, inputBlob: blob })]);
+  await vi.waitFor(() => expect(fetched.outcomes()).toEqual(['1 success']));
+  expect(seen).toEqual([Uint8Array.of(1, 2)]);
+
+  const missing = open(
+    () => success('never'),
+    1,
+    () => Promise.reject(new Error('away')),
+  );
+  missing.work.accept([create(LeaseSchema, { taskId: '1', epoch: 1, attempt: 1, inputBlob: blob })]);
+  await vi.waitFor(() => expect(missing.outcomes()).toEqual(['1 failure']));
+  expect(missing.results[0]!.outcome.value).toMatchObject({ type: FailureType.NETWORK_ERROR, message: 'away' });
+
+  const stopped = open(
+    () => success('never'),
+    1,
+    () => new Promise((_, reject) => setTimeout(() => reject(new Error('stopped')), 20)),
+  );
+  stopped.work.accept([create(LeaseSchema, { taskId: '1', epoch: 1, attempt: 1, inputBlob: blob })]);
+  stopped.work.cancel('1', 1, 'not wanted');
+  await vi.waitFor(() => expect(stopped.outcomes()).toEqual(['1 cancelled']));
 });

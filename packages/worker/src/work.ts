@@ -6,6 +6,7 @@ import type { Executor, Outcome } from './executor.ts';
 import { Prefetch } from './prefetch.ts';
 import type { SharedState } from './shared-state.ts';
 import type { StopKind } from './stop.ts';
+import type { DataSink } from './task-data.ts';
 import { type Ending, taskResult } from './task-result.ts';
 import { Waiters } from './waiters.ts';
 
@@ -28,6 +29,8 @@ export interface WorkOptions {
     ended(attempt: Attempt, succeeded: boolean): Promise<Error | undefined> | undefined;
     discard(attempt: Attempt): void;
   };
+  /** Checkpoints and blobs of attempts. */
+  readonly data: DataSink;
   readonly shared: SharedState;
   /** Takes what attempts say of their progress to the heartbeat. */
   readonly onSaid: SignSink['say'];
@@ -106,7 +109,7 @@ export class Work {
         }
         this.#lose(known, 'the task was leased anew');
       }
-      const attempt = new Attempt(lease, this.#options.logs, this.#options.outputs, this.#signs);
+      const attempt = new Attempt(lease, this.#options.logs, this.#options.outputs, this.#signs, this.#options.data);
       this.#held.set(attempt.taskId, attempt);
       this.#xor ^= attempt.fingerprint;
       this.#queue.push(attempt);
@@ -312,7 +315,10 @@ export class Work {
     }
     let outcome: Outcome | Promise<Outcome>;
     try {
-      outcome = executor.start(attempt.lease, attempt);
+      outcome =
+        attempt.lease.inputBlob === undefined
+          ? executor.start(attempt.lease, attempt)
+          : this.#startWithBlob(executor, attempt);
     } catch (error) {
       outcome = unexpected('the executor threw', error);
     }
@@ -326,6 +332,27 @@ export class Work {
     } else {
       this.#finish(attempt, outcome);
     }
+  }
+
+  /** An input that is a blob is fetched first. That it cannot be is no fault of the task. */
+  async #startWithBlob(executor: Executor, attempt: Attempt): Promise<Outcome> {
+    let input: Uint8Array;
+    try {
+      input = await this.#options.data.input(attempt);
+    } catch (error) {
+      const message = error instanceof Error ? error.message : String(error);
+      return attempt.stop !== undefined
+        ? { kind: 'cancelled' }
+        : {
+            kind: 'failure',
+            failure: {
+              type: FailureType.NETWORK_ERROR,
+              message,
+              exceptionType: error instanceof Error ? error.name : undefined,
+            },
+          };
+    }
+    return executor.start({ ...attempt.lease, input, inputBlob: undefined }, attempt);
   }
 
   #codeEnds(attempt: Attempt, outcome: Outcome): void {

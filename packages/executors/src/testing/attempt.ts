@@ -38,6 +38,9 @@ export function start(
     log: (text) => lines.push(text),
     progress: () => {},
     output: { write: () => Promise.resolve() },
+    checkpoint: { latest: 0, save: () => Promise.resolve(1), load: () => Promise.resolve(undefined) },
+    blob: (_, { encoding = 'bytes' } = {}) =>
+      Promise.resolve({ __baton: 'blob', sha256: 'ab'.repeat(32), sizeBytes: 3, encoding }),
     ...more,
   };
   return { outcome: executor.start(full, context), lines, abort };
