@@ -75,4 +75,37 @@ describe('a coalescer', () => {
     turns[0]!();
     expect(await answers).toEqual([2, 2]);
   });
+
+  it('refuses what would have to wait for too long, behind too many or too much, and takes it when that is over', async () => {
+    const { run, batches, opened } = recorder();
+    const shed = { maxWaiting: 3, maxWaitingBytes: 100, stuckMs: 50, refusal: () => new RangeError('full') };
+    const c = createCoalescer<number, number>({ run, maxItems: 10, sizeOf: (n) => n, shed });
+    const under = c.add(1);
+    while (batches.length < 1) await new Promise((r) => setTimeout(r, 1));
+    // Behind too much.
+    const large = c.add(99);
+    const last = c.add(1);
+    await expect(c.add(1)).rejects.toThrow('full');
+    await opened(0);
+    await under;
+    await opened(1);
+    expect(await Promise.all([large, last])).toEqual([990, 10]);
+    // Behind too many.
+    const first = c.add(1);
+    while (batches.length < 3) await new Promise((r) => setTimeout(r, 1));
+    const waiting = [1, 2, 3].map((n) => c.add(n));
+    await expect(c.add(4)).rejects.toThrow('full');
+    // Behind a batch that is stuck, though there is room.
+    await opened(2);
+    await first;
+    while (batches.length < 4) await new Promise((r) => setTimeout(r, 1));
+    await new Promise((r) => setTimeout(r, 60));
+    await expect(c.add(5)).rejects.toThrow('full');
+    await opened(3);
+    await Promise.all(waiting);
+    const after = c.add(6);
+    await opened(4);
+    expect(await after).toBe(60);
+    expect(batches).toEqual([[1], [99, 1], [1], [1, 2, 3], [6]]);
+  });
 });

@@ -22,16 +22,39 @@ export interface CoalescerOptions<T, R> {
   gatherMs?: number;
   /** How the rest of the tick is waited for; see EngineEnvironment. Default: a timer of 0 ms. */
   endOfTurn?: (step: () => void) => unknown;
+  /** When items are refused rather than kept waiting. Default: never. */
+  shed?: Shedding;
+}
+
+export interface Shedding {
+  /** No more items wait than this, */
+  maxWaiting: number;
+  /** nor more bytes of them. */
+  maxWaitingBytes: number;
+  /** As many batches as may be under way have been so for this long: what comes now would only wait behind them, ms. */
+  stuckMs: number;
+  refusal(): Error;
 }
 
 export function createCoalescer<T, R>(options: CoalescerOptions<T, R>): Coalescer<T, R> {
   const { run, maxItems, maxBytes = Number.POSITIVE_INFINITY, sizeOf = () => 0, inFlight = 1, gatherMs = 0 } = options;
-  const { endOfTurn = (step: () => void) => setTimeout(step, 0) } = options;
+  const { endOfTurn = (step: () => void) => setTimeout(step, 0), shed } = options;
   type Waiting = { item: T; resolve(result: R): void; reject(error: unknown): void };
   let gathering: Waiting[] = [];
   let running = 0;
   let scheduled = false;
   let onIdle: (() => void)[] = [];
+  let waitingBytes = 0;
+  /** When each batch under way began, the oldest first. */
+  const begun = new Set<{ at: number }>();
+
+  const mustRefuse = (): boolean => {
+    if (!shed) return false;
+    if (gathering.length >= shed.maxWaiting || waitingBytes >= shed.maxWaitingBytes) return true;
+    if (running < inFlight) return false;
+    const [oldest] = begun;
+    return oldest !== undefined && performance.now() - oldest.at >= shed.stuckMs;
+  };
 
   const schedule = () => {
     if (scheduled || running >= inFlight || gathering.length === 0) return;
@@ -46,10 +69,14 @@ export function createCoalescer<T, R>(options: CoalescerOptions<T, R>): Coalesce
     let count = 0;
     let bytes = 0;
     while (count < gathering.length && count < maxItems) {
-      bytes += sizeOf(gathering[count]!.item);
-      if (count > 0 && bytes > maxBytes) break;
+      const size = sizeOf(gathering[count]!.item);
+      if (count > 0 && bytes + size > maxBytes) break;
+      bytes += size;
       count++;
     }
+    waitingBytes -= bytes;
+    const batchBegun = { at: performance.now() };
+    begun.add(batchBegun);
     const batch = gathering.slice(0, count);
     gathering = gathering.slice(count);
     running++;
@@ -64,6 +91,7 @@ export function createCoalescer<T, R>(options: CoalescerOptions<T, R>): Coalesce
       )
       .finally(() => {
         running--;
+        begun.delete(batchBegun);
         if (gathering.length > 0) start();
         else if (running === 0) {
           const waiters = onIdle;
@@ -76,6 +104,8 @@ export function createCoalescer<T, R>(options: CoalescerOptions<T, R>): Coalesce
 
   return {
     add(item) {
+      if (mustRefuse()) return Promise.reject(shed!.refusal());
+      waitingBytes += sizeOf(item);
       return new Promise<R>((resolve, reject) => {
         gathering.push({ item, resolve, reject });
         schedule();

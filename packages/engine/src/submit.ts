@@ -50,6 +50,11 @@ export interface Submitter {
   submit(namespace: string, request: TaskRequest): Promise<Submitted>;
 }
 
+/** Tasks wait in memory for so many batches; more are refused. */
+const WAITING_BATCHES = 40;
+/** Batches that take longer wait for locks, or for a Postgres that does not answer. */
+const STUCK_MS = 3_000;
+
 /** @param onReady told the lanes that have something ready now; @param onDelayed told when something becomes due, ms from now */
 export function createSubmitter(
   env: EngineEnvironment,
@@ -68,6 +73,12 @@ export function createSubmitter(
     maxBytes: settings.batchBytes,
     sizeOf: (task) => (task.input?.byteLength ?? 0) + 200,
     inFlight: 2,
+    shed: {
+      maxWaiting: WAITING_BATCHES * settings.batchRows,
+      maxWaitingBytes: WAITING_BATCHES * settings.batchBytes,
+      stuckMs: STUCK_MS,
+      refusal: overloaded,
+    },
     run: (batch) => bisect(batch, store, (_, error) => notStorable(error)),
   });
 
@@ -230,6 +241,13 @@ function noInputBlob(sha256: string): Refusal {
   const description = `blob ${sha256} does not exist in this namespace; upload it first`;
   return new Refusal('not_found', 'BLOB_NOT_FOUND', description, {
     violations: [{ field: 'task.input_blob.sha256', description }],
+  });
+}
+
+/** Nothing of the task was kept. */
+function overloaded(): Refusal {
+  return new Refusal('resource_exhausted', 'OVERLOADED', 'more tasks come in than can be stored now; try again later', {
+    retryAfterMs: 1_000,
   });
 }
 
