@@ -7,7 +7,9 @@ import { fileURLToPath } from 'node:url';
 import { createBaton } from '@baton/client';
 import { SystemService, TaskService, WorkerState } from '@baton/contract';
 import { createHealth, serve } from '@baton/server';
+import { testDatabase } from '@baton/testkit';
 import { createRouterTransport } from '@connectrpc/connect';
+import postgres from 'postgres';
 import { expect, inject, onTestFinished, test } from 'vitest';
 import { commandLine } from '../testing.fixture.ts';
 import { checkAnswers } from './check-answers.ts';
@@ -19,6 +21,7 @@ import { checkMaster, checkVersions, checkWorkers } from './check-master.ts';
 import { CODECS, checkMessages } from './check-messages.ts';
 import { checkPackages } from './check-packages.ts';
 import { checkServices, servicesOf } from './check-services.ts';
+import { checkSnapshots } from './check-snapshots.ts';
 import type { Finding } from './finding.ts';
 import { repositoryAround } from './repository.ts';
 
@@ -162,6 +165,29 @@ test('a clock that is not that of Postgres', async () => {
   expectProblem(await checkClock(url, () => Date.now() - 60_000), /(59|60)\d{3} ms behind Postgres/, /NTP/);
   expect((await checkClock('', Date.now)).level).toBe('skipped');
   expect((await checkClock('postgres://x@127.0.0.1:1/x', Date.now)).level).toBe('skipped');
+});
+
+test('a session that holds a snapshot, by its name and number', async () => {
+  const database = await testDatabase();
+  onTestFinished(() => database.drop());
+  const holder = postgres(database.url, {
+    max: 1,
+    fetch_types: false,
+    connection: { application_name: 'a forgotten psql' },
+  });
+  onTestFinished(() => holder.end({ timeout: 0 }));
+  const none = await checkSnapshots(database.url, 3_600_000);
+  expect(none).toMatchObject({ level: 'ok', message: 'none is older than 3600 s' });
+  await holder.unsafe('begin isolation level repeatable read');
+  const [session] = await holder.unsafe('select pg_backend_pid() as pid');
+  // Others may hold older ones on the server that all tests share: they are named first.
+  const named = new RegExp(
+    `session ${session!.pid} of role baton \\(a forgotten psql\\).* open for \\d+ s, idle in transaction`,
+  );
+  await expect.poll(async () => (await checkSnapshots(database.url, 500)).message, { timeout: 10_000 }).toMatch(named);
+  expectProblem(await checkSnapshots(database.url, 500), /watches wait/, /pg_terminate_backend\(\d+\)/);
+  expect((await checkSnapshots('')).level).toBe('skipped');
+  expect((await checkSnapshots('postgres://x@127.0.0.1:1/x')).level).toBe('skipped');
 });
 
 test('services of workflows: one that serves, one that is unwell, one that is not there', async () => {

@@ -16,6 +16,7 @@ import { checkMaster, checkVersions, checkWorkers } from './check-master.ts';
 import { checkMessages } from './check-messages.ts';
 import { checkPackages } from './check-packages.ts';
 import { checkServices, servicesOf, storedServices } from './check-services.ts';
+import { checkSnapshots } from './check-snapshots.ts';
 import type { DoctorFlags } from './doctor-flags.ts';
 import { type Finding, skipped, wordsOf } from './finding.ts';
 import { repositoryAround } from './repository.ts';
@@ -55,7 +56,7 @@ async function allFindings(
   const { findings: ofMaster, info } = await checkMaster(baton, url);
   findings.push(...ofMaster);
   const databaseUrl = config.databaseUrl.value || readUpState(home)?.postgres?.psqlUrl || '';
-  findings.push(await checkClock(databaseUrl, now));
+  findings.push(await checkClock(databaseUrl, now), await checkSnapshots(databaseUrl));
   if (info !== undefined) {
     const schema = Math.max(...loadMigrations().map(({ version }) => version));
     findings.push(...(await checkVersions(baton, info, manifest.version, schema)), ...(await checkWorkers(baton)));
