@@ -25,16 +25,16 @@ export function eventService(engine: Engine, options: ApiOptions): ServiceImpl<t
       for await (const batch of watchEvents(engine.env, engine.hub, namespaceId, filters, from, abort))
         yield {
           cursor: batch.cursor,
-          events: batch.events.map((event) => ({
+          events: batch.events.map(({ event, worker, subscriptions }) => ({
             event: create(EventSchema, {
               type: event.type,
               time: timestampFromDate(event.at),
               taskId: event.taskId,
               runId: event.runId,
               attempt: event.attempt,
-              worker: event.worker,
+              worker,
             }),
-            subscriptions: event.subscriptions,
+            subscriptions: [...subscriptions],
           })),
         };
       throwIfCut(context.signal);

@@ -11,9 +11,11 @@ export interface EventFilter {
   runIds: ReadonlySet<string>;
 }
 
-export interface WatchedEvent extends HubEvent {
+export interface WatchedEvent {
+  event: HubEvent;
   worker: string;
-  subscriptions: string[];
+  /** Names of those that it matches. */
+  subscriptions: readonly string[];
 }
 
 export interface WatchedBatch {
@@ -46,13 +48,16 @@ export async function* watchEvents(
   // The position before a time may stand a little too early.
   const since = from.cursor ? undefined : from.since;
 
+  const all = filters.map((f) => f.name);
   const select = async (batch: HubBatch): Promise<WatchedEvent[]> => {
     const selected: WatchedEvent[] = [];
     for (const event of batch.events) {
       if (event.namespaceId !== namespaceId || (since && event.at < since)) continue;
-      const subscriptions = filters.filter((f) => matches(f, event)).map((f) => f.name);
-      if (subscriptions.length > 0)
-        selected.push({ ...event, worker: await hub.workerName(event.workerId), subscriptions });
+      const matching = filters.filter((f) => matches(f, event));
+      if (matching.length === 0) continue;
+      // Mostly all of them, for which one list will do.
+      const subscriptions = matching.length === filters.length ? all : matching.map((f) => f.name);
+      selected.push({ event, worker: event.workerId === 0 ? '' : await hub.workerName(event.workerId), subscriptions });
     }
     return selected;
   };
