@@ -1,7 +1,7 @@
 import { BatonError, createBaton } from '@baton/client';
 import { expect, test } from 'vitest';
 import { openLedger } from './ledger.ts';
-import { openStage } from './stage.ts';
+import { openStage, until } from './stage.ts';
 
 const timeout = 120_000;
 
@@ -74,4 +74,86 @@ test.concurrent('cancels race ends: one end each, the loser is told so, nothing 
   const again = await Promise.all(tasks.map((task) => task.cancel().catch((error: BatonError) => error)));
   for (const error of again) expect(error).toMatchObject({ code: 'failed_precondition', reason: 'TASK_ENDED' });
   expect(again[0]).toBeInstanceOf(BatonError);
+});
+
+/** A cancel is promised to have ended the work within two seconds; a loaded machine gets more, but less than a heartbeat would take. */
+const PROMISED_MS = 2_000;
+const LOADED_MS = 10_000;
+const rareHeartbeats = { BATON_LEASE_TTL_MS: '60000', BATON_HEARTBEAT_MS: '20000' };
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+test.concurrent('a cancelled run takes its tasks with it: the processes that they started are gone, wherever they ran', {
+  timeout,
+}, async (context) => {
+  await using stage = await openStage(context);
+  const stack = await stage.start({ env: rareHeartbeats });
+  // Behind another master, and full.
+  const other = await stage.start({
+    env: rareHeartbeats,
+    databaseUrl: stack.databaseUrl,
+    workers: [{ name: 'elsewhere' }],
+    workerEnv: { BATON_WORKER_SLOTS: '2' },
+  });
+  const ledger = stage.own(openLedger(stack.databaseUrl));
+  const baton = createBaton({ url: stack.url });
+  const node = (tags: string[], needs: string[] = []) => ({
+    task: 'with-child',
+    input: { dir: stage.dir },
+    tags,
+    needs,
+  });
+  await baton.workflows.apply({
+    name: 'children',
+    nodes: {
+      a: node(['worker:w1']),
+      b: node(['worker:w1']),
+      c: node(['worker:elsewhere']),
+      d: node(['worker:elsewhere']),
+      never: node([], ['a', 'b', 'c', 'd']),
+    },
+  });
+  const run = await baton.runs.start('children');
+  const children = (await stage.until('start', 4)).map(({ pid }) => pid);
+  expect(children.filter(isAlive)).toHaveLength(4);
+  const asked = performance.now();
+  await run.cancel('not this way');
+  await until(() => children.every((pid) => !isAlive(pid)), 'the processes to be gone', LOADED_MS);
+  const tookMs = performance.now() - asked;
+  if (tookMs > PROMISED_MS) console.warn(`the processes were gone after ${Math.round(tookMs)} ms: a loaded machine?`);
+  await expect(run.result()).rejects.toThrow();
+  const states = await ledger.sql`
+    select o.state, o.cancel_reason, w.name as worker from baton.outcomes o left join baton.workers w on w.id = o.worker_id order by w.name`;
+  expect(states.map(({ state, cancel_reason }) => [state, cancel_reason])).toEqual(
+    Array.from({ length: 4 }, () => ['cancelled', 'not this way']),
+  );
+  // Why is seen where the work was, too.
+  for (const worker of [stack.workers[0]!, other.workers[0]!])
+    expect(worker.log.match(/task cancel requested .*reason="not this way"/g)).toHaveLength(2);
+  expect(await ledger.problems([])).toEqual([]);
+});
+
+test.concurrent('a task that ignores its cancel is given up after the grace; its code, in the worker, goes on for itself', {
+  timeout,
+}, async (context) => {
+  await using stage = await openStage(context);
+  const stack = await stage.start({ env: rareHeartbeats, workerEnv: { BATON_WORKER_SLOTS: '1' } });
+  const ledger = stage.own(openLedger(stack.databaseUrl));
+  const baton = createBaton({ url: stack.url });
+  const task = await baton.submit({ kind: 'deaf', input: { dir: stage.dir } });
+  await stage.until('start', 1);
+  await task.cancel('in vain');
+  await expect(task.result()).rejects.toThrow('in vain');
+  expect(await task.status()).toMatchObject({ state: 'cancelled', cancelReason: 'in vain' });
+  // Its slot is free again.
+  expect(await (await baton.submit({ kind: 'quick', input: { dir: stage.dir } })).result()).toBe('x');
+  expect(stack.workers[0]!.log).toContain('task did not stop');
+  expect(await ledger.problems([task.id])).toEqual([]);
 });

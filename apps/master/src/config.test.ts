@@ -37,7 +37,10 @@ describe('the master reads its environment', () => {
   });
 
   it('keeps heartbeats well inside a shortened lease', () => {
-    expect(readConfig({ BATON_LEASE_TTL_MS: '3000' }).settings.heartbeatIntervalMs).toBe(1000);
+    expect(readConfig({ BATON_LEASE_TTL_MS: '3000' }).settings).toMatchObject({
+      heartbeatIntervalMs: 1000,
+      sweepIntervalMs: 300,
+    });
     expect(() => readConfig({ BATON_LEASE_TTL_MS: '3000', BATON_HEARTBEAT_MS: '2000' })).toThrow(/BATON_HEARTBEAT_MS/);
   });
 });

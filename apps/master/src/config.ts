@@ -79,7 +79,13 @@ export function readConfig(env: Record<string, string | undefined>): MasterConfi
       openMs: whole('BATON_BREAKER_OPEN_MS', DEFAULT_SETTINGS.breaker.openMs, 100, 86_400_000),
       successes: whole('BATON_BREAKER_SUCCESSES', DEFAULT_SETTINGS.breaker.successes, 1, 1_000),
     },
-    sweepIntervalMs: whole('BATON_SWEEP_MS', DEFAULT_SETTINGS.sweepIntervalMs, 50, 60_000),
+    // Short leases are swept as much more often: else a sweep that comes a little late would look like an outage.
+    sweepIntervalMs: whole(
+      'BATON_SWEEP_MS',
+      Math.min(DEFAULT_SETTINGS.sweepIntervalMs, Math.floor(leaseTtlMs / 10)),
+      50,
+      60_000,
+    ),
   });
   if (problems.length > 0) throw new ConfigProblems(problems);
   return Object.freeze({
