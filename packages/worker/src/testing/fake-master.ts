@@ -93,6 +93,8 @@ export class FakeMaster {
   loseLeases: { taskId: string; epoch: number }[] = [];
   /** Heartbeats get no answer while this is set. */
   deafToHeartbeats = false;
+  /** Exchanges get no answer while this is set, nor ever one that came meanwhile. */
+  deafToExchanges = false;
   /** Exchanges with a result that this holds for are refused as invalid. */
   invalidResult: ((result: TaskResult) => boolean) | undefined;
   /** Runs before an exchange with results is answered. */
@@ -370,6 +372,11 @@ export class FakeMaster {
       granted: undefined,
     };
     this.exchanges.push(seen);
+    if (this.deafToExchanges) {
+      this.#changed();
+      await new Promise((resolve) => signal.addEventListener('abort', resolve));
+      throw new ConnectError('nobody hears this', Code.Unavailable);
+    }
     if (request.results.some((result) => this.invalidResult?.(result))) {
       throw new ConnectError('a result is not valid', Code.InvalidArgument);
     }
