@@ -17,6 +17,8 @@ export interface Effect {
   readonly atMs: number;
   /** Of a result: SHA-256 of its JSON, hex. */
   readonly sha256?: string;
+  /** Of a beginning: the checkpoint that it goes on from; null: it asked, and there was none. */
+  readonly resumedFrom?: number | null;
 }
 
 /** The variable that tells a worker where effects are written. */

@@ -16,12 +16,13 @@ export function effectsOf(
     sessions.set(`${taskId} ${epoch}`, sessionId);
   const deaths = new Map(workers.flat().map(({ pid, toMs }) => [pid, toMs]));
   const effects = new Map<string, { -readonly [Field in keyof Effect]: Effect[Field] }>();
-  for (const { what, taskId, epoch, pid, atMs, sha256 } of noted) {
+  for (const { what, taskId, epoch, pid, atMs, sha256, resumedFrom } of noted) {
     const key = `${taskId} ${epoch} ${pid}`;
     if (what === 'begin') {
       const sessionId = sessions.get(`${taskId} ${epoch}`) ?? '';
       const endedAtMs = deaths.get(pid) ?? null;
-      effects.set(key, { taskId, epoch, sessionId, startedAtMs: atMs, endedAtMs });
+      const from = resumedFrom === undefined ? {} : { resumedFrom };
+      effects.set(key, { taskId, epoch, sessionId, startedAtMs: atMs, endedAtMs, ...from });
       continue;
     }
     // A process that was killed before it could say that it began did nothing.

@@ -10,7 +10,7 @@ import type { Recorder } from './recorder.ts';
 const LINES = 3;
 const PAUSE_MS = 450;
 /** While so many tasks have not ended, nothing new is begun: a run must be able to settle. */
-const MAX_OPEN = 500;
+const MAX_OPEN = 600;
 /** Before the end of the load. */
 const ENDS_SOON_MS = 25_000;
 

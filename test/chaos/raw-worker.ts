@@ -81,11 +81,44 @@ export function startRawWorker({ name, masters, random, recorder }: RawWorkerOpt
     }
   }
 
+  /** Saves a checkpoint of a lease, twice at once with the same id; with an epoch that is not its own it must be refused. */
+  async function save({ id: sessionId }: RawSession, taskId: string, epoch: number): Promise<void> {
+    const saveId = randomUUID();
+    const request = {
+      sessionId,
+      taskId,
+      epoch,
+      saveId,
+      content: { case: 'data' as const, value: OUTPUT },
+      encoding: 1,
+    };
+    const once = async (by: RawMaster): Promise<void> => {
+      const invokedAtMs = nowMs();
+      const call = { type: 'checkpoint', by: name, sessionId, taskId, epoch, saveId, invokedAtMs } as const;
+      try {
+        const { number } = await by.saveCheckpoint(request, { timeoutMs: CALL_TIMEOUT_MS });
+        recorder.call({ ...call, answeredAtMs: nowMs(), outcome: 'ok', number: Number(number) });
+      } catch (error) {
+        const reason = refusalOf(error);
+        const answeredAtMs = reason === undefined ? null : nowMs();
+        recorder.call({
+          ...call,
+          answeredAtMs,
+          outcome: reason === undefined ? 'info' : 'fail',
+          ...(reason && { reason }),
+        });
+      }
+    };
+    await Promise.all(random.shuffle(masters).slice(0, 2).map(once));
+  }
+
   async function perform(own: RawSession, lease: Lease): Promise<void> {
     const { taskId, epoch } = lease;
     const [ms, manner, ending, again] = [random.whole(1, 200), random.next(), random.next(), random.chance(0.3)];
     const result: Result = { taskId, epoch, ranUs: BigInt(ms * 1_000), outcome: outcomeOf(ending) };
+    if (again) await save(own, taskId, epoch);
     await sleep(ms);
+    if (manner > 0.9) await save(own, taskId, epoch > 1 ? epoch - 1 : epoch + 1);
     if (manner < 0.01 && !calm) {
       // Not a word for longer than the lease, then the result.
       own.silentUntilMs = nowMs() + LEASE_TTL_MS * (1.2 + random.next());
@@ -107,8 +140,9 @@ export function startRawWorker({ name, masters, random, recorder }: RawWorkerOpt
     }
     if (own.held.get(taskId) === epoch) own.held.delete(taskId);
     if (!again) return;
-    // The very same call once more, later: its answer is the same, and nothing happens.
+    // The very same call once more, later: its answer is the same, and nothing happens. A checkpoint comes too late.
     await sleep(random.whole(500, 8_000));
+    await save(own, taskId, epoch);
     await report(own, [result]);
   }
 
@@ -116,7 +150,9 @@ export function startRawWorker({ name, masters, random, recorder }: RawWorkerOpt
     if (ending < 0.75) return { case: 'success', value: { output: OUTPUT, encoding: 1 } };
     if (ending < 0.8) return { case: 'returned', value: {} };
     const nonRetryable = ending > 0.97;
-    return { case: 'failure', value: { type: FailureType.EVALUATION_ERROR, message: 'raw', nonRetryable } };
+    // The network's mistake counts for the breaker, the task's own does not.
+    const type = ending < 0.86 ? FailureType.NETWORK_ERROR : FailureType.EVALUATION_ERROR;
+    return { case: 'failure', value: { type, message: 'raw', nonRetryable } };
   }
 
   async function heartbeat(own: RawSession): Promise<void> {

@@ -6,7 +6,7 @@ import { nowMs } from './recorder.ts';
 import type { Appointment } from './timetable.ts';
 
 /** What found nothing to hit, because of another fault mostly, is tried again. */
-const MOST_TRIES = 3;
+const MOST_TRIES = 8;
 
 export interface Storm {
   /** Those that hit something. */
@@ -45,7 +45,7 @@ export async function storm(
         fired.push({ kind: fault.name, atMs, untilMs: nowMs(), target });
         return;
       }
-      await sleep(500);
+      await sleep(1_500);
     }
     missed.push(fault.name);
   };

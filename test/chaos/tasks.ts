@@ -119,3 +119,43 @@ export const chat = task({
     return handOver(ctx, { epoch: ctx.epoch, pid }, pid);
   },
 });
+
+/** Saves where it stands after each step, and goes on from there when it is done again. It may die or fail on its way. */
+export const saves = task({
+  id: 'saves',
+  async run(
+    input: { readonly steps: number; readonly ms: number; readonly failsAt: number; readonly dies: boolean },
+    ctx,
+  ) {
+    const { taskId, epoch, attempt, checkpoint, signal } = ctx;
+    const { latest } = checkpoint;
+    const saved = await checkpoint.load<{ readonly step: number }>();
+    const resumedFrom = saved === undefined ? null : latest;
+    writeEffect(ledger, {
+      what: 'begin',
+      taskId,
+      epoch,
+      attempt,
+      pid: process.pid,
+      worker,
+      atMs: nowMs(),
+      resumedFrom,
+    });
+    try {
+      for (let step = (saved?.step ?? 0) + 1; step <= input.steps; step++) {
+        await new Promise((resolve) => setTimeout(resolve, input.ms));
+        signal.throwIfAborted();
+        await checkpoint.save({ step, epoch }, { score: step % 3 });
+        if (step !== input.failsAt || epoch > 1) continue;
+        if (input.dies) process.kill(process.pid, 'SIGKILL');
+        throw new RangeError(`fails behind step ${step}`);
+      }
+    } catch (error) {
+      // Its own failure, or the lease is lost: then a save rejects, too.
+      effect('killed', ctx);
+      throw error;
+    }
+    effect('end', ctx);
+    return handOver(ctx, { epoch, steps: input.steps });
+  },
+});

@@ -7,7 +7,7 @@ export const submitMany: Operation = {
   name: 'submit many',
   weight: 9,
   async perform(line) {
-    const tasks = Array.from({ length: line.random.whole(5, 35) }, () =>
+    const tasks = Array.from({ length: line.random.whole(10, 50) }, () =>
       drawTask(line.random, () => `key-${line.nextOp()}`),
     );
     await Promise.all(tasks.map((task) => submit(line, task)));

@@ -10,6 +10,9 @@ const SORTS: readonly (readonly [share: number, draw: (random: Random) => TaskSu
   [40, (r) => ({ kind: 'chat', input: { lines: r.whole(1, 30), ms: r.whole(3, 30) } })],
   [25, (r) => ({ kind: 'step', input: { ms: r.whole(1_000, 3_500), orphan: r.pick(['stays', 'goes']) } })],
   [12, hangs],
+  [8, isSilent],
+  [20, startsSoon],
+  [25, saves],
   [50, (r) => ({ kind: 'raw', input: {}, retry: { maxAttempts: r.whole(2, 4), initialDelayMs: r.whole(50, 300) } })],
   [2, () => ({ kind: 'crash', input: { times: 1 } })],
   [1, (r) => ({ kind: 'crash', input: { times: r.pick([2, 99]) } })],
@@ -57,5 +60,29 @@ function hangs(random: Random): TaskSubmission {
     input: { ms: 20_000, orphan: 'goes' },
     startToCloseTimeoutMs: random.whole(300, 1_200),
     retry: { maxAttempts: random.whole(1, 2), initialDelayMs: 100 },
+  };
+}
+
+/** No sign of life for longer than it may be. */
+function isSilent(random: Random): TaskSubmission {
+  return {
+    kind: 'step',
+    input: { ms: 20_000, orphan: 'goes' },
+    progressTimeoutMs: random.whole(300, 1_200),
+    retry: { maxAttempts: random.whole(1, 2), initialDelayMs: 100 },
+  };
+}
+
+/** Fails if nobody takes it for so long. */
+function startsSoon(random: Random): TaskSubmission {
+  return { kind: 'plain', input: {}, scheduleToStartTimeoutMs: random.whole(300, 4_000) };
+}
+
+function saves(random: Random): TaskSubmission {
+  const steps = random.whole(2, 8);
+  return {
+    kind: 'saves',
+    input: { steps, ms: random.whole(5, 120), failsAt: random.whole(0, steps), dies: random.chance(0.02) },
+    retry: { maxAttempts: 3, initialDelayMs: random.whole(50, 300) },
   };
 }
