@@ -5,7 +5,7 @@ import { claimTasks, loadSpecs } from '../claim.ts';
 import { claimProbe } from '../claim-probe.ts';
 import { alreadyEnded, completeTasks } from '../complete.ts';
 import { openPools, openSql, type Pools, type Sql } from '../connection.ts';
-import { overdueLeases } from '../deadlines.ts';
+import { overdueLeases, silentLeases, sweepStartDeadlines } from '../deadlines.ts';
 import { readEvents } from '../events.ts';
 import {
   type DeadPage,
@@ -17,7 +17,9 @@ import {
 } from '../failures.ts';
 import { appendLogs, readLogs } from '../logs.ts';
 import { type MigratedDatabase, migratedDatabase } from '../migrated.fixture.ts';
+import { dropStaleProgress, writeSigns } from '../progress.ts';
 import { endsOf, listTasks, readAttempts, readTask, type TaskPage } from '../read-tasks.ts';
+import { recallFor, recallTasks, takeOrders } from '../recall.ts';
 import { dueAdvances } from '../runs.ts';
 import { compareHeld, markStarted, renewSessions } from '../sessions.ts';
 import { leasesOf, readHeld, settleTasks } from '../settle.ts';
@@ -46,6 +48,14 @@ beforeAll(async () => {
   leased = await idsOf(db.sql, SHAPE.ended + 1, BATCH);
   readyIds = await idsOf(db.sql, SHAPE.ended + SHAPE.leases + 1, BATCH);
   unused = await idsOf(db.sql, SHAPE.tasks + 1, BATCH);
+  // Every tenth lease has been going on for a while; signs of as many, times to start by of all that is ready, a few of them over.
+  await db.sql.unsafe(`
+    update baton.leases set started_at = clock_timestamp() where task_id in (select task_id from baton.leases order by task_id limit ${BATCH});
+    insert into baton.progress (task_id, session_id, sign_at, timeout_ms, epoch)
+      select task_id, session_id, clock_timestamp(), 60000, epoch from baton.leases where started_at is not null;
+    insert into baton.start_deadlines
+      select task_id, 60000, clock_timestamp() + (row_number() over (order by task_id) - 300) * interval '1 s' from baton.ready;
+    analyze baton.leases, baton.progress, baton.start_deadlines`);
   ended = await idsOf(db.sql, 1, BATCH, 1000);
 }, 120_000);
 afterAll(async () => {
@@ -234,7 +244,56 @@ const HOT: Hot[] = [
   },
   { name: 'get task', pool: 'api', call: (sql) => readTask(sql, 1, ended[0]!), rows: 1, pages: 60 },
   { name: 'attempts', pool: 'api', call: (sql) => readAttempts(sql, ended[0]!), rows: 1, pages: 60 },
-  { name: 'overdue', pool: 'lease', call: (sql) => overdueLeases(sql, 1000), rows: SHAPE.leases, pages: SHAPE.leases },
+  // Only those that were reported as started: every tenth lease.
+  { name: 'overdue', pool: 'lease', call: (sql) => overdueLeases(sql, 1000), rows: BATCH, pages: 10 * BATCH },
+  { name: 'silent', pool: 'lease', call: (sql) => silentLeases(sql, 1000), rows: BATCH, pages: 10 * BATCH },
+  { name: 'drop progress', pool: 'lease', call: (sql) => dropStaleProgress(sql, 500), rows: BATCH, pages: 10 * BATCH },
+  {
+    name: 'write signs',
+    pool: 'lease',
+    call: (sql) =>
+      writeSigns(
+        sql,
+        '1',
+        words().map((w) => ({ ...w, silentMs: 5, timeoutMs: 1000, fraction: 0.5, message: 'half' })),
+      ),
+    rows: BATCH,
+    pages: 20 * BATCH,
+  },
+  {
+    name: 'sweep start deadlines',
+    pool: 'lease',
+    call: (sql) => sweepStartDeadlines(sql, 500),
+    rows: 500,
+    pages: 40 * 500,
+  },
+  {
+    name: 'take orders',
+    pool: 'lease',
+    call: (sql) =>
+      takeOrders(
+        sql,
+        Array.from({ length: SHAPE.sessions }, (_, n) => String(n + 1)),
+      ),
+    rows: SHAPE.sessions,
+    pages: 10 * SHAPE.sessions,
+  },
+  // It looks at live leases, as many as workers hold; and only while somebody waits.
+  {
+    name: 'recall',
+    pool: 'lease',
+    call: (sql) => recallFor(sql, lanes, ['1']),
+    rows: SHAPE.leases,
+    pages: SHAPE.leases,
+    may: ['leases'],
+  },
+  {
+    name: 'recall tasks',
+    pool: 'lease',
+    call: (sql) => recallTasks(sql, leased),
+    rows: SHAPE.leases,
+    pages: 40 * BATCH,
+  },
   { name: 'ends of', pool: 'api', call: (sql) => endsOf(sql, ended), rows: BATCH, pages: 6 * BATCH },
   {
     name: 'read logs',
