@@ -12,13 +12,20 @@ import {
   type TaskResult,
 } from '@baton/contract';
 import { EXECUTOR_TYPES, type ExecutorType, Refusal } from '@baton/domain';
-import type { Assignment, Engine, Orders, Outcome } from '@baton/engine';
+import {
+  type Assignment,
+  type Engine,
+  OLDEST_PROTOCOL_VERSION,
+  type Orders,
+  type Outcome,
+  PROTOCOL_VERSION,
+} from '@baton/engine';
 import { create } from '@bufbuild/protobuf';
 import { durationMs, timestampMs } from '@bufbuild/protobuf/wkt';
 import type { ServiceImpl } from '@connectrpc/connect';
 import { checkpointHandlers } from './checkpoint-handlers.ts';
 import { durationFromMs } from './durations.ts';
-import { type ApiOptions, eitherAborts, PROTOCOL_VERSION } from './options.ts';
+import { type ApiOptions, eitherAborts } from './options.ts';
 import { masterStreams } from './stream-handlers.ts';
 import { blobMessage } from './task-messages.ts';
 import { failureTypes, taskClasses, wordOf } from './words.ts';
@@ -30,11 +37,12 @@ export function masterService(engine: Engine, options: ApiOptions): Partial<Serv
   const { settings } = engine.env;
   return {
     async registerWorker(request) {
-      if (request.protocolVersion !== 0 && request.protocolVersion !== PROTOCOL_VERSION)
+      const protocolVersion = request.protocolVersion || OLDEST_PROTOCOL_VERSION;
+      if (protocolVersion < OLDEST_PROTOCOL_VERSION || protocolVersion > PROTOCOL_VERSION)
         throw new Refusal(
           'failed_precondition',
           'PROTOCOL_VERSION',
-          `the worker speaks protocol ${request.protocolVersion}, this master ${PROTOCOL_VERSION}: bring both to versions that are at most one apart`,
+          `the worker speaks protocol ${protocolVersion}, this master ${OLDEST_PROTOCOL_VERSION} to ${PROTOCOL_VERSION}: bring both to versions that are at most one apart`,
         );
       const c = request.capabilities!;
       const unknown = c.executors.filter((e) => !EXECUTOR_TYPES.includes(e as ExecutorType));
@@ -57,6 +65,7 @@ export function masterService(engine: Engine, options: ApiOptions): Partial<Serv
           kinds: c.kinds,
           queues: c.queues,
           slots: c.slots,
+          protocolVersion,
           os: c.os,
           arch: c.arch,
           cpus: c.cpus,

@@ -14,9 +14,6 @@ export interface ApiOptions {
   processMetrics?(): { name: string; value: number; help: string; type: 'counter' | 'gauge' }[];
 }
 
-/** Protocol that master and workers speak; N and N−1 run together. */
-export const PROTOCOL_VERSION = 1;
-
 /**
  * For the end of a handler that waits: a call that was cut by its deadline or its caller says so. Ended in order, a stream would
  * look complete, and which of the two clocks was first would decide what the caller sees.

@@ -13,6 +13,7 @@ import {
   type CounterName,
   countLive,
   listWorkers,
+  PROTOCOL_VERSION,
   readVitals,
   type Sessions,
   type Vitals,
@@ -23,8 +24,9 @@ import { timestampFromDate, timestampFromMs } from '@bufbuild/protobuf/wkt';
 import type { ServiceImpl } from '@connectrpc/connect';
 import { breakerHandlers } from './breaker-handlers.ts';
 import { durationFromMs } from './durations.ts';
-import { type ApiOptions, PROTOCOL_VERSION } from './options.ts';
+import type { ApiOptions } from './options.ts';
 import { decodePageToken, encodePageToken } from './page-token.ts';
+import { queueHandlers } from './queue-handlers.ts';
 import { taskClasses, workerState } from './words.ts';
 
 /** Without a sweep for this long, nobody notices dead workers. */
@@ -131,6 +133,7 @@ export function systemService(
 ): Partial<ServiceImpl<typeof SystemService>> {
   return {
     ...breakerHandlers(engine),
+    ...queueHandlers(engine),
 
     async getHealth() {
       const { healthy, parts } = await measureHealth(engine);

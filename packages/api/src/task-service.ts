@@ -3,6 +3,7 @@ import { isId, Refusal } from '@baton/domain';
 import type { ClientEngine } from '@baton/engine';
 import { durationMs, timestampFromDate } from '@bufbuild/protobuf/wkt';
 import type { ServiceImpl } from '@connectrpc/connect';
+import { explainHandlers } from './explain-handlers.ts';
 import { failureHandlers } from './failure-handlers.ts';
 import { type ApiOptions, eitherAborts, throwIfCut } from './options.ts';
 import { decodePageToken, encodePageToken } from './page-token.ts';
@@ -18,6 +19,7 @@ export function taskService(engine: ClientEngine, options: ApiOptions): Partial<
     submitter.submit(namespace || 'default', toTaskRequest(spec, field));
   return {
     ...failureHandlers(engine),
+    ...explainHandlers(engine),
 
     async submitTask(request) {
       return submit(request.namespace, request.task!, 'task');

@@ -1,6 +1,6 @@
 import type { Lane } from '@baton/store';
 import { describe, expect, it } from 'vitest';
-import { type Ability, canDo } from './ability.ts';
+import { type Ability, canDo, missingFor } from './ability.ts';
 
 const lane: Lane = {
   id: 1,
@@ -22,6 +22,7 @@ const ability: Ability = {
   kinds: ['train'],
   queues: [],
   workerId: 1,
+  protocolVersion: 2,
   memoryBytes: 16,
   gpus: [],
   quarantinedDevices: [],
@@ -50,6 +51,9 @@ describe('whether a worker can do a lane', () => {
     ['a claim to have more memory', { tags: ['memory>16'] }, { tags: ['memory>16'] }, false],
     ['GPU memory, by its largest', { tags: ['gpu_memory>7'] }, { gpus: gpus(4, 8) }, true],
     ['more GPU memory than its largest has', { tags: ['gpu_memory>8'] }, { gpus: gpus(4, 8) }, false],
+    ['a protocol newer than it speaks', { tags: ['protocol>1'] }, { protocolVersion: 1 }, false],
+    ['a protocol that it speaks', { tags: ['protocol>1'] }, {}, true],
+    ['a claim to speak it', { tags: ['protocol>2'] }, { tags: ['protocol>2'] }, false],
     ['a tag that only looks like a floor', { tags: ['memory>much'] }, { tags: ['memory>much'] }, true],
     ['a GPU, one of two quarantined', GPU, { ...ON_GPU, quarantinedDevices: ['g0'] }, true],
     ['a GPU, all quarantined', GPU, { ...ON_GPU, quarantinedDevices: ['g0', 'g1'] }, false],
@@ -62,4 +66,31 @@ describe('whether a worker can do a lane', () => {
     it(`${expected ? 'yes' : 'no'}: ${name}`, () => {
       expect(canDo({ ...ability, ...abilityMore }, { ...lane, ...laneMore })).toBe(expected);
     });
+
+  it('is what is said of what is missing, but for namespaces and devices', () => {
+    for (const [name, laneMore, abilityMore, expected] of cases) {
+      if (name === 'another namespace' || name.includes('all quarantined')) continue;
+      const missing = missingFor({ ...ability, ...abilityMore }, { ...lane, ...laneMore });
+      expect([name, missing.length === 0]).toEqual([name, expected]);
+    }
+  });
+});
+
+describe('what is missing', () => {
+  it.each<[string[], Partial<Lane>]>([
+    [[], {}],
+    [['task_class:gpu'], { taskClass: 'gpu' }],
+    [['kind:paint'], { kind: 'paint' }],
+    [['executor:http'], { executor: 'http', kind: 'paint' }],
+    [['tag:cuda', 'tag:ssd'], { tags: ['cuda', 'linux', 'ssd'] }],
+    [['tag:worker:bob'], { tags: ['worker:bob'] }],
+    [['memory>16'], { tags: ['memory>15', 'memory>16'] }],
+    [['protocol>2'], { tags: ['protocol>1', 'protocol>2'] }],
+    [['task_class:gpu', 'kind:paint', 'tag:ssd'], { taskClass: 'gpu', kind: 'paint', tags: ['ssd'] }],
+  ])('is named: %j', (missing, laneMore) => {
+    expect(missingFor(ability, { ...lane, ...laneMore })).toEqual(missing);
+  });
+  it('is named: a queue', () => {
+    expect(missingFor({ ...ability, queues: ['day'] }, { ...lane, queue: 'night' })).toEqual(['queue:night']);
+  });
 });

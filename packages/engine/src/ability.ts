@@ -1,6 +1,7 @@
 import { type ExecutorType, Refusal, type TaskClass } from '@baton/domain';
 import type { Lane } from '@baton/store';
 import { memoryFloor } from './memory-floor.ts';
+import { protocolFloor } from './protocol.ts';
 
 /** What a worker says of itself, kept as it said it. */
 export interface Capabilities {
@@ -10,6 +11,8 @@ export interface Capabilities {
   kinds: string[];
   queues: string[];
   slots: number;
+  /** That the worker speaks; absent: 1. */
+  protocolVersion?: number;
   /** Of the machine; 0 or absent: not said. */
   memoryBytes?: number;
   gpus?: { uuid: string; memoryBytes: number; [more: string]: unknown }[];
@@ -27,6 +30,7 @@ export interface Ability {
   kinds: readonly string[];
   /** Empty: all. */
   queues: readonly string[];
+  protocolVersion: number;
   /** 0: not known. */
   memoryBytes: number;
   gpus: readonly { uuid: string; memoryBytes: number }[];
@@ -50,6 +54,7 @@ export function toAbility(
     executors,
     kinds,
     queues,
+    protocolVersion: capabilities.protocolVersion ?? 1,
     memoryBytes: capabilities.memoryBytes ?? 0,
     gpus,
     get quarantinedDevices() {
@@ -63,17 +68,40 @@ export function ownTag(workerName: string): string {
   return `worker:${workerName.toLowerCase()}`;
 }
 
+/** One thing that a lane asks of a worker. */
+interface Demand {
+  isMet(ability: Ability, lane: Lane): boolean;
+  /** What is missing where it is not met, by its stable names: `tag:ssd`, `kind:resize`, `memory>68719476736`. */
+  missing(ability: Ability, lane: Lane): string[];
+}
+
+/** All that lanes ask: the planner's one table, for finding work and for saying why there is none. Cheap and telling ones first. */
+const DEMANDS: readonly Demand[] = [
+  { isMet: (a, l) => a.executors.includes(l.executor), missing: (_, l) => [`executor:${l.executor}`] },
+  { isMet: (a, l) => a.taskClasses.includes(l.taskClass), missing: (_, l) => [`task_class:${l.taskClass}`] },
+  { isMet: (a, l) => l.executor !== 'function' || a.kinds.includes(l.kind), missing: (_, l) => [`kind:${l.kind}`] },
+  { isMet: (a, l) => a.queues.length === 0 || a.queues.includes(l.queue), missing: (_, l) => [`queue:${l.queue}`] },
+  {
+    isMet: (a, l) => l.tags.every((tag) => hasTag(a, tag)),
+    missing: (a, l) => l.tags.filter((tag) => !hasTag(a, tag)).map((tag) => (isReserved(tag) ? tag : `tag:${tag}`)),
+  },
+];
+
 /** Whether this worker can do this lane's tasks. */
 export function canDo(ability: Ability, lane: Lane): boolean {
-  return (
-    ability.namespaceId === lane.namespaceId &&
-    ability.executors.includes(lane.executor) &&
-    ability.taskClasses.includes(lane.taskClass) &&
-    (lane.executor !== 'function' || ability.kinds.includes(lane.kind)) &&
-    (ability.queues.length === 0 || ability.queues.includes(lane.queue)) &&
-    lane.tags.every((tag) => hasTag(ability, tag)) &&
-    !(isGpuClass(lane.taskClass) && allQuarantined(ability))
-  );
+  if (ability.namespaceId !== lane.namespaceId) return false;
+  for (const demand of DEMANDS) if (!demand.isMet(ability, lane)) return false;
+  return !lacksDevices(ability, lane);
+}
+
+/** What this worker would have to have for this lane's tasks and has not; empty: nothing. */
+export function missingFor(ability: Ability, lane: Lane): string[] {
+  return DEMANDS.flatMap((demand) => (demand.isMet(ability, lane) ? [] : demand.missing(ability, lane)));
+}
+
+/** The lane's tasks use a device, and none of this worker's may be used now. */
+export function lacksDevices(ability: Ability, lane: Lane): boolean {
+  return isGpuClass(lane.taskClass) && allQuarantined(ability);
 }
 
 export function isGpuClass(taskClass: TaskClass): boolean {
@@ -82,9 +110,17 @@ export function isGpuClass(taskClass: TaskClass): boolean {
 
 /** Tags with a meaning of their own are never had by saying so. */
 export function hasTag(ability: Ability, tag: string): boolean {
-  const floor = memoryFloor(tag);
-  if (!floor) return ability.tags.includes(tag) || tag === ownTag(ability.workerName);
-  return (floor.of === 'memory' ? ability.memoryBytes : largestGpuBytes(ability.gpus)) > floor.bytes;
+  if (ability.tags.includes(tag) && !isReserved(tag)) return true;
+  const memory = memoryFloor(tag);
+  if (memory) return (memory.of === 'memory' ? ability.memoryBytes : largestGpuBytes(ability.gpus)) > memory.bytes;
+  const protocol = protocolFloor(tag);
+  if (protocol !== null) return ability.protocolVersion > protocol;
+  return tag === ownTag(ability.workerName);
+}
+
+/** Tags that Baton itself gives to lanes. */
+export function isReserved(tag: string): boolean {
+  return tag.includes('>') && (memoryFloor(tag) !== null || protocolFloor(tag) !== null);
 }
 
 export function largestGpuBytes(gpus: Ability['gpus']): number {
@@ -99,9 +135,9 @@ export function allQuarantined(ability: Ability): boolean {
 
 /** @throws Refusal INVALID_REQUEST where a worker claims a tag that Baton itself gives */
 export function checkWorkerTags(tags: readonly string[]): void {
-  const reserved = tags.filter((tag) => memoryFloor(tag.toLowerCase()));
+  const reserved = tags.filter((tag) => isReserved(tag.toLowerCase()));
   if (reserved.length === 0) return;
-  const description = `reserved: ${reserved.join(', ')}; a worker's memory is known from its capabilities`;
+  const description = `reserved: ${reserved.join(', ')}; a worker's memory and protocol are known without`;
   throw new Refusal('invalid_argument', 'INVALID_REQUEST', `capabilities.tags: ${description}`, {
     violations: [{ field: 'capabilities.tags', description }],
   });

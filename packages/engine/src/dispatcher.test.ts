@@ -16,6 +16,7 @@ const ability: Ability = {
   kinds: ['work'],
   queues: [],
   workerId: 1,
+  protocolVersion: 2,
   memoryBytes: 0,
   gpus: [],
   quarantinedDevices: [],

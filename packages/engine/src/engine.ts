@@ -8,12 +8,14 @@ import { createDeadlines } from './deadlines.ts';
 import { createDispatcher } from './dispatcher.ts';
 import type { EngineEnvironment } from './environment.ts';
 import { createEventHub, type EventHub } from './event-hub.ts';
+import { type Explanation, explainTask } from './explain.ts';
 import { createFailures, type Failures } from './failures.ts';
 import { createEdgeHints, createHints, type Hints, noHints } from './hints.ts';
 import { createLaneBook, type LaneBook } from './lane-book.ts';
 import { type Counters, createCounters } from './metrics.ts';
 import { createOutputKeeper, type OutputChunk, type RefusedOutput } from './outputs.ts';
 import { bisect, persist } from './persist.ts';
+import { createQueues, type Queues } from './queues.ts';
 import { createResults } from './results.ts';
 import { createRuns, type Runs } from './runs.ts';
 import { createSessions, type Sessions } from './sessions.ts';
@@ -36,7 +38,10 @@ export interface ClientEngine extends ClientStreams {
   failures: Failures;
   blobs: Blobs;
   checkpoints: Checkpoints;
+  queues: Queues;
   counters: Counters;
+  /** Why a task does not run. @throws Refusal TASK_NOT_FOUND */
+  explain(namespace: string, taskId: string): Promise<Explanation>;
 }
 
 /** All that a master does. */
@@ -161,6 +166,8 @@ export function createEngine(env: EngineEnvironment): Engine {
     blobs,
     checkpoints: createCheckpoints(env, blobs, counters),
     breakers: createBreakers(env, () => breakerBook.poke()),
+    queues: createQueues(env, lanes, dispatcher.armAll),
+    explain: (namespace, taskId) => explainTask(env, namespace, taskId),
     submitter,
     failures: createFailures(env, lanes, submitter),
     appendLogs: logs.add,
@@ -212,6 +219,8 @@ export function createClientEngine(env: EngineEnvironment): ClientEngine {
     blobs,
     checkpoints: createCheckpoints(env, blobs, counters),
     breakers: createBreakers(env, nothing),
+    queues: createQueues(env, lanes, nothing),
+    explain: (namespace, taskId) => explainTask(env, namespace, taskId),
     submitter,
     failures: createFailures(env, lanes, submitter),
     ...createClientStreams(env, null),

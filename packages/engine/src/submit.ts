@@ -7,6 +7,7 @@ import type { EngineEnvironment } from './environment.ts';
 import type { LaneBook } from './lane-book.ts';
 import type { Counters } from './metrics.ts';
 import { bisect, persist } from './persist.ts';
+import { protocolTags } from './protocol.ts';
 
 export type TaskExecutor =
   | { type: 'function' }
@@ -179,7 +180,7 @@ export function laneKey(namespaceId: number, request: TaskRequest): LaneKey {
     kind: request.kind,
     executor: request.executor?.type ?? 'function',
     taskClass: request.taskClass ?? 'cpu_short',
-    tags: [...new Set((request.tags ?? []).map((tag) => tag.toLowerCase()))].sort(),
+    tags: [...new Set([...(request.tags ?? []).map((tag) => tag.toLowerCase()), ...protocolTags(request)])].sort(),
   };
 }
 

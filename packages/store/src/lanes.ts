@@ -16,7 +16,8 @@ export interface Lane {
   paused: boolean;
 }
 
-const LANE_COLUMNS = `l.id, l.route_id, l.namespace_id, r.queue, r.kind, l.executor, l.task_class, to_jsonb(l.tags) as tags, l.paused`;
+/** Of lanes as l and routes as r. */
+export const LANE_COLUMNS = `l.id, l.route_id, l.namespace_id, r.queue, r.kind, l.executor, l.task_class, to_jsonb(l.tags) as tags, l.paused`;
 
 /** Finds a namespace by name; null if nobody has used it yet. */
 export async function findNamespace(sql: Sql, name: string): Promise<number | null> {
@@ -80,7 +81,7 @@ export async function lanesAfter(sql: Sql, id: number): Promise<Lane[]> {
   return rows.map(toLane);
 }
 
-function toLane(row: Record<string, unknown>): Lane {
+export function toLane(row: Record<string, unknown>): Lane {
   return {
     id: row.id as number,
     routeId: row.route_id as number,

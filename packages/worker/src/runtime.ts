@@ -24,7 +24,8 @@ import { SharedState } from './shared-state.ts';
 import { type State, type StateName, stateName, transitions } from './state.ts';
 import { workerService } from './worker-service.ts';
 
-const protocolVersion = 1;
+/** That this worker speaks; with a master of the version before, the one before. */
+const PROTOCOL_VERSIONS = [2, 1] as const;
 const rejoin = { baseMs: 200, capMs: 10_000 };
 
 /** Everything that a worker is made of. */
@@ -93,6 +94,7 @@ class Runtime implements WorkerRuntime {
   #registered = Promise.withResolvers<void>();
   #stop = Promise.withResolvers<string>();
   #drainGraceMs = 30_000;
+  #protocolVersion: number = PROTOCOL_VERSIONS[0];
   #instanceId = '';
 
   constructor(options: WorkerRuntimeOptions) {
@@ -183,7 +185,11 @@ class Runtime implements WorkerRuntime {
       renewInstance();
       const registration = await registerUntilAccepted(
         this.#connection,
-        () => this.#request(),
+        (protocolVersion) => {
+          this.#protocolVersion = protocolVersion;
+          return this.#request();
+        },
+        PROTOCOL_VERSIONS,
         renewInstance,
         signal,
         this.#log,
@@ -343,7 +349,7 @@ class Runtime implements WorkerRuntime {
       namespace: this.#options.namespace ?? '',
       name: this.#options.name,
       instanceId: this.#instanceId,
-      protocolVersion,
+      protocolVersion: this.#protocolVersion,
       version: this.#options.version,
       capabilities: this.#capabilities(),
       serviceUrl: this.url ?? '',

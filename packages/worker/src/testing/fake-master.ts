@@ -64,6 +64,8 @@ interface SessionState {
  * does what a sweep would) and no store.
  */
 export class FakeMaster {
+  /** The newest that it speaks. */
+  protocolVersion = 2;
   readonly registrations: RegisterWorkerRequest[] = [];
   readonly exchanges: SeenExchange[] = [];
   readonly heartbeats: HeartbeatRequest[] = [];
@@ -322,6 +324,9 @@ export class FakeMaster {
 
   #register(request: RegisterWorkerRequest) {
     this.registrations.push(request);
+    if (request.protocolVersion > this.protocolVersion) {
+      throw refusal(Code.FailedPrecondition, 'PROTOCOL_VERSION', `this master speaks ${this.protocolVersion}`);
+    }
     this.#changed();
     if (this.failRegistrations > 0) {
       this.failRegistrations--;
@@ -352,7 +357,7 @@ export class FakeMaster {
     return {
       sessionId: session.id,
       masterId: 'fake',
-      protocolVersion: 1,
+      protocolVersion: this.protocolVersion,
       leaseTtl: durationFromMs(this.#options.leaseTtlMs),
       heartbeatInterval: durationFromMs(this.#options.heartbeatIntervalMs),
       longPoll: durationFromMs(this.#options.longPollMs),

@@ -1,0 +1,45 @@
+import { QueueSchema, type SystemService } from '@baton/contract';
+import type { ClientEngine } from '@baton/engine';
+import { create } from '@bufbuild/protobuf';
+import { timestampFromDate } from '@bufbuild/protobuf/wkt';
+import type { ServiceImpl } from '@connectrpc/connect';
+import { decodePageToken, encodePageToken } from './page-token.ts';
+
+const DEFAULT_PAGE = 100;
+
+/** SystemService's calls about queues. */
+export function queueHandlers(
+  engine: ClientEngine,
+): Pick<ServiceImpl<typeof SystemService>, 'listQueues' | 'pauseQueue' | 'resumeQueue'> {
+  const { queues } = engine;
+  return {
+    async listQueues(request) {
+      const namespace = request.namespace || 'default';
+      const limit = request.pageSize || DEFAULT_PAGE;
+      const list = JSON.stringify(['queues', namespace]);
+      const rows = await queues.list(namespace, decodePageToken(list, request.pageToken) ?? '', limit + 1);
+      return {
+        queues: rows.slice(0, limit).map((row) =>
+          create(QueueSchema, {
+            name: row.name,
+            namespace,
+            paused: row.paused,
+            ready: row.ready,
+            waiting: row.waiting,
+            leased: row.leased,
+            ...(row.oldestReady && { oldestReady: timestampFromDate(row.oldestReady) }),
+          }),
+        ),
+        nextPageToken: rows.length > limit ? encodePageToken(list, rows[limit - 1]!.name) : '',
+      };
+    },
+
+    async pauseQueue(request) {
+      return { wasPaused: await queues.pause(request.namespace || 'default', request.queue) };
+    },
+
+    async resumeQueue(request) {
+      return { wasPaused: await queues.resume(request.namespace || 'default', request.queue) };
+    },
+  };
+}
