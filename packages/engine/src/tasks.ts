@@ -2,6 +2,7 @@ import { isId, isTerminal, notFound, Refusal, storableText, TASK_STATES, type Ta
 import {
   type AttemptRow,
   cancelTasks,
+  endsOf,
   findNamespace,
   type LogRow,
   listTasks,
@@ -204,14 +205,14 @@ export function createTasks(
       let at = cursor;
       for (;;) {
         // The state is read before the lines: lines that were written before the end are then seen.
-        const ended = !follow || isTerminal((await read(namespace, id)).state);
+        const ended = !follow || (await endsOf(api, [id])).has(id);
         const rows = await readLogs(api, id, at, LOG_PAGE);
         if (rows.length > 0) {
           const last = rows.at(-1)!;
           at = { epoch: last.epoch, sequence: last.sequence };
           yield { rows, cursor: at };
+          if (!abort.aborted) continue;
         }
-        if (rows.length === LOG_PAGE) continue;
         if (ended || abort.aborted) return;
         await ends.wait(id, 250, abort);
       }

@@ -61,7 +61,13 @@ export interface LogRow {
   text: string;
 }
 
-/** A task's lines behind (epoch, sequence), oldest first. */
+/** Text of one page, bytes; one line may be larger. */
+const PAGE_BYTES = 256 * 1024;
+
+/**
+ * A task's lines behind (epoch, sequence), oldest first: at most `limit`, and from the first on as many as have about PAGE_BYTES
+ * together. A reader that stands still has one page. Sizes are summed without reading the texts.
+ */
 export async function readLogs(
   sql: Sql,
   taskId: string,
@@ -69,8 +75,11 @@ export async function readLogs(
   limit: number,
 ): Promise<LogRow[]> {
   const rows = await sql.unsafe(
-    `/* baton read logs */ select attempt, epoch, sequence, at, stream, text from baton.task_logs
-     where task_id = $1 and (epoch, sequence) > ($2, $3) order by epoch, sequence limit $4`,
+    `/* baton read logs */ select attempt, epoch, sequence, at, stream, text from (
+       select l.*, sum(octet_length(l.text)) over (order by l.epoch, l.sequence) - octet_length(l.text) as before from (
+         select * from baton.task_logs where task_id = $1 and (epoch, sequence) > ($2, $3) order by epoch, sequence limit $4
+       ) l
+     ) p where before < ${PAGE_BYTES} order by epoch, sequence`,
     [taskId, after.epoch, after.sequence, limit],
     { prepare: true },
   );

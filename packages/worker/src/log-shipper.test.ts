@@ -32,18 +32,18 @@ test('the lines of an attempt are there, in order and together, before its resul
   expect(master.appendCalls).toEqual([300]);
 });
 
-test('lines of a task that runs go out within a moment, in batches of 500 at most', async () => {
+test('lines of a task that runs go out within a moment, in batches of 2 000 at most', async () => {
   const { master, worker, executor } = await openWorker({ slots: 1 });
   await worker.start();
   const id = master.submit({ kind: 'hold' });
   const { context } = await executor.running(id);
-  for (let i = 1; i <= 1_200; i++) {
+  for (let i = 1; i <= 4_500; i++) {
     context.log(`line ${i}`, 'stdout');
   }
-  await master.until(() => master.logs.length === 1_200);
-  expect(master.appendCalls).toEqual([500, 500, 200]);
+  await master.until(() => master.logs.length === 4_500);
+  expect(master.appendCalls).toEqual([2_000, 2_000, 500]);
   context.log('one more');
-  await master.until(() => master.logs.length === 1_201);
+  await master.until(() => master.logs.length === 4_501);
   expect(master.logs.at(-1)!.text).toBe('one more');
   expect(master.results.has(id)).toBe(false);
 });

@@ -10,7 +10,7 @@ import { describe, sessionRefusal } from './refusal.ts';
 import { cleanText } from './text.ts';
 
 const flushAfterMs = 100;
-const batchLines = 500;
+const batchLines = 2_000;
 /** A request stays far below the 4 MiB that a master reads. */
 const batchBytes = 1024 * 1024;
 const maxLineBytes = 32 * 1024;
@@ -42,7 +42,9 @@ interface Dropped {
  */
 export class LogShipper {
   readonly #options: Required<LogShipperOptions>;
+  /** From `#head` on; what is before has been sent or dropped. To shift lines off a long array one by one costs its length each time. */
   #buffer: LogLine[] = [];
+  #head = 0;
   #bufferBytes = 0;
   #sending: LogLine[] = [];
   /** Of the line behind the buffer's last. */
@@ -77,10 +79,8 @@ export class LogShipper {
     if (this.#options.hub.listened) {
       this.#options.hub.publish(line);
     }
-    while (this.#buffer.length > this.#options.maxBufferLines || this.#bufferBytes > this.#options.maxBufferBytes) {
-      this.#dropOldest();
-    }
-    this.#schedule(this.#buffer.length >= batchLines ? 0 : flushAfterMs);
+    this.#dropSurplus();
+    this.#schedule(this.#waiting >= batchLines ? 0 : flushAfterMs);
   }
 
   /** Resolves when the lines of an attempt are acknowledged, or cannot be in time; undefined when they are already. */
@@ -105,11 +105,17 @@ export class LogShipper {
     this.#closed = true;
     clearTimeout(this.#timer);
     this.#buffer = [];
+    this.#head = 0;
     this.#wake(Number.POSITIVE_INFINITY);
   }
 
   get #acknowledged(): number {
-    return this.#position - this.#buffer.length - this.#sending.length;
+    return this.#position - this.#waiting - this.#sending.length;
+  }
+
+  /** Lines in the buffer. */
+  get #waiting(): number {
+    return this.#buffer.length - this.#head;
   }
 
   #schedule(delayMs: number): void {
@@ -128,15 +134,17 @@ export class LogShipper {
 
   async #flush(): Promise<void> {
     this.#timer = undefined;
-    if (this.#closed || this.#sending.length > 0 || this.#buffer.length === 0) {
+    if (this.#closed || this.#sending.length > 0 || this.#waiting === 0) {
       return;
     }
     let bytes = 0;
     let count = 0;
-    while (count < this.#buffer.length && count < batchLines && bytes < batchBytes) {
-      bytes += sizeOf(this.#buffer[count++]!);
+    while (count < this.#waiting && count < batchLines && bytes < batchBytes) {
+      bytes += sizeOf(this.#buffer[this.#head + count++]!);
     }
-    this.#sending = this.#buffer.splice(0, count);
+    this.#sending = this.#buffer.slice(this.#head, this.#head + count);
+    this.#buffer = this.#buffer.slice(this.#head + count);
+    this.#head = 0;
     this.#bufferBytes -= bytes;
     const dropped = this.#dropped;
     this.#dropped = new Map();
@@ -148,8 +156,8 @@ export class LogShipper {
       }
       this.#sending = [];
       this.#wake(this.#acknowledged);
-      if (this.#buffer.length > 0) {
-        this.#schedule(this.#buffer.length >= batchLines || this.#waiters.length > 0 ? 0 : flushAfterMs);
+      if (this.#waiting > 0) {
+        this.#schedule(this.#waiting >= batchLines || this.#waiters.length > 0 ? 0 : flushAfterMs);
       }
     } catch (error) {
       this.#failed(ConnectError.from(error), dropped);
@@ -165,7 +173,8 @@ export class LogShipper {
       this.close();
       return;
     }
-    this.#buffer = [...this.#sending, ...this.#buffer];
+    this.#buffer = [...this.#sending, ...this.#buffer.slice(this.#head)];
+    this.#head = 0;
     for (const line of this.#sending) {
       this.#bufferBytes += sizeOf(line);
     }
@@ -174,9 +183,7 @@ export class LogShipper {
       const later = this.#dropped.get(key);
       this.#dropped.set(key, { count: count + (later?.count ?? 0), last: later?.last ?? last });
     }
-    while (this.#buffer.length > this.#options.maxBufferLines || this.#bufferBytes > this.#options.maxBufferBytes) {
-      this.#dropOldest();
-    }
+    this.#dropSurplus();
     const delayMs = fullJitter(++this.#failures, retry);
     this.#options.log.warn('task log not sent', {
       failures: this.#failures,
@@ -187,8 +194,19 @@ export class LogShipper {
     this.#timer = setTimeout(() => void this.#flush(), delayMs);
   }
 
+  #dropSurplus(): void {
+    while (this.#waiting > this.#options.maxBufferLines || this.#bufferBytes > this.#options.maxBufferBytes) {
+      this.#dropOldest();
+    }
+    if (this.#head > 64 && this.#head > this.#waiting) {
+      this.#buffer = this.#buffer.slice(this.#head);
+      this.#head = 0;
+    }
+  }
+
   #dropOldest(): void {
-    const line = this.#buffer.shift()!;
+    const line = this.#buffer[this.#head]!;
+    this.#head++;
     this.#bufferBytes -= sizeOf(line);
     const key = `${line.taskId}/${line.epoch}`;
     const dropped = this.#dropped.get(key);
