@@ -81,7 +81,7 @@ export function startStaleCaller(options: StaleCallerOptions): () => Promise<voi
       );
       if (outcome === 'fail') recorder.refused();
       if (outcome === 'ok')
-        recorder.wrong.push(`a line of task ${taskId}, epoch ${epoch}, which was kept of a session that never held it`);
+        recorder.wrong.push(`a line of task ${taskId}, epoch ${epoch}, was taken of a session that never held it`);
     } else {
       const sessionId = manner < 0.7 && living !== undefined ? living : old.sessionId;
       const succeeded = manner < 0.9;

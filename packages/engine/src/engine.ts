@@ -147,7 +147,7 @@ export function createEngine(env: EngineEnvironment): Engine {
         batch,
         async (part) => {
           const refused = await persist(() => appendLogs(env.pools.api, part), env.random);
-          return part.map((_, i) => i >= refused);
+          return part.map((_, i) => !refused.has(i));
         },
         () => false,
       ),

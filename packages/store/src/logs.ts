@@ -15,14 +15,14 @@ export interface NewLogLine {
 
 /**
  * Keeps log lines of leases that the session holds, or held (the last lines of an attempt may arrive after its result).
- * Returns how many lines belonged to neither.
+ * Returns which lines belonged to neither, by their places in `lines`.
  */
-export async function appendLogs(sql: Sql, lines: readonly NewLogLine[]): Promise<number> {
-  const [row] = await sql.unsafe(
+export async function appendLogs(sql: Sql, lines: readonly NewLogLine[]): Promise<Set<number>> {
+  const rows = await sql.unsafe(
     `/* baton append logs */
      with input as materialized (
        select * from unnest($1::bigint[], $2::bigint[], $3::integer[], $4::smallint[], $5::bigint[], $6::double precision[], $7::text[], $8::text[])
-         i(session_id, task_id, epoch, attempt, sequence, at_ms, stream, text)
+         with ordinality i(session_id, task_id, epoch, attempt, sequence, at_ms, stream, text, place)
      ), owned as materialized (
        select distinct i.task_id, i.epoch, i.session_id from input i cross join lateral (
          select 1 from baton.leases l where l.task_id = i.task_id and l.epoch = i.epoch and l.session_id + 0 = i.session_id
@@ -36,7 +36,7 @@ export async function appendLogs(sql: Sql, lines: readonly NewLogLine[]): Promis
        from input i join owned o using (task_id, epoch, session_id)
        order by i.task_id, i.epoch, i.sequence on conflict do nothing
      )
-     select count(*)::integer as refused from input i where not exists (select from owned o where o.task_id = i.task_id and o.epoch = i.epoch and o.session_id = i.session_id)`,
+     select (i.place - 1)::integer as place from input i where not exists (select from owned o where o.task_id = i.task_id and o.epoch = i.epoch and o.session_id = i.session_id)`,
     [
       numbers(lines.map((l) => l.sessionId)),
       numbers(lines.map((l) => l.taskId)),
@@ -49,7 +49,7 @@ export async function appendLogs(sql: Sql, lines: readonly NewLogLine[]): Promis
     ],
     { prepare: true },
   );
-  return row!.refused as number;
+  return new Set(rows.map((r) => r.place as number));
 }
 
 export interface LogRow {
