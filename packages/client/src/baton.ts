@@ -4,6 +4,7 @@ import { Blobs } from './blobs.ts';
 import { type CallSettings, DEFAULT_RETRY, type RetryTiming } from './call.ts';
 import { Checkpoints } from './checkpoints.ts';
 import { Events } from './events.ts';
+import { Queues } from './queues.ts';
 import { Runs } from './runs.ts';
 import { System, Workers } from './system.ts';
 import type { TaskDefinition } from './task.ts';
@@ -36,6 +37,7 @@ export interface Baton {
   readonly events: Events;
   readonly system: System;
   readonly workers: Workers;
+  readonly queues: Queues;
   readonly blobs: Blobs;
   readonly checkpoints: Checkpoints;
   /** Submits a task that was defined by `task`. The handle's `result()` has the type that the task returns. */
@@ -70,6 +72,7 @@ export function createBaton(options: BatonOptions = {}): Baton {
     events: new Events(transport, settings),
     system: new System(transport, settings),
     workers: new Workers(transport, settings),
+    queues: new Queues(transport, settings),
     blobs: new Blobs(transport, settings),
     checkpoints: new Checkpoints(transport, settings),
     enqueue: (definition, input, submitOptions) => tasks.enqueue(definition, input, submitOptions),

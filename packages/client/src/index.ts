@@ -23,6 +23,7 @@ export type {
 export { NonRetryable, RetryAfter } from './control-flow.ts';
 export { BatonError, type BatonErrorCode, toBatonError, type Violation } from './error.ts';
 export type { EventBatch, EventSubscription, Events, EventView, WatchEventsOptions } from './events.ts';
+export type { BlockerView, ExplanationView } from './explanation.ts';
 export type {
   DeadTaskView,
   FailureRecordView,
@@ -35,6 +36,7 @@ export type {
 export { RunCancelled, RunFailed, TaskCancelled, TaskFailed } from './outcome.ts';
 export type { List, PageOptions } from './pages.ts';
 export { decodePayload, encodeInput, JsonText } from './payload.ts';
+export type { Queues, QueueView } from './queues.ts';
 export type { ProblemView, RunNodeView, RunView, WorkflowView } from './run-view.ts';
 export type { ListRunsOptions, RetriedRun, RunHandle, Runs, StartedRun, StartRunOptions } from './runs.ts';
 export {

@@ -14,6 +14,7 @@ import {
   requestOptions,
 } from './call.ts';
 import { BatonError, toBatonError } from './error.ts';
+import { type ExplanationView, explanationView } from './explanation.ts';
 import {
   type DeadTaskView,
   type FailureRecordView,
@@ -82,6 +83,8 @@ export interface TaskHandle<Output = unknown> {
   output(options?: OutputOptions): AsyncIterable<OutputPart>;
   /** Everything that happened to the task, oldest first. */
   history(options?: CallOptions): Promise<TaskHistory>;
+  /** Why the task does not run, and what would change that. */
+  explain(options?: CallOptions): Promise<ExplanationView>;
   /** The task now, then again at each change, until its end. */
   watch(options?: CallOptions): AsyncIterable<TaskView<Output>>;
 }
@@ -167,6 +170,7 @@ export class Tasks {
       logs: (options) => this.logs(id, options),
       output: (options) => this.output(id, options),
       history: (options) => this.history(id, options),
+      explain: (options) => this.explain(id, options),
       watch: (options) => this.watch<Output>(id, options),
     };
   }
@@ -263,6 +267,16 @@ export class Tasks {
   /** Everything that happened to a task, oldest first. */
   history(id: string, options?: CallOptions): Promise<TaskHistory> {
     return readHistory(this.#client, this.#settings, id, options);
+  }
+
+  /** Why a task does not run, and what would change that; of one that runs or has ended, so much. */
+  async explain(id: string, options?: CallOptions): Promise<ExplanationView> {
+    const { namespace } = this.#settings;
+    return explanationView(
+      await callRepeatably(this.#settings, options, () =>
+        this.#client.explainTask({ namespace, taskId: id }, requestOptions(this.#settings, options)),
+      ),
+    );
   }
 
   /** Each failed attempt as a record, newest first. */

@@ -228,6 +228,9 @@ function checkTexts(request: TaskRequest): void {
 
 async function bodyHash(request: TaskRequest): Promise<Uint8Array> {
   const { input, idempotencyKey: _, idempotencyScope: __, idempotencyTtlMs: ___, labels, ...rest } = request;
+  // Maps have no order on the wire: some clients send theirs in another one each time.
+  if (rest.executor?.type === 'grpc' && rest.executor.metadata)
+    rest.executor = { ...rest.executor, metadata: Object.fromEntries(Object.entries(rest.executor.metadata).sort()) };
   const ordered = Object.entries({ ...rest, labels: Object.entries(labels ?? {}).sort() }).sort(([a], [b]) =>
     a < b ? -1 : 1,
   );

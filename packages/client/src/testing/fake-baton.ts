@@ -4,12 +4,15 @@ import {
   BreakerSchema,
   BreakerState,
   EventService,
+  ExplainTaskResponseSchema,
   type Failure,
   type FailureRecord,
   FailureRecordSchema,
   type FailureSchema,
   type HistoryEntrySchema,
   NodeState,
+  type Queue,
+  QueueSchema,
   type Run,
   RunSchema,
   RunState,
@@ -55,6 +58,8 @@ export class FakeBaton {
   readonly #runByKey = new Map<string, string>();
   readonly #workflows = new Map<string, Workflow>();
   readonly #workers: Worker[] = [];
+  readonly #queues: Queue[] = [];
+  readonly #explanations = new Map<string, MessageInitShape<typeof ExplainTaskResponseSchema>>();
   readonly #breakers: Breaker[] = [];
   readonly #failures: FailureRecord[] = [];
   readonly #eventBatches: WatchResponse[] = [];
@@ -155,6 +160,14 @@ export class FakeBaton {
 
   addWorker(worker: MessageInitShape<typeof WorkerSchema>): void {
     this.#workers.push(create(WorkerSchema, worker));
+  }
+
+  addQueue(queue: MessageInitShape<typeof QueueSchema>): void {
+    this.#queues.push(create(QueueSchema, queue));
+  }
+
+  setExplanation(id: string, explanation: MessageInitShape<typeof ExplainTaskResponseSchema>): void {
+    this.#explanations.set(id, explanation);
   }
 
   addBreaker(breaker: MessageInitShape<typeof BreakerSchema>): void {
@@ -408,6 +421,11 @@ export class FakeBaton {
             yield { tasks: [clone(TaskSchema, this.task(id))], cursor: String(++sent) };
         }
       }.bind(this),
+      explainTask: ({ taskId }) => {
+        this.#called('explainTask');
+        const explanation = found(this.#explanations.get(taskId), 'TASK_NOT_FOUND', `task ${taskId}`);
+        return create(ExplainTaskResponseSchema, explanation);
+      },
       getTaskHistory: ({ taskId }) => {
         this.#called('getTaskHistory');
         return { task: this.task(taskId), entries: this.#histories.get(taskId) ?? [] };
@@ -539,6 +557,20 @@ export class FakeBaton {
         breaker!.state = BreakerState.CLOSED;
         return { before: state };
       },
+      listQueues: ({ pageSize, pageToken }) => {
+        this.#called('listQueues');
+        const { items, nextPageToken } = pageOf(this.#queues, pageSize, pageToken);
+        return { queues: items, nextPageToken };
+      },
+      pauseQueue: ({ queue }) => {
+        this.#called('pauseQueue');
+        if (!this.#queues.some((each) => each.name === queue)) this.addQueue({ name: queue });
+        return { wasPaused: this.#setPaused(queue, true) };
+      },
+      resumeQueue: ({ queue }) => {
+        this.#called('resumeQueue');
+        return { wasPaused: this.#setPaused(queue, false) };
+      },
       drainWorker: ({ name }) => {
         this.#called('drainWorker');
         const worker = this.#workers.find((candidate) => candidate.name === name);
@@ -555,6 +587,17 @@ export class FakeBaton {
         }
       }.bind(this),
     });
+  }
+
+  #setPaused(name: string, paused: boolean): boolean {
+    const queue = found(
+      this.#queues.find((each) => each.name === name),
+      'QUEUE_NOT_FOUND',
+      `queue ${name}`,
+    );
+    const before = queue.paused;
+    queue.paused = paused;
+    return before;
   }
 
   #apply(definitionJson: string): { workflow: Workflow; changed: boolean } {
