@@ -237,8 +237,7 @@ export class LogShipper {
 }
 
 function sizeOf(line: LogLine): number {
-  // An upper bound: a UTF-16 unit takes at most 3 bytes.
-  return line.text.length * 3 + lineOverheadBytes;
+  return Buffer.byteLength(line.text) + lineOverheadBytes;
 }
 
 /** Takes the place, and the number, of the last line that was dropped. */
