@@ -56,7 +56,10 @@ export async function runWorker(
       stoppedEarly(error);
     }
   }
-  if (worker.state !== 'stopped') {
+  if (failed) {
+    // Neither working nor ended it would stay for ever, and whoever watches over it would not start it again.
+    await worker.stop('did not start');
+  } else if (worker.state !== 'stopped') {
     process.stdout.write(`${JSON.stringify({ worker: worker.name, url: worker.url, pid: process.pid })}\n`);
   }
   const reason = await worker.stopped;

@@ -100,6 +100,12 @@ export function createSessions(
   onOrders: (sessionId: string) => void,
 ): SessionsHere {
   const { pools, settings } = env;
+  /**
+   * A lease is taken back as unheard when it was granted so long before the heartbeat whose list lacks it. A lease time: whoever still
+   * counts on its session has heard another heartbeat accepted since the grant, and made this list after that. And a heartbeat's
+   * interval: the worker starts what answers calls that it sent so long before the list.
+   */
+  const unheardAfterMs = settings.leaseTtlMs + settings.heartbeatIntervalMs;
   const abilities = new Map<string, Ability>();
   const forget = (sessionId: string) => {
     dispatcher.discard(sessionId);
@@ -277,7 +283,7 @@ export function createSessions(
       let lost: { taskId: string; epoch: number }[] = [];
       if (input.heldIsComplete && BigInt(renewed.beat) <= input.number) {
         const found = await persist(
-          () => compareHeld(pools.lease, sessionId, input.held, renewed.renewedAt, 2 * settings.heartbeatIntervalMs),
+          () => compareHeld(pools.lease, sessionId, input.held, renewed.renewedAt, unheardAfterMs),
           env.random,
         );
         lost = found.lost;
@@ -301,7 +307,8 @@ export function createSessions(
       const returned = await results.settle(
         held.map((lease) =>
           lease.cancelReason !== null
-            ? settleLost(lease, 'the worker left')
+            ? // It was asked to stop and leaves: nothing that its machine did wrong.
+              { ...settleLost(lease, ''), failure: { type: 'UNKNOWN', message: 'the worker left' } }
             : { ...lease, attempt: 'returned', next: 'ready', delayMs: null, budget: 'none', failure: null, ranUs: 0 },
         ),
       );

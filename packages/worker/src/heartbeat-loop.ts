@@ -239,7 +239,9 @@ export class HeartbeatLoop {
 
   #armExpiry(current: Current): void {
     clearTimeout(current.expiryTimer);
-    const left = current.renewedMs + current.ttlMs - margin(current.ttlMs) - monotonicMs();
+    const until = current.renewedMs + current.ttlMs - margin(current.ttlMs);
+    this.#options.shared.leaseUntilMs = until;
+    const left = until - monotonicMs();
     current.expiryTimer = setTimeout(
       () => {
         const silentMs = Math.round(monotonicMs() - current.renewedMs);
@@ -252,6 +254,6 @@ export class HeartbeatLoop {
 }
 
 /** The worker lets go so long before its lease is over: time for the code to notice. */
-function margin(ttlMs: number): number {
+export function margin(ttlMs: number): number {
   return Math.min(1_000, ttlMs * 0.1);
 }

@@ -7,7 +7,7 @@ import type { MasterConnection } from './connection.ts';
 import { batchLength, Exchange } from './exchange.ts';
 import type { Executor } from './executor.ts';
 import type { Heartbeat } from './heartbeat.ts';
-import type { HeartbeatEvent } from './heartbeat-loop.ts';
+import { type HeartbeatEvent, margin } from './heartbeat-loop.ts';
 import type { LogHub } from './log-hub.ts';
 import { LogShipper } from './log-shipper.ts';
 import { OutputShipper } from './output-shipper.ts';
@@ -160,11 +160,14 @@ export class Session {
       log: options.log,
     });
     shared.draining = false;
+    const leaseTtlMs = registration.leaseTtl === undefined ? defaults.leaseTtlMs : durationMs(registration.leaseTtl);
+    shared.leaseUntilMs = options.registeredAtMs + leaseTtlMs - margin(leaseTtlMs);
     const stamp = () => {
       const now = monotonicMs();
       shared.stampLoop(now, now - due);
       due = now + stampEveryMs;
       this.work.handBackSurplus();
+      this.work.resume();
     };
     let due = monotonicMs();
     stamp();
@@ -173,7 +176,7 @@ export class Session {
       type: 'begin',
       session: {
         sessionId,
-        leaseTtlMs: registration.leaseTtl === undefined ? defaults.leaseTtlMs : durationMs(registration.leaseTtl),
+        leaseTtlMs,
         intervalMs: this.#heartbeatIntervalMs,
         renewedAtMs: options.registeredAtMs,
       },

@@ -7,8 +7,9 @@ export interface Digest {
 }
 
 const word = { sequence: 0, held: 1, running: 2, draining: 3, maxLagMs: 4 } as const;
-const long = { xor: 0, loopStampMs: 1, completed: 2, failed: 3 } as const;
+const long = { xor: 0, loopStampMs: 1, completed: 2, failed: 3, leaseUntilMs: 4 } as const;
 const longsAt = 32;
+const bytes = longsAt + 8 * 5;
 
 /** The memory of a state, to be handed to a thread. */
 export interface SharedBuffers {
@@ -18,7 +19,8 @@ export interface SharedBuffers {
 
 /**
  * What the main thread tells the heartbeat thread without a message: a main loop that is blocked answers none, and its
- * leases have to be renewed all the same. The main thread writes, the heartbeat thread reads.
+ * leases have to be renewed all the same. The main thread writes, the heartbeat thread reads; but for the end of the lease time,
+ * which goes the other way.
  */
 export class SharedState {
   /** What runs, and its signs. */
@@ -29,11 +31,11 @@ export class SharedState {
 
   /** @param from of another thread's state, or how many attempts can run at once */
   constructor(from: SharedBuffers | number = 64) {
-    const buffer = typeof from === 'number' ? new SharedArrayBuffer(64) : from.state;
+    const buffer = typeof from === 'number' ? new SharedArrayBuffer(bytes) : from.state;
     this.signs = new SignBoard(typeof from === 'number' ? from : from.signs);
     this.#buffer = buffer;
     this.#words = new Int32Array(buffer, 0, 8);
-    this.#longs = new BigInt64Array(buffer, longsAt, 4);
+    this.#longs = new BigInt64Array(buffer, longsAt, 5);
   }
 
   /** For the other thread. */
@@ -59,6 +61,18 @@ export class SharedState {
         return { count, xor: BigInt.asUintN(64, xor) };
       }
     }
+  }
+
+  /**
+   * The worker's own end of its lease time, of `monotonicMs`. Written by the heartbeat with each renewal, read before work begins: a
+   * process that stood still does not hear of the end before it reads what waits in its sockets.
+   */
+  set leaseUntilMs(ms: number) {
+    Atomics.store(this.#longs, long.leaseUntilMs, BigInt(Math.floor(ms)));
+  }
+
+  get leaseUntilMs(): number {
+    return Number(Atomics.load(this.#longs, long.leaseUntilMs));
   }
 
   set running(count: number) {

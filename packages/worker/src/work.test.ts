@@ -2,6 +2,7 @@ import { FailureType, type Lease, LeaseSchema, type TaskResult } from '@baton/co
 import { silentLogger } from '@baton/telemetry';
 import { create } from '@bufbuild/protobuf';
 import { expect, onTestFinished, test, vi } from 'vitest';
+import { monotonicMs } from './clock.ts';
 import type { AttemptContext, Outcome } from './executor.ts';
 import { SharedState } from './shared-state.ts';
 import { success } from './testing/open-worker.ts';
@@ -16,6 +17,7 @@ function open(
   const results: TaskResult[] = [];
   const said: string[] = [];
   const shared = new SharedState(slots);
+  shared.leaseUntilMs = monotonicMs() + 60_000;
   const work = new Work({
     executors: [{ type: 'function', start: (lease, context) => run(context, lease) }],
     slots,
@@ -187,4 +189,17 @@ test('an input that is a blob is there before the code starts; that it cannot be
   stopped.work.accept([create(LeaseSchema, { taskId: '1', epoch: 1, attempt: 1, inputBlob: blob })]);
   stopped.work.cancel('1', 1, 'not wanted');
   await vi.waitFor(() => expect(stopped.outcomes()).toEqual(['1 cancelled']));
+});
+
+test('nothing begins once the lease time is over by the worker’s own clock; renewed, it goes on', async () => {
+  const { work, shared, accept, outcomes } = open(() => success('done'));
+  shared.leaseUntilMs = monotonicMs() - 1;
+  accept(1, 2);
+  await turn();
+  expect(outcomes()).toEqual([]);
+  expect(work.queued).toBe(2);
+  shared.leaseUntilMs = monotonicMs() + 60_000;
+  work.resume();
+  await turn();
+  expect(outcomes()).toEqual(['1 success', '2 success']);
 });

@@ -2,6 +2,7 @@ import { FailureType, type HeldLease, HeldLeaseSchema, type Lease, type TaskResu
 import type { Logger } from '@baton/telemetry';
 import { create } from '@bufbuild/protobuf';
 import { Attempt, type LogSink, type OutputSink, type SignSink } from './attempt.ts';
+import { monotonicMs } from './clock.ts';
 import type { Executor, Outcome } from './executor.ts';
 import { Prefetch } from './prefetch.ts';
 import type { SharedState } from './shared-state.ts';
@@ -56,6 +57,8 @@ export class Work {
   readonly prefetch: Prefetch;
   #accepting = true;
   #pumping = false;
+  /** From `performance.now()` to `monotonicMs()`. */
+  readonly #clockOffset = monotonicMs() - performance.now();
   #yielding = false;
   #sliceEnd = 0;
   #toArm: Attempt[] = [];
@@ -261,13 +264,26 @@ export class Work {
     );
   }
 
+  /** Goes on after a renewal that came late. Called often; costs nothing when nothing waits. */
+  resume(): void {
+    if (this.#queueHead < this.#queue.length && !this.#yielding) {
+      this.#pump();
+    }
+  }
+
   #pump(): void {
     if (this.#pumping || this.#yielding) {
       return;
     }
     this.#pumping = true;
+    const leaseUntil = this.#options.shared.leaseUntilMs - this.#clockOffset;
     while (this.#running < this.#options.slots && this.#queueHead < this.#queue.length) {
-      if (performance.now() > this.#sliceEnd) {
+      const now = performance.now();
+      // Nothing begins after the worker's own lease time: renewed, it goes on; over, the session is about to be lost.
+      if (now >= leaseUntil) {
+        break;
+      }
+      if (now > this.#sliceEnd) {
         this.#yield();
         break;
       }
