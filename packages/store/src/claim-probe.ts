@@ -14,7 +14,7 @@ with probing as materialized (
   where s.id = $2 and b.state = 'half_open' and b.probe_task_id is null
   for update of b
 ), taker as materialized (
-  select s.id, s.namespace_id, s.worker_id from probing p join baton.sessions s on s.id = $2 and s.worker_id = p.worker_id
+  select s.id, s.namespace_id, s.worker_id, s.expires_at from probing p join baton.sessions s on s.id = $2 and s.worker_id = p.worker_id
   where s.state = 'active' and s.expires_at > clock_timestamp()
   for share of s
 ), heads as materialized (
@@ -31,7 +31,8 @@ with probing as materialized (
 ), granting as materialized (
   select l.id from baton.lanes l where l.id = any(array(select lane_id from heads)) and not l.paused for share of l
 ), granted as (
-  delete from baton.ready y using heads h, granting g, taker s where g.id = h.lane_id and y.ctid = h.at
+  delete from baton.ready y using heads h, granting g, taker s
+  where g.id = h.lane_id and y.ctid = h.at and s.expires_at > clock_timestamp()
   returning y.*, s.id as session_id, s.namespace_id, s.worker_id
 ), leased as (
   insert into baton.leases (task_id, session_id, granted_at, position, run_id, start_to_close_ms, lane_id, epoch, priority, attempt,

@@ -26,7 +26,7 @@ export interface Grant {
  * Moves the heads of the given lanes from ready to leases, by priority, then by age, over all lanes together.
  *
  * Guards, in this one statement: the lane is not paused; the session is active, not held back by its breaker, and its time is not
- * over. Rows that another claim holds are skipped. A session that is refused leaves its share in ready. The session's row is locked
+ * over (looked at once more when its lock is there: a wait for it takes its time). Rows that another claim holds are skipped. A session that is refused leaves its share in ready. The session's row is locked
  * (shared) until the commit: whoever drains, closes or holds back a session waits for grants under way, and none comes after. So are
  * the rows of the lanes that have something, for whoever pauses a queue. That costs 1 µs a task in batches of 20, and nothing that
  * can be measured in batches of 500 (1 lane, 1 and 3 connections at once).
@@ -51,7 +51,7 @@ with heads as materialized (
 ), numbered as (
   select h.at, row_number() over (order by h.priority desc, h.position) as n from heads h join granting g on g.id = h.lane_id
 ), takers as materialized (
-  select s.id, s.namespace_id, s.worker_id, w.lo, w.hi
+  select s.id, s.namespace_id, s.worker_id, s.expires_at, w.lo, w.hi
   from unnest($3::bigint[], $4::integer[], $5::integer[]) w(session_id, lo, hi)
   join baton.sessions s on s.id = w.session_id
   where s.state = 'active' and not s.held_back and s.expires_at > clock_timestamp()
@@ -59,7 +59,7 @@ with heads as materialized (
 ), granted as (
   delete from baton.ready y
   using numbered h
-  join takers s on h.n > s.lo and h.n <= s.hi
+  join takers s on h.n > s.lo and h.n <= s.hi and s.expires_at > clock_timestamp()
   where y.ctid = h.at
   returning y.*, s.id as session_id, s.namespace_id, s.worker_id
 ), leased as (
