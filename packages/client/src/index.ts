@@ -68,7 +68,7 @@ export type {
   ResultsOptions,
   TaskHistory,
 } from './task-streams.ts';
-export type { AttemptView, ExecutorView, FailureView, LogLineView, TaskView } from './task-view.ts';
+export type { AttemptView, ExecutorView, FailureView, LogLineView, ProgressView, TaskView } from './task-view.ts';
 export type { ListTasksOptions, LogOptions, SubmittedTask, TaskDetails, TaskHandle, Tasks } from './tasks.ts';
 export { createFetchTransport, type TransportOptions } from './transport.ts';
 export {

@@ -69,10 +69,22 @@ export interface TaskView<Output = unknown> {
   readonly nodeId?: string;
   readonly retry?: RetryOptions;
   readonly startToCloseTimeoutMs?: number;
+  readonly scheduleToStartTimeoutMs?: number;
+  readonly progressTimeoutMs?: number;
+  /** What the running attempt said last, by `ctx.progress`, as its worker's last heartbeat told it. */
+  readonly progress?: ProgressView;
   readonly idempotencyKey?: string;
   /** The ended task that this one sends again. */
   readonly retryOf?: string;
   readonly labels: Readonly<Record<string, string>>;
+}
+
+export interface ProgressView {
+  /** 0 to 1; absent: it did not say. */
+  readonly fraction?: number;
+  readonly message?: string;
+  /** Of its last sign: progress, a line, output, a checkpoint. */
+  readonly time?: Date;
 }
 
 export interface AttemptView {
@@ -134,6 +146,13 @@ export function taskView<Output>(task: Task): TaskView<Output> {
     nodeId: task.nodeId || undefined,
     retry: task.retry && retryView(task.retry),
     startToCloseTimeoutMs: optionalMs(task.startToCloseTimeout),
+    scheduleToStartTimeoutMs: optionalMs(task.scheduleToStartTimeout),
+    progressTimeoutMs: optionalMs(task.progressTimeout),
+    progress: task.progress && {
+      fraction: task.progress.fraction < 0 ? undefined : task.progress.fraction,
+      message: task.progress.message || undefined,
+      time: optionalDate(task.progress.time),
+    },
     idempotencyKey: task.idempotencyKey || undefined,
     retryOf: task.retryOf || undefined,
     labels: task.labels,

@@ -65,6 +65,20 @@ const submitFlags: FlagParametersForType<SubmitFlags, CliContext> = {
     brief: 'The longest that an attempt may take; default 1h',
     placeholder: 'TIME',
   },
+  startTimeout: {
+    kind: 'parsed',
+    parse: durationMs,
+    optional: true,
+    brief: 'The longest that it may wait for a worker to start it; then it fails',
+    placeholder: 'TIME',
+  },
+  progressTimeout: {
+    kind: 'parsed',
+    parse: durationMs,
+    optional: true,
+    brief: 'The longest that it may give no sign (progress, a line, output, a checkpoint) while it runs',
+    placeholder: 'TIME',
+  },
   maxAttempts: {
     kind: 'parsed',
     parse: wholeNumber(1, 1_000),
@@ -239,6 +253,19 @@ const history = buildCommand<CommonFlags, [string], CliContext>({
   },
 });
 
+const why = buildCommand<CommonFlags, [string], CliContext>({
+  loader: async () => (await import('./why.ts')).why,
+  parameters: { flags: commonFlags, aliases: outputAlias, positional: oneId },
+  docs: {
+    brief: 'Say why a task does not run',
+    fullDescription: helpText(
+      'Say what keeps a task from running, the nearest first, and what would lift it.',
+      ['baton task why 42', 'baton task why 42 -o json'],
+      'Of a task that runs it says where, of one that has ended how.',
+    ),
+  },
+});
+
 export const command = buildRouteMap<
   | 'submit'
   | 'get'
@@ -249,12 +276,13 @@ export const command = buildRouteMap<
   | 'output'
   | 'results'
   | 'history'
+  | 'why'
   | 'dead'
   | 'resend'
   | 'failures'
   | 'stats',
   CliContext
 >({
-  routes: { submit, get, list, watch, cancel, logs, output, results, history, dead, resend, failures, stats },
+  routes: { submit, get, list, watch, cancel, logs, output, results, history, why, dead, resend, failures, stats },
   docs: { brief: 'Submit, follow and cancel tasks' },
 });

@@ -35,6 +35,14 @@ export async function get(this: CliContext, flags: CommonFlags, id: string): Pro
   );
 }
 
+/** How far it is, as it said. */
+function progressText({ progress, state }: TaskDetails): string | undefined {
+  if (progress === undefined || state !== 'leased') return undefined;
+  const share = progress.fraction === undefined ? undefined : `${Math.floor(progress.fraction * 100)} %`;
+  const words = [share, progress.message].filter((word) => word !== undefined);
+  return words.length === 0 ? undefined : words.join(' ');
+}
+
 function fields(task: TaskDetails, nowMs: number): [string, Cell][] {
   return [
     ['task', task.id],
@@ -50,6 +58,7 @@ function fields(task: TaskDetails, nowMs: number): [string, Cell][] {
     ['due', task.state === 'scheduled' || task.state === 'backoff' ? timeText(task.dueTime) : undefined],
     ['time', taskTimeText(task, nowMs) ?? '-'],
     ['worker', taskWorker(task)],
+    ['progress', progressText(task)],
     ['run', task.runId && `${task.runId}, node ${task.nodeId ?? ''}`],
     ['key', task.idempotencyKey],
     ['input', task.input === undefined ? undefined : cleanJson(task.input)],

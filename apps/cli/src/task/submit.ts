@@ -43,6 +43,8 @@ function submissionOf(flags: SubmitFlags, kind: string): TaskSubmission {
     idempotencyKey: flags.key,
     delayMs: flags.delay,
     startToCloseTimeoutMs: flags.timeout,
+    scheduleToStartTimeoutMs: flags.startTimeout,
+    progressTimeoutMs: flags.progressTimeout,
     retry: flags.maxAttempts === undefined ? undefined : { maxAttempts: flags.maxAttempts },
     executor: grpc !== undefined && method !== undefined ? { type: 'grpc', address: grpc, method } : undefined,
   };

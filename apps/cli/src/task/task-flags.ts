@@ -10,6 +10,8 @@ export interface SubmitFlags extends CommonFlags {
   readonly key?: string;
   readonly delay?: number;
   readonly timeout?: number;
+  readonly startTimeout?: number;
+  readonly progressTimeout?: number;
   readonly maxAttempts?: number;
   readonly grpc?: string;
   readonly method?: string;

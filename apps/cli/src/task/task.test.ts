@@ -15,7 +15,20 @@ test('submit prints the id alone on stdout; everything that was said is sent', a
   const { exitCode, stdout, stderr } = await baton([
     ...['task', 'submit', 'greet', '--input', 'name=Ada', '--input', 'times=3'],
     ...['--queue', 'q', '--class', 'gpu_slurm', '--tag', 'ssd', '--tag', 'eu', '--priority', '-5', '--key', 'once'],
-    ...['--timeout', '90s', '--max-attempts', '2', '--grpc', '127.0.0.1:50051', '--method', 'a.B/C'],
+    ...[
+      '--timeout',
+      '90s',
+      '--start-timeout',
+      '2m',
+      '--progress-timeout',
+      '5s',
+      '--max-attempts',
+      '2',
+      '--grpc',
+      '127.0.0.1:50051',
+      '--method',
+      'a.B/C',
+    ],
   ]);
   expect([exitCode, stdout]).toEqual([0, '1\n']);
   expect(stderr).toContain('baton task watch 1');
@@ -28,6 +41,8 @@ test('submit prints the id alone on stdout; everything that was said is sent', a
     priority: -5,
     idempotencyKey: 'once',
     startToCloseTimeout: { seconds: 90n },
+    scheduleToStartTimeout: { seconds: 120n },
+    progressTimeout: { seconds: 5n },
     retry: { maxAttempts: 2 },
     executor: { case: 'grpc', value: { address: '127.0.0.1:50051', method: 'a.B/C' } },
   });
@@ -185,4 +200,46 @@ test('logs are printed cleaned, and followed until the end', async () => {
   fake.succeedTask('1', '1');
   const lines = (await running).stdout.trimEnd().split('\n');
   expect(lines.map((line) => (JSON.parse(line) as { text: string }).text)).toEqual(['hello \u001b[31mthere', 'bye']);
+});
+
+test('why says the nearest blocker first, and what would lift each', async () => {
+  const { baton, fake } = await commandLine();
+  await baton(['task', 'submit', 'paint']);
+  fake.setExplanation('1', {
+    state: TaskState.READY,
+    summary: 'No living worker can take it; the nearest, w1, lacks the tag ssd.',
+    fittingWorkers: 0,
+    blockers: [
+      { reason: 'MISSING_CAPABILITY', worker: 'w1', missing: ['tag:ssd'], message: 'w1 lacks it', remedy: 'start one' },
+      {
+        reason: 'MISSING_CAPABILITY',
+        worker: 'w2',
+        missing: ['tag:ssd', 'kind:paint'],
+        message: 'w2 lacks more',
+        remedy: 'or so',
+      },
+    ],
+  });
+  const { stdout } = await baton(['task', 'why', '1']);
+  expect(stdout).toBe(
+    [
+      '○ ready  No living worker can take it; the nearest, w1, lacks the tag ssd.',
+      '',
+      'MISSING_CAPABILITY  w1',
+      '  missing: tag:ssd',
+      '  start one',
+      '',
+      'MISSING_CAPABILITY  w2',
+      '  w2 lacks more',
+      '  missing: tag:ssd, kind:paint',
+      '  or so',
+      '',
+    ].join('\n'),
+  );
+  const told = JSON.parse((await baton(['task', 'why', '1', '-o', 'json'])).stdout);
+  expect(told).toMatchObject({
+    state: 'ready',
+    blockers: [{ reason: 'MISSING_CAPABILITY', missing: ['tag:ssd'] }, {}],
+  });
+  expect((await baton(['task', 'why', '7'])).exitCode).toBe(3);
 });
