@@ -53,6 +53,11 @@ function isUnavailable(error: unknown): boolean {
   return typeof code === 'string' && /^(08|57P|53|CONNECT|ECONN|EPIPE|ETIMEDOUT)/.test(code);
 }
 
+/** Texts of filters and names are not looked at one by one: Postgres refuses what no column can have. */
+function isUnstorableText(error: unknown): boolean {
+  return ['22021', '22P05'].includes(String((error as { code?: unknown } | null)?.code));
+}
+
 /** One total converter: whatever a handler throws becomes a ConnectError; what nobody foresaw is reported and shown without its text. */
 export function convertError(
   error: unknown,
@@ -67,6 +72,10 @@ export function convertError(
       new Refusal('unavailable', 'STORE_UNAVAILABLE', 'Postgres does not answer; try again', { retryAfterMs: 500 }),
     );
   }
+  if (isUnstorableText(error))
+    return toConnectError(
+      new Refusal('invalid_argument', 'INVALID_REQUEST', 'a text contains NUL or a lone surrogate, which none may'),
+    );
   if ((error as { code?: unknown } | null)?.code === '57014')
     return toConnectError(
       new Refusal('resource_exhausted', 'STATEMENT_TIMEOUT', 'Postgres took too long; ask for less'),
