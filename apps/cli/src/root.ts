@@ -6,6 +6,7 @@ import { command as doctor } from './doctor/command.ts';
 import { command as events } from './events/command.ts';
 import { command as init } from './init/command.ts';
 import { command as master } from './master/command.ts';
+import { command as queue } from './queue/command.ts';
 import { command as run } from './run/command.ts';
 import { command as status } from './status/command.ts';
 import { command as stop } from './stop/command.ts';
@@ -17,7 +18,7 @@ import { command as workflow } from './workflow/command.ts';
 
 /** The tree of commands. Each part loads its code when it is run. */
 export const root = buildRouteMap<string, CliContext>({
-  routes: { init, up, status, stop, workflow, run, task, events, worker, master, db, config, doctor, version },
+  routes: { init, up, status, stop, workflow, run, task, queue, events, worker, master, db, config, doctor, version },
   docs: {
     brief: 'Durable task and workflow orchestration for machines you own',
     fullDescription: [

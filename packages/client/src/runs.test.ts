@@ -125,7 +125,7 @@ test('workers and the system are plain values', async () => {
   });
   expect(await baton.workers.drain('w1')).toEqual({ leases: 2 });
   expect(await baton.system.health()).toMatchObject({ healthy: true, parts: [{ name: 'postgres' }] });
-  expect(await baton.system.info()).toMatchObject({ protocolVersion: 1, masterId: 'fake' });
+  expect(await baton.system.info()).toMatchObject({ protocolVersion: 2, masterId: 'fake' });
   expect((await baton.system.metrics()).map((metric) => metric.name)).toEqual(['baton_tasks_submitted_total']);
 });
 

@@ -1,8 +1,8 @@
 import type { Baton, InfoView } from '@baton/client';
 import { type Finding, ok, problem, wordsOf } from './finding.ts';
 
-/** The protocol that the client packages of this version speak. */
-const PROTOCOL_VERSION = 1;
+/** The protocol that this version speaks. Versions N and N−1 go together. */
+const PROTOCOL_VERSION = 2;
 /** A worker that was lost longer ago is history. */
 const RECENTLY_MS = 24 * 3_600_000;
 
@@ -48,7 +48,7 @@ export async function checkVersions(
   ownSchema: number,
 ): Promise<readonly Finding[]> {
   const findings: Finding[] = [];
-  if (info.protocolVersion !== PROTOCOL_VERSION) {
+  if (Math.abs(info.protocolVersion - PROTOCOL_VERSION) > 1) {
     findings.push(
       problem(
         'protocol',

@@ -45,7 +45,7 @@ function clientOf(says: { version?: string; protocolVersion?: number; schemaVers
     router.service(SystemService, {
       getInfo: () => ({
         version,
-        protocolVersion: 1,
+        protocolVersion: 2,
         schemaVersion: 1,
         postgresVersion: '18.4',
         masterId: 'm',
@@ -137,7 +137,7 @@ test('a master that cannot be reached, or is not well', async () => {
 test('versions that do not fit together', async () => {
   expect((await versionsOf({})).map(({ level }) => level)).toEqual(['ok', 'ok']);
   expectProblem((await versionsOf({ version: '0.3.0' }))[0], /command is 0.1.0, the master 0.3.0/, /@baton\/cli@0.3.0/);
-  expectProblem((await versionsOf({ protocolVersion: 2 }))[0], /speaks protocol 2/, /npm install/);
+  expectProblem((await versionsOf({ protocolVersion: 4 }))[0], /speaks protocol 4/, /npm install/);
   expectProblem((await versionsOf({ schemaVersion: 7 })).at(-1), /schema 7, newer than 1/, /install the Baton/);
   expectProblem((await versionsOf({ schemaVersion: 0 })).at(-1), /schema 0, older than 1/, /start the master again/);
   const workers = [{ name: 'w', version: '0.0.9', state: WorkerState.IDLE, capabilities: {} }];

@@ -1,0 +1,47 @@
+import { buildCommand, buildRouteMap } from '@stricli/core';
+import type { CliContext } from '../context.ts';
+import { type CommonFlags, commonFlags, helpText, outputAlias } from '../flags.ts';
+
+const oneQueue = {
+  kind: 'tuple',
+  parameters: [{ brief: 'The name of a queue', parse: String, placeholder: 'QUEUE' }],
+} as const;
+
+const list = buildCommand<CommonFlags, [], CliContext>({
+  loader: async () => (await import('./list.ts')).list,
+  parameters: { flags: commonFlags, aliases: outputAlias },
+  docs: {
+    brief: 'List queues with what is in them',
+    fullDescription: helpText(
+      'List queues by name, with what is in them.',
+      ['baton queue list', 'baton queue list -o json'],
+      'Each number is counted up to 10000.',
+    ),
+  },
+});
+
+const pause = buildCommand<CommonFlags, [string], CliContext>({
+  loader: async () => (await import('./pause.ts')).pause,
+  parameters: { flags: commonFlags, aliases: outputAlias, positional: oneQueue },
+  docs: {
+    brief: 'Hold a queue',
+    fullDescription: helpText(
+      'Grant nothing more from a queue, by any master; what runs goes on. It may be a queue that nobody has used yet.',
+      ['baton queue pause night'],
+    ),
+  },
+});
+
+const resume = buildCommand<CommonFlags, [string], CliContext>({
+  loader: async () => (await import('./pause.ts')).resume,
+  parameters: { flags: commonFlags, aliases: outputAlias, positional: oneQueue },
+  docs: {
+    brief: 'Let a queue go on',
+    fullDescription: helpText('Let a queue that was held go on.', ['baton queue resume night']),
+  },
+});
+
+export const command = buildRouteMap<'list' | 'pause' | 'resume', CliContext>({
+  routes: { list, pause, resume },
+  docs: { brief: 'See queues, hold them and let them go on' },
+});
