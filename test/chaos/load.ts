@@ -9,8 +9,15 @@ import type { Recorder } from './recorder.ts';
 /** Lines of each client, and the mean pause between two operations of a line, ms. */
 const LINES = 3;
 const PAUSE_MS = 450;
-/** While so many tasks have not ended, nothing new is begun: a run must be able to settle. */
-const MAX_OPEN = 600;
+/**
+ * While more tasks are open than this machine lately ended in so many seconds (and more than the least, or more than the most),
+ * nothing new is begun: a run must be able to settle, on a busy machine too.
+ */
+const OPEN_SECONDS = 15;
+const LEAST_OPEN = 200;
+const MOST_OPEN = 600;
+/** The best pace of this time counts: outages are no reason to submit less. */
+const PACE_SECONDS = 30;
 /** Before the end of the load. */
 const ENDS_SOON_MS = 25_000;
 
@@ -28,6 +35,7 @@ export function startLoad(cluster: Cluster, recorder: Recorder, random: Random, 
   const endsSoonAtMs = performance.now() + loadMs - ENDS_SOON_MS;
   let stopped = false;
   let open = 0;
+  let mostOpen = LEAST_OPEN;
 
   const line = async (name: string, own: string, other: string): Promise<void> => {
     const drawn = random.fork(name);
@@ -50,15 +58,22 @@ export function startLoad(cluster: Cluster, recorder: Recorder, random: Random, 
       await operation.perform(made);
       performed.set(operation.name, performed.get(operation.name)! + 1);
       await sleep(pauseMs);
-      while (open > MAX_OPEN && !stopped) await sleep(100);
+      while (open > mostOpen && !stopped) await sleep(100);
     }
   };
   const count = async () => {
+    /** Tasks that have ended, nearly (nodes of runs are not known), second by second. */
+    const ended: number[] = [];
     while (!stopped) {
       const [row] = await cluster.sql`
         select (select count(*) from baton.ready) + (select count(*) from baton.waiting)
           + (select count(*) from baton.leases) as open`.catch(() => []);
       open = Number(row?.open ?? open);
+      ended.push(recorder.acknowledged.size - open);
+      if (ended.length > PACE_SECONDS) ended.shift();
+      // Over five seconds: ends come in bursts.
+      const paces = ended.slice(5).map((count, i) => (count - ended[i]!) / 5);
+      mostOpen = Math.min(MOST_OPEN, Math.max(LEAST_OPEN, OPEN_SECONDS * Math.max(0, ...paces)));
       await sleep(1_000);
     }
   };
