@@ -182,9 +182,11 @@ export async function adoptProbes(sql: Sql): Promise<void> {
 export const HOLD_BACK = `/* baton hold back */
 with b as materialized (
   select worker_id, state <> 'closed' as held from baton.breakers where worker_id = $1 and device = '' for share
+), lives as materialized (
+  select s.id, b.held from b join baton.sessions s on s.worker_id = b.worker_id
+  where s.state <> 'closed' and s.held_back <> b.held order by s.id for no key update of s
 )
-update baton.sessions s set held_back = b.held from b
-where s.worker_id = b.worker_id and s.state <> 'closed' and s.held_back <> b.held`;
+update baton.sessions s set held_back = l.held from lives l where s.id = l.id`;
 
 export async function holdBackAsBreakerSays(sql: Sql, workerId: number): Promise<void> {
   await sql.unsafe(HOLD_BACK, [workerId], { prepare: true });

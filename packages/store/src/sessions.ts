@@ -25,13 +25,16 @@ export interface Registration {
 export async function registerWorker(sql: Sql, r: Registration): Promise<{ sessionId: string; workerId: number }> {
   const about = [JSON.stringify(r.capabilities), r.serviceUrl, r.version, JSON.stringify(r.metadata)];
   const workerId = await internWorker(sql, r, about);
-  // The session first: its unique (worker, instance) is what a repeated call runs into, even one that came in the same moment.
+  // Its row is locked first, as a step of its breaker does. Then the session: its unique (worker, instance) is what a repeated call runs into, even one that came in the same moment.
   const [opened] = await sql.unsafe(
     `/* baton register */
-     with opened as (
+     with mine as materialized (
+       select w.id from baton.workers w where w.id = $3 for no key update
+     ), opened as (
        insert into baton.sessions (id, expires_at, renewed_at, registered_at, namespace_id, worker_id, state, instance_id, held_back)
-       select $1, clock_timestamp() + $9::double precision * interval '1 ms', clock_timestamp(), clock_timestamp(), $2, $3, 'active', $4,
-              exists (select from baton.breakers b where b.worker_id = $3 and b.device = '' and b.state <> 'closed')
+       select $1, clock_timestamp() + $9::double precision * interval '1 ms', clock_timestamp(), clock_timestamp(), $2, mine.id, 'active', $4,
+              exists (select from baton.breakers b where b.worker_id = mine.id and b.device = '' and b.state <> 'closed')
+       from mine
        on conflict (worker_id, instance_id) do nothing
        returning id
      ), worker as (
@@ -52,8 +55,13 @@ export async function registerWorker(sql: Sql, r: Registration): Promise<{ sessi
   // And once more, in a statement of its own: two lives that register in the same moment do not see each other, whoever comes here
   // last sees both.
   await sql.unsafe(
-    `/* baton replace sessions */ update baton.sessions s set state = 'draining', shutdown = true, reason = 'another life of this worker registered'
-     from baton.workers w where w.id = $1 and s.worker_id = w.id and s.id <> w.session_id and s.state = 'active'`,
+    `/* baton replace sessions */
+     with old as materialized (
+       select s.id from baton.workers w join baton.sessions s on s.worker_id = w.id and s.id <> w.session_id and s.state = 'active'
+       where w.id = $1 order by s.id for no key update of s
+     )
+     update baton.sessions s set state = 'draining', shutdown = true, reason = 'another life of this worker registered'
+     from old where s.id = old.id`,
     [workerId],
     { prepare: true },
   );
@@ -61,11 +69,13 @@ export async function registerWorker(sql: Sql, r: Registration): Promise<{ sessi
   if (opened) return { sessionId: opened.id as string, workerId };
   const [known] = await sql.unsafe(
     `/* baton register again */
-     with renewed as (
+     with w as materialized (
+       select id, session_id from baton.workers where id = $1 for no key update
+     ), renewed as (
        update baton.sessions s set expires_at = greatest(s.expires_at, clock_timestamp() + $7::double precision * interval '1 ms'),
          renewed_at = clock_timestamp()
-       from baton.workers w
-       where w.id = $1 and s.worker_id = w.id and s.instance_id = $2 and s.id = w.session_id and s.state <> 'closed'
+       from w
+       where s.worker_id = w.id and s.instance_id = $2 and s.id = w.session_id and s.state <> 'closed'
          and s.expires_at > clock_timestamp()
        returning s.id
      ), worker as (
