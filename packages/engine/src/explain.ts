@@ -172,11 +172,14 @@ function lacking(workers: readonly SeenWorker[]): Blocker[] {
     .sort((a, b) => a.missing.length - b.missing.length)
     .slice(0, MOST_NAMED)
     .map(({ workerName, missing }, i) => {
-      const lacks = `${workerName} lacks ${listOf(missing.map(wordsFor))}`;
+      const lacks = listOf(missing.map(wordsFor));
       return {
         ...about(workerName),
         reason: 'MISSING_CAPABILITY',
-        message: i === 0 ? `no living worker can take it; the nearest, ${lacks}` : lacks,
+        message:
+          i === 0
+            ? `no living worker can take it; the nearest is ${workerName}, which lacks ${lacks}`
+            : `worker ${workerName} lacks ${lacks}`,
         remedy: `start a worker that has ${missing.length === 1 ? 'it' : 'them'}, or submit the task without that demand`,
         missing,
       };
@@ -212,7 +215,7 @@ async function busy(env: EngineEnvironment, standing: Standing, fitting: readonl
       blockers.push({
         ...about(free[0]!.workerName),
         reason: 'NO_CAPACITY',
-        message: `${free[0]!.workerName} has free slots and has not asked for work for ${durationText(waitedMs)}`,
+        message: `worker ${free[0]!.workerName} has free slots and has not asked for work for ${durationText(waitedMs)}`,
         remedy: `look at its log and at its connection to the master, or start it again`,
       });
   }
@@ -230,7 +233,7 @@ function draining(worker: SeenWorker): Blocker {
   return {
     ...about(worker.workerName),
     reason: 'WORKER_DRAINING',
-    message: `${worker.workerName} could take it, but drains${worker.reason ? ` (${worker.reason})` : ''}`,
+    message: `worker ${worker.workerName} could take it, but drains${worker.reason ? ` (${worker.reason})` : ''}`,
     remedy: 'start it again when it has left, or start another worker',
   };
 }
@@ -288,7 +291,7 @@ function running(task: TaskRow, { lease }: Standing, nowMs: number): Blocker {
   const said = task.progress?.message ? ` (${task.progress.message})` : '';
   const what = startedAt
     ? `it runs on ${worker} since ${timeText(startedAt)}, ${durationText(nowMs - startedAt.getTime())}`
-    : `${worker} holds it since ${timeText(grantedAt)} and has not said that it began`;
+    : `worker ${worker} holds it since ${timeText(grantedAt)} and has not said that it began`;
   const heard = `the worker was last heard ${durationText(heardMs)} ago`;
   return {
     ...about(worker),
