@@ -59,6 +59,8 @@ export interface ServeOptions {
   allowedHosts?: readonly string[];
   /** The largest message read, in bytes, after decompression. Default 4 MiB and 64 KiB for what surrounds it. */
   maxMessageBytes?: number;
+  /** Whether answers from 1 KiB on are compressed (gzip) for those who ask for it. Default true. Compressed requests are always read. */
+  compressAnswers?: boolean;
   timing?: Partial<ServerTiming>;
   /** Receives defects: what handlers throw that is no ConnectError, what `fetch` throws. Default: standard error. */
   onError?: OnError;

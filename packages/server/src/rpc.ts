@@ -25,6 +25,8 @@ export interface RpcOptions {
   interceptors: readonly Interceptor[];
   /** The largest message read, in bytes, after decompression. */
   maxMessageBytes: number;
+  /** Whether answers are compressed for those who ask for it; compressed requests are read in any case. */
+  compressAnswers: boolean;
   shutdownSignal: AbortSignal;
   onError: OnError;
 }
@@ -55,7 +57,7 @@ export function createRpcTable(options: RpcOptions): RpcTable {
     interceptors: [supervise(options.shutdownSignal, options.onError), ...options.interceptors],
     readMaxBytes: options.maxMessageBytes,
     acceptCompression: [compression],
-    compressMinBytes: 1024,
+    compressMinBytes: options.compressAnswers ? 1024 : Number.POSITIVE_INFINITY,
     shutdownSignal: options.shutdownSignal,
     // Connect ignores unknown JSON fields by default; here a typo in a hand-written request is an error that names it.
     jsonOptions: { ignoreUnknownFields: false },

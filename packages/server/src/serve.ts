@@ -66,6 +66,7 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
     },
     interceptors: options.interceptors ?? [],
     maxMessageBytes: options.maxMessageBytes ?? defaultMaxMessageBytes,
+    compressAnswers: options.compressAnswers ?? true,
     shutdownSignal: cut.signal,
     onError,
   });
