@@ -1,4 +1,6 @@
 import { buildRouteMap } from '@stricli/core';
+import { command as blob } from './blob/command.ts';
+import { command as checkpoint } from './checkpoint/command.ts';
 import { command as config } from './config/command.ts';
 import type { CliContext } from './context.ts';
 import { command as db } from './db/command.ts';
@@ -18,7 +20,25 @@ import { command as workflow } from './workflow/command.ts';
 
 /** The tree of commands. Each part loads its code when it is run. */
 export const root = buildRouteMap<string, CliContext>({
-  routes: { init, up, status, stop, workflow, run, task, queue, events, worker, master, db, config, doctor, version },
+  routes: {
+    init,
+    up,
+    status,
+    stop,
+    workflow,
+    run,
+    task,
+    checkpoint,
+    blob,
+    queue,
+    events,
+    worker,
+    master,
+    db,
+    config,
+    doctor,
+    version,
+  },
   docs: {
     brief: 'Durable task and workflow orchestration for machines you own',
     fullDescription: [

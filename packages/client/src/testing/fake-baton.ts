@@ -37,13 +37,18 @@ import { errorDetails } from '@baton/contract/grpc';
 import { clone, create, type MessageInitShape } from '@bufbuild/protobuf';
 import { durationMs, timestampNow } from '@bufbuild/protobuf/wkt';
 import { Code, ConnectError, type ConnectRouter, createRouterTransport, type Transport } from '@connectrpc/connect';
+import { FakeKeep } from './fake-keep.ts';
 
 /**
  * Baton's client services in memory, for tests of code that uses a client: no database, no worker, no retry. Tasks and
  * runs stay as they are until the test moves them. Every call goes through Connect's own encoding.
+ *
+ * Long because it has a method for each one of the services.
  */
 export class FakeBaton {
   readonly transport: Transport;
+  /** Blobs and checkpoints. */
+  readonly keep = new FakeKeep();
   /** The methods that were called, in order. */
   readonly calls: string[] = [];
   readonly specs = new Map<string, TaskSpec>();
@@ -81,6 +86,7 @@ export class FakeBaton {
     this.#serveTasks(router);
     this.#serveWorkflows(router);
     this.#serveSystem(router);
+    this.keep.routes(router);
   };
 
   /** Lets the next calls of a method (`submitTasks`, `getTask`, …) fail, once for each error. */
