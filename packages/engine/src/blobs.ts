@@ -6,6 +6,7 @@ import {
   type BlobPlace,
   type BlobRow,
   type BlobStore,
+  type BlobStores,
   beginUpload,
   commitUpload,
   postgresBlobs,
@@ -17,12 +18,6 @@ import type { EngineEnvironment } from './environment.ts';
 import type { LaneBook } from './lane-book.ts';
 import { createNamespaceFinder } from './namespaces.ts';
 import { persist } from './persist.ts';
-
-/** Where this process reads and writes the bytes of blobs: Postgres always, a directory where it was given one. */
-export interface BlobStores {
-  postgres: BlobStore;
-  directory?: BlobStore;
-}
 
 /** Bytes that are too large for a row. All of it is namespaced; SHA-256 is hex. */
 export interface Blobs {

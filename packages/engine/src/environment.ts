@@ -1,6 +1,5 @@
 import type { IdMaker } from '@baton/domain';
-import type { HintChannel, Pools } from '@baton/store';
-import type { BlobStores } from './blobs.ts';
+import type { BlobStores, HintChannel, Pools } from '@baton/store';
 import type { EngineSettings } from './settings.ts';
 
 /** What the engine is handed: nothing in it reads a clock or draws a random number of its own. */

@@ -1,6 +1,6 @@
 export * from './ability.ts';
 export { sweepBlobs } from './blob-sweep.ts';
-export { type BlobStores, type Blobs, UNUSED_BLOB_MS } from './blobs.ts';
+export { type Blobs, UNUSED_BLOB_MS } from './blobs.ts';
 export type { Breakers, SeenBreaker } from './breakers.ts';
 export { type Checkpoints, COMPARABLE_BYTES, INLINE_CHECKPOINT_BYTES, type SaveRequest } from './checkpoints.ts';
 export type { Assignment } from './dispatcher.ts';
@@ -19,6 +19,7 @@ export { OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION } from './protocol.ts';
 export type { Queues } from './queues.ts';
 export * from './reads.ts';
 export * from './results.ts';
+export { createRetention, type PartitionFate, type Retention, type RetentionReport } from './retention.ts';
 export type { Runs, StartRun } from './runs.ts';
 export type {
   ExchangeInput,

@@ -2,7 +2,8 @@ import { FailureType } from '@baton/contract';
 import type { FailureReport } from '@baton/runtime';
 
 /**
- * What a task threw, as a failure of its own code. `NonRetryable` and `RetryAfter` of the client are known by name.
+ * What a task threw, as a failure of its own code. `NonRetryable` and `RetryAfter` of the client are known by name; other errors may
+ * say `nonRetryable: true`.
  * Anything can be thrown, and this must not throw itself.
  */
 export function failureOfError(thrown: unknown): FailureReport {
@@ -15,7 +16,7 @@ export function failureOfError(thrown: unknown): FailureReport {
     message: message === '' ? name : message,
     exceptionType: name,
     stack,
-    nonRetryable: name === 'NonRetryable',
+    nonRetryable: name === 'NonRetryable' || ('nonRetryable' in thrown && thrown.nonRetryable === true),
     retryAfterMs: name === 'RetryAfter' ? delayOf(thrown) : undefined,
   };
 }

@@ -75,3 +75,9 @@ export interface BlobStore {
   /** Removes what a crash left behind: contents that `isKnown` does not know and that are older than `olderThanMs`. Returns how many. */
   removeStray(isKnown: (contentIds: readonly string[]) => Promise<Set<string>>, olderThanMs: number): Promise<number>;
 }
+
+/** Where a process reads and writes the bytes of blobs: Postgres always, a directory where it was given one. */
+export interface BlobStores {
+  postgres: BlobStore;
+  directory?: BlobStore;
+}

@@ -2,6 +2,8 @@
  * Baton's tables for TypeScript: what Drizzle's typed queries and the row types are made of. Migrations are reviewed SQL of their
  * own; a test compares the two through the catalog of a migrated database, in both directions. What Drizzle has no words for
  * (partitions, comments, storage, views, functions) stands in the migrations alone.
+ *
+ * Long because it is one schema, whose tables refer to each other.
  */
 import {
   BREAKER_STATES,

@@ -1,10 +1,11 @@
 import type { Lease } from '@baton/contract';
+import type { AttemptBlobs, AttemptCheckpoints, BlobEncoding, BlobValue, SaveOptions } from './attempt-data.ts';
+import type { BlobData } from './blob-transfer.ts';
 import { CheckpointError } from './errors.ts';
 import type { AttemptContext } from './executor.ts';
 import { leaseFingerprint } from './shared-state.ts';
 import type { SignBoard } from './sign-board.ts';
 import { type StopKind, TaskStopped } from './stop.ts';
-import type { AttemptBlobs, AttemptCheckpoints, DataSink } from './task-data.ts';
 
 /**
  * Where an attempt stands on this worker:
@@ -26,6 +27,15 @@ export interface OutputSink {
 export interface SignSink {
   readonly board: SignBoard;
   say(attempt: Attempt, message: string): void;
+}
+
+/** Who keeps the checkpoints and the blobs of attempts. */
+export interface DataSink {
+  save(attempt: Attempt, value: unknown, options: SaveOptions): Promise<number>;
+  load(attempt: Attempt, number: number): Promise<unknown>;
+  blob(attempt: Attempt, data: BlobData, encoding: BlobEncoding): Promise<BlobValue<never>>;
+  /** The input of a lease that names a blob. */
+  input(attempt: Attempt): Promise<Uint8Array>;
 }
 
 /** One lease that this session holds, and the work on it. What it costs per task is kept small: signal and timer are lazy. */

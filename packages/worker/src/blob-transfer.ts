@@ -18,10 +18,13 @@ export type BlobData = Uint8Array | string | Blob | ReadableStream<Uint8Array> |
 export class BlobError extends Error {
   override readonly name = 'BlobError';
   readonly reason: string;
+  /** What is too large now is too large in the next attempt. */
+  readonly nonRetryable: boolean;
 
   constructor(message: string, reason = '', options?: ErrorOptions) {
     super(message, options);
     this.reason = reason;
+    this.nonRetryable = reason === 'BLOB_TOO_LARGE';
   }
 }
 

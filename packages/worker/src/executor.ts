@@ -1,5 +1,5 @@
 import type { FailureType, Lease, PayloadEncoding } from '@baton/contract';
-import type { AttemptBlobs, AttemptCheckpoints } from './task-data.ts';
+import type { AttemptBlobs, AttemptCheckpoints } from './attempt-data.ts';
 
 /** How one attempt went wrong. Texts of any length and content are fine: they are cut and cleaned before they travel. */
 export interface FailureReport {

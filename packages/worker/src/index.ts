@@ -1,3 +1,4 @@
+export type { AttemptBlobs, AttemptCheckpoints, BlobEncoding, BlobValue, SaveOptions } from './attempt-data.ts';
 export { type Backoff, fullJitter } from './backoff.ts';
 export { type BlobData, BlobError } from './blob-transfer.ts';
 export { CheckpointError, OutputError, WorkerOptionsError, WorkerStoppedError } from './errors.ts';
@@ -6,4 +7,3 @@ export { guardedManager } from './guarded-manager.ts';
 export { createWorkerRuntime, type WorkerRuntime, type WorkerRuntimeOptions } from './runtime.ts';
 export type { StateName } from './state.ts';
 export { type StopKind, TaskStopped } from './stop.ts';
-export type { AttemptBlobs, AttemptCheckpoints, BlobEncoding, BlobValue, SaveOptions } from './task-data.ts';

@@ -2,7 +2,8 @@ import { createHash, randomUUID } from 'node:crypto';
 import { type LoadCheckpointResponse, PayloadEncoding } from '@baton/contract';
 import type { Logger } from '@baton/telemetry';
 import { ConnectError } from '@connectrpc/connect';
-import type { Attempt } from './attempt.ts';
+import type { Attempt, DataSink } from './attempt.ts';
+import type { BlobEncoding, BlobValue, SaveOptions } from './attempt-data.ts';
 import { fullJitter } from './backoff.ts';
 import { type BlobData, BlobTransfer, isVerdict, type TransferOptions } from './blob-transfer.ts';
 import type { MasterConnection } from './connection.ts';
@@ -14,44 +15,6 @@ import { TaskStopped } from './stop.ts';
 const inlineBytes = 256 * 1024;
 const callTimeoutMs = 10_000;
 const retry = { baseMs: 100, capMs: 2_000 };
-
-export type BlobEncoding = 'json' | 'bytes';
-
-/** Stands for bytes that were uploaded; has the shape of the client's `BlobValue`. */
-export interface BlobValue<Content = Uint8Array> {
-  readonly __baton: 'blob';
-  readonly sha256: string;
-  readonly sizeBytes: number;
-  readonly encoding: BlobEncoding;
-  readonly __content?: Content;
-}
-
-export interface SaveOptions {
-  readonly score?: number;
-  readonly metadata?: Readonly<Record<string, string>>;
-}
-
-/** See the client's `TaskCheckpoints`. */
-export interface AttemptCheckpoints {
-  readonly latest: number;
-  save(value: unknown, options?: SaveOptions): Promise<number>;
-  load<T = unknown>(number?: number): Promise<T | undefined>;
-}
-
-/** See the client's `TaskBlobs`. */
-export type AttemptBlobs = <Content = Uint8Array>(
-  data: BlobData,
-  options?: { readonly encoding?: BlobEncoding },
-) => Promise<BlobValue<Content>>;
-
-/** Who keeps the checkpoints and the blobs of attempts. */
-export interface DataSink {
-  save(attempt: Attempt, value: unknown, options: SaveOptions): Promise<number>;
-  load(attempt: Attempt, number: number): Promise<unknown>;
-  blob(attempt: Attempt, data: BlobData, encoding: BlobEncoding): Promise<BlobValue<never>>;
-  /** The input of a lease that names a blob. */
-  input(attempt: Attempt): Promise<Uint8Array>;
-}
 
 export interface TaskDataOptions {
   readonly namespace: string;

@@ -1,13 +1,12 @@
 import { FailureType, type HeldLease, HeldLeaseSchema, type Lease, type TaskResult } from '@baton/contract';
 import type { Logger } from '@baton/telemetry';
 import { create } from '@bufbuild/protobuf';
-import { Attempt, type LogSink, type OutputSink, type SignSink } from './attempt.ts';
+import { Attempt, type DataSink, type LogSink, type OutputSink, type SignSink } from './attempt.ts';
 import { monotonicMs } from './clock.ts';
 import type { Executor, Outcome } from './executor.ts';
 import { Prefetch } from './prefetch.ts';
 import type { SharedState } from './shared-state.ts';
 import type { StopKind } from './stop.ts';
-import type { DataSink } from './task-data.ts';
 import { type Ending, taskResult } from './task-result.ts';
 import { Waiters } from './waiters.ts';
 
