@@ -12,7 +12,7 @@ export const HEARTBEAT_MS = 600;
 export const SWEEP_MS = 150;
 export const WORKER_SLOTS = 4;
 /** Quick, so that breakers go round within a run: faults of networks and databases look like lost workers to them. */
-export const BREAKER = { failures: 3, windowMs: 30_000, openMs: 2_000, successes: 2 };
+export const BREAKER = { failures: 3, windowMs: 30_000, openMs: 2_000, soleOpenMs: 2_000, successes: 2 };
 
 export interface MasterNode {
   readonly program: Program;

@@ -77,6 +77,7 @@ export function readConfig(env: Record<string, string | undefined>): MasterConfi
       failures: whole('BATON_BREAKER_FAILURES', DEFAULT_SETTINGS.breaker.failures, 1, 1_000),
       windowMs: whole('BATON_BREAKER_WINDOW_MS', DEFAULT_SETTINGS.breaker.windowMs, 1_000, 86_400_000),
       openMs: whole('BATON_BREAKER_OPEN_MS', DEFAULT_SETTINGS.breaker.openMs, 100, 86_400_000),
+      soleOpenMs: whole('BATON_BREAKER_SOLE_OPEN_MS', DEFAULT_SETTINGS.breaker.soleOpenMs, 100, 86_400_000),
       successes: whole('BATON_BREAKER_SUCCESSES', DEFAULT_SETTINGS.breaker.successes, 1, 1_000),
     },
     // Short leases are swept as much more often: else a sweep that comes a little late would look like an outage.

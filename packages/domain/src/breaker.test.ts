@@ -52,11 +52,16 @@ describe('a circuit breaker', () => {
       successes: 0,
       forMs: 0,
       failures: 0,
+      isSole: false,
       probe: null,
       failedSince: false,
       ...change,
     });
     const next = (change: Partial<BreakerSight>) => nextStep(sight(change), DEFAULT_BREAKER);
+    // Where nobody else could take the work, a shut-out is short.
+    expect(next({ state: 'open', forMs: 10_000 })).toBeNull();
+    expect(next({ state: 'open', forMs: 10_000, isSole: true })).toEqual({ state: 'half_open', successes: 0 });
+    expect(next({ state: 'open', forMs: 9_999, isSole: true })).toBeNull();
     expect(next({ failures: 2 })).toBeNull();
     expect(next({ failures: 3 })).toEqual({ state: 'open', successes: 0 });
     expect(next({ state: 'open', forMs: 299_999, failures: 9 })).toBeNull();

@@ -17,6 +17,8 @@ export interface BreakerPolicy {
   windowMs: number;
   /** An open one lets a probe through after this time. */
   openMs: number;
+  /** And after this time already where no other living worker could take the work that is its own: a shut-out must not stop everything. */
+  soleOpenMs: number;
   /** Closes after this many successes of probes in a row. */
   successes: number;
 }
@@ -26,6 +28,7 @@ export const DEFAULT_BREAKER: Readonly<BreakerPolicy> = {
   failures: 3,
   windowMs: 3_600_000,
   openMs: 300_000,
+  soleOpenMs: 10_000,
   successes: 2,
 };
 
@@ -75,6 +78,8 @@ export interface BreakerSight extends BreakerView {
   forMs: number;
   /** Failures within the window, and since it closed, that have nothing in common. */
   failures: number;
+  /** It is open, and there is work that no living worker with a closed breaker could take. */
+  isSole: boolean;
   /** How its probe ended; null: it has none, or it runs. */
   probe: ProbeResult | null;
   /** Of a device: it was named by a failure since the breaker became half-open, whichever task that was. */
@@ -87,7 +92,9 @@ export function nextStep(sight: BreakerSight, policy: BreakerPolicy): BreakerVie
     case 'closed':
       return opens(sight.failures, policy) ? { state: 'open', successes: 0 } : null;
     case 'open':
-      return sight.forMs >= policy.openMs ? { state: 'half_open', successes: 0 } : null;
+      return sight.forMs >= (sight.isSole ? Math.min(policy.soleOpenMs, policy.openMs) : policy.openMs)
+        ? { state: 'half_open', successes: 0 }
+        : null;
     case 'half_open':
       if (sight.failedSince) return { state: 'open', successes: 0 };
       if (sight.probe === null) return null;

@@ -2,14 +2,18 @@ import { type BreakerPolicy, type BreakerState, type BreakerView, nextStep, unre
 import {
   adoptProbes,
   type BreakerStep,
+  type BusyWorker,
   failingWorkers,
   type Incident,
+  type Lane,
+  livingWorkers,
   type OpenBreaker,
   readIncidents,
   readOpenBreakers,
   stepBreaker,
   workersOfSessions,
 } from '@baton/store';
+import { type Capabilities, canDo, toAbility } from './ability.ts';
 import type { EngineEnvironment } from './environment.ts';
 import { persist } from './persist.ts';
 
@@ -37,8 +41,11 @@ export interface BreakerBook {
 const LATELY_MS = 60_000;
 const MOST_STEPS = 5;
 
-/** @param onMoved told that work may go where it could not go before */
-export function createBreakerBook(env: EngineEnvironment, onMoved: () => void): BreakerBook {
+/**
+ * @param onMoved told that work may go where it could not go before
+ * @param mayHaveWork lanes in which something may be ready
+ */
+export function createBreakerBook(env: EngineEnvironment, onMoved: () => void, mayHaveWork: () => Lane[]): BreakerBook {
   const { pools, settings } = env;
   let workers = new Map<number, { state: BreakerState; probing: boolean }>();
   let devices = new Map<number, string[]>();
@@ -82,14 +89,28 @@ export function createBreakerBook(env: EngineEnvironment, onMoved: () => void): 
     let moved = false;
     for (const sight of failuresOf(incidents)) {
       if (sight.state !== 'closed') continue;
-      const closed = { state: sight.state, successes: 0, forMs: 0, probe: null, failedSince: false };
+      const closed = { state: sight.state, successes: 0, forMs: 0, isSole: false, probe: null, failedSince: false };
       const next = nextStep({ ...closed, failures: sight.failures }, settings.breaker);
       if (next) {
         const reason = openedBy(sight.failures, settings.breaker);
-        moved = (await step({ ...sight, ...stepOf(next), from: 'closed', probeTaskId: null, reason })) || moved;
+        moved =
+          (await step({ ...sight, ...stepOf(next), from: 'closed', probeTaskId: null, probeEpoch: null, reason })) ||
+          moved;
       }
     }
     return moved;
+  }
+
+  /** Whether the worker of an open breaker has work waiting that no living worker with a closed one could take. */
+  async function isSole({ workerId, namespaceId, device, state, forMs }: OpenBreaker): Promise<boolean> {
+    const { soleOpenMs, openMs } = settings.breaker;
+    if (device !== '' || state !== 'open' || forMs < soleOpenMs || forMs >= openMs) return false;
+    const living = await persist(() => livingWorkers(pools.lease, namespaceId), env.random);
+    const able = (worker: BusyWorker) => toAbility({ ...worker, capabilities: worker.capabilities as Capabilities });
+    const me = living.find((worker) => worker.workerId === workerId && worker.state === 'active');
+    if (!me) return false;
+    const others = living.filter((worker) => !worker.heldBack && worker.state === 'active').map(able);
+    return mayHaveWork().some((lane) => canDo(able(me), lane) && !others.some((other) => canDo(other, lane)));
   }
 
   /** Moves those that are not closed as far as they go now. */
@@ -99,7 +120,7 @@ export function createBreakerBook(env: EngineEnvironment, onMoved: () => void): 
       const open = await persist(() => readOpenBreakers(pools.lease), env.random);
       let moved = false;
       for (const breaker of open) {
-        const next = nextStep({ ...breaker, failures: 0 }, settings.breaker);
+        const next = nextStep({ ...breaker, failures: 0, isSole: await isSole(breaker) }, settings.breaker);
         if (!next) continue;
         const reason = reasonOf(breaker, next, settings.breaker);
         moved = (await step({ ...breaker, ...stepOf(next), from: breaker.state, reason })) || moved;

@@ -105,6 +105,7 @@ export function createBreakers(env: EngineEnvironment, onMoved: () => void): Bre
               from,
               countedFrom: row?.countedFrom ?? null,
               probeTaskId: row?.probeTaskId ?? null,
+              probeEpoch: row?.probeEpoch ?? null,
               to: 'closed',
               successes: 0,
               reason: 'reset by a client',

@@ -1,4 +1,4 @@
-import { claimProbe, claimTasks, type Grant, loadSpecs } from '@baton/store';
+import { claimProbe, claimTasks, type Grant, type Lane, loadSpecs } from '@baton/store';
 import { type Ability, canDo } from './ability.ts';
 import type { BreakerBook } from './breaker-book.ts';
 import type { EngineEnvironment } from './environment.ts';
@@ -42,6 +42,8 @@ export interface Dispatcher {
   /** Forgets what is kept for a session, or these leases of it: they go back. */
   discard(sessionId: string, leases?: readonly { taskId: string; epoch: number }[]): void;
   arm(laneId: number): void;
+  /** Lanes in which something may be ready. */
+  armed(): Lane[];
   armAll(): void;
   waiting(): number;
   /** Offers that have waited for longer than this, with the lanes from which they could be served. */
@@ -319,6 +321,8 @@ export function createDispatcher(
       else undelivered.set(sessionId, left);
     },
     arm,
+    armed: () =>
+      [...armed.keys()].map((id) => lanes.get(id)).filter((lane) => lane !== undefined && !lane.paused) as Lane[],
     armAll() {
       for (const lane of lanes.all()) if (!armed.has(lane.id)) armed.set(lane.id, ++armings);
       if (offers.size > 0) pump();

@@ -17,6 +17,7 @@ import { createOutputKeeper, type OutputChunk, type RefusedOutput } from './outp
 import { bisect, persist } from './persist.ts';
 import { createQueues, type Queues } from './queues.ts';
 import { createResults } from './results.ts';
+import { createRetention } from './retention.ts';
 import { createRuns, type Runs } from './runs.ts';
 import { createSessions, type Sessions } from './sessions.ts';
 import { createSignals } from './signals.ts';
@@ -69,7 +70,11 @@ export function createEngine(env: EngineEnvironment): Engine {
   const hub = createEventHub(env);
   const ends = createSignals<string>();
   const streams = createClientStreams(env, hub);
-  const breakerBook = createBreakerBook(env, () => dispatcher.armAll());
+  const breakerBook = createBreakerBook(
+    env,
+    () => dispatcher.armAll(),
+    () => dispatcher.armed(),
+  );
   const dispatcher = createDispatcher(env, lanes, counters, breakerBook);
 
   const hints: Hints = env.hints
@@ -127,6 +132,7 @@ export function createEngine(env: EngineEnvironment): Engine {
     },
     cancelTasks: tasks.cancelAll,
   });
+  const retention = createRetention(env);
   const deadlines = createDeadlines(env, dispatcher, results, sessions, counters, { onEnded, onOrders: hints.orders });
   const sweeper = createSweeper(env, lanes, dispatcher, results, sessions, deadlines, counters, {
     onReady,
@@ -135,6 +141,7 @@ export function createEngine(env: EngineEnvironment): Engine {
       breakerBook.poke();
     },
     onSlowRound: hints.look,
+    onHousekeeping: () => void retention.runIfDue(),
   });
 
   const logs = createCoalescer<NewLogLine, boolean>({
@@ -182,6 +189,7 @@ export function createEngine(env: EngineEnvironment): Engine {
       hub.close();
       await hints.stop();
       await sweeper.stop();
+      await retention.stop();
       await breakerBook.stop();
       await runs.stop();
       await logs.idle();

@@ -235,6 +235,7 @@ describe('why a ready task waits', () => {
       workerId: row!.id as number,
       device,
       probeTaskId: null,
+      probeEpoch: null,
       successes: 0,
       reason: '3 machine-made failures',
     };

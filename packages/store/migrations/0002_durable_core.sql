@@ -169,7 +169,7 @@ comment on column baton.breaker_changes.reason is 'Why.';
 -- One step of a breaker, if it stands as the caller saw it (state, counted_from, probe); otherwise nothing. A function, so that what is
 -- read after a lock is what is there then: no session is opened, and no grant is made, that the step does not see or that does not see it.
 create function baton.step_breaker(of_worker integer, of_device text, from_state text, seen_counted_from timestamptz, seen_probe bigint,
-                                   to_state text, new_successes integer, why text) returns boolean language plpgsql as $$
+                                   seen_epoch integer, to_state text, new_successes integer, why text) returns boolean language plpgsql as $$
 declare
   stands baton.breakers;
   namespace integer;
@@ -180,7 +180,7 @@ begin
   if not found then return false; end if;
   select * into stands from baton.breakers b where b.worker_id = of_worker and b.device = of_device for update;
   if stands.counted_from is distinct from seen_counted_from or coalesce(stands.state, 'closed') <> from_state
-     or stands.probe_task_id is distinct from seen_probe then
+     or stands.probe_task_id is distinct from seen_probe or stands.probe_epoch is distinct from seen_epoch then
     return false;
   end if;
   if of_device = '' then
@@ -209,7 +209,7 @@ begin
   end if;
   return true;
 end $$;
-comment on function baton.step_breaker(integer, text, text, timestamptz, bigint, text, integer, text) is
+comment on function baton.step_breaker(integer, text, text, timestamptz, bigint, integer, text, integer, text) is
   'One guarded step of a breaker with its record, its event and, for a worker, the mark on its sessions. False: it does not stand as the caller saw it.';
 
 -- blobs ---------------------------------------------------------------------------------------------------------------------

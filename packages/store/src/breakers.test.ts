@@ -1,7 +1,6 @@
 import {
   type BreakerPolicy,
   type BreakerSight,
-  type BreakerState,
   type BreakerView,
   EVENT,
   type FailureType,
@@ -11,7 +10,7 @@ import {
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
   adoptProbes,
-  type BreakerKey,
+  type BreakerStep,
   failingWorkers,
   findWorker,
   listBreakers,
@@ -30,7 +29,7 @@ import { type Scene, scene } from './scene.fixture.ts';
 import { registerWorker } from './sessions.ts';
 import { type Settlement, settleTasks } from './settle.ts';
 
-const POLICY: BreakerPolicy = { failures: 3, windowMs: 3_600_000, openMs: 300_000, successes: 2 };
+const POLICY: BreakerPolicy = { failures: 3, windowMs: 3_600_000, openMs: 300_000, soleOpenMs: 10_000, successes: 2 };
 
 let db: MigratedDatabase;
 let sql: Sql;
@@ -101,12 +100,9 @@ async function failures(m: Machine, count: number, how: End, device?: string): P
 /** What a master does at each look, by the domain's rules. */
 async function look(m: Machine, on: Sql = sql): Promise<BreakerView['state'] | null> {
   const open = (await readOpenBreakers(on)).filter((b) => b.workerId === m.workerId);
-  const steps: [
-    BreakerKey & { from: BreakerState; countedFrom: string | null; probeTaskId: string | null },
-    BreakerView,
-  ][] = [];
+  const steps: [Omit<BreakerStep, 'to' | 'successes' | 'reason'>, BreakerView][] = [];
   for (const b of open) {
-    const next = nextStep({ ...b, failures: 0 }, POLICY);
+    const next = nextStep({ ...b, failures: 0, isSole: false }, POLICY);
     if (next) steps.push([{ ...b, from: b.state }, next]);
   }
   const incidents = await readIncidents(on, [m.workerId], POLICY.windowMs);
@@ -115,7 +111,14 @@ async function look(m: Machine, on: Sql = sql): Promise<BreakerView['state'] | n
     const { state, countedFrom } = mine[0]!;
     if (state !== null && state !== 'closed') continue;
     const next = nextStep(sightOf({ failures: unrelated(mine.map((i) => i.taskIds)) }), POLICY);
-    const key = { workerId: m.workerId, device, from: 'closed' as const, countedFrom, probeTaskId: null };
+    const key = {
+      workerId: m.workerId,
+      device,
+      from: 'closed' as const,
+      countedFrom,
+      probeTaskId: null,
+      probeEpoch: null,
+    };
     if (next) steps.push([key, next]);
   }
   let to: BreakerView['state'] | null = null;
@@ -129,6 +132,7 @@ const sightOf = (change: Partial<BreakerSight>): BreakerSight => ({
   successes: 0,
   forMs: 0,
   failures: 0,
+  isSole: false,
   probe: null,
   failedSince: false,
   ...change,

@@ -76,12 +76,14 @@ export async function readIncidents(sql: Sql, workerIds: readonly number[], wind
 
 /** A breaker that is not closed. */
 export interface OpenBreaker extends BreakerKey {
+  namespaceId: number;
   state: Exclude<BreakerState, 'closed'>;
   countedFrom: string;
   /** Time in this state, ms. */
   forMs: number;
   successes: number;
   probeTaskId: string | null;
+  probeEpoch: number | null;
   /** How the probe ended; null: it has none, or it runs. */
   probe: ProbeResult | null;
   /** Of a device: a failure has named it since it became half-open. */
@@ -93,11 +95,12 @@ export interface OpenBreaker extends BreakerKey {
  * more says nothing.
  */
 export const OPEN_BREAKERS = `/* baton open breakers */
-select b.worker_id, b.device, b.state, b.counted_from::text as counted_from, b.successes, b.probe_task_id,
+select b.worker_id, k.namespace_id, b.device, b.state, b.counted_from::text as counted_from, b.successes, b.probe_task_id, b.probe_epoch,
        (extract(epoch from clock_timestamp() - b.changed_at) * 1000)::double precision as for_ms,
        l.held is not null as runs, a.state as ended, a.failure ->> 'type' as failure_type, a.failure ->> 'device' as failure_device,
        n.named is not null as failed_since
 from baton.breakers b
+join baton.workers k on k.id = b.worker_id
 left join lateral (
   select true as held from baton.leases l where l.task_id = b.probe_task_id and l.epoch = b.probe_epoch limit 1
 ) l on true
@@ -115,12 +118,14 @@ export async function readOpenBreakers(sql: Sql): Promise<OpenBreaker[]> {
   const rows = await sql.unsafe(OPEN_BREAKERS, [], { prepare: true });
   return rows.map((r) => ({
     workerId: r.worker_id as number,
+    namespaceId: r.namespace_id as number,
     device: r.device as string,
     state: r.state as OpenBreaker['state'],
     countedFrom: r.counted_from as string,
     forMs: r.for_ms as number,
     successes: r.successes as number,
     probeTaskId: r.probe_task_id as string | null,
+    probeEpoch: r.probe_epoch as number | null,
     probe: r.probe_task_id === null || r.runs ? null : probeResult(r),
     failedSince: r.failed_since as boolean,
   }));
@@ -138,7 +143,9 @@ function probeResult(row: Record<string, unknown>): ProbeResult {
 export interface BreakerStep extends BreakerKey {
   from: BreakerState;
   countedFrom: string | null;
+  /** The probe that was seen, of which epoch: the same task may be the next probe, too. */
   probeTaskId: string | null;
+  probeEpoch: number | null;
   to: BreakerState;
   successes: number;
   reason: string;
@@ -147,8 +154,18 @@ export interface BreakerStep extends BreakerKey {
 /** @returns false: it does not stand like that any more; nothing was done */
 export async function stepBreaker(sql: Sql, step: BreakerStep): Promise<boolean> {
   const [row] = await sql.unsafe(
-    '/* baton step breaker */ select baton.step_breaker($1, $2, $3, $4::text::timestamptz, $5, $6, $7, $8) as done',
-    [step.workerId, step.device, step.from, step.countedFrom, step.probeTaskId, step.to, step.successes, step.reason],
+    '/* baton step breaker */ select baton.step_breaker($1, $2, $3, $4::text::timestamptz, $5, $6, $7, $8, $9) as done',
+    [
+      step.workerId,
+      step.device,
+      step.from,
+      step.countedFrom,
+      step.probeTaskId,
+      step.probeEpoch,
+      step.to,
+      step.successes,
+      step.reason,
+    ],
     { prepare: true },
   );
   return row!.done as boolean;
@@ -201,6 +218,7 @@ export interface BreakerRow extends BreakerKey {
   countedFrom: string;
   successes: number;
   probeTaskId: string | null;
+  probeEpoch: number | null;
 }
 
 /** Breakers of a namespace that have opened at least once, by worker and device. */
@@ -222,6 +240,7 @@ export async function listBreakers(sql: Sql, namespaceId: number, worker: string
     countedFrom: r.counted as string,
     successes: r.successes as number,
     probeTaskId: r.probe_task_id as string | null,
+    probeEpoch: r.probe_epoch as number | null,
   }));
 }
 

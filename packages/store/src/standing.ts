@@ -69,6 +69,8 @@ export interface BusyWorker {
   workerName: string;
   state: 'active' | 'draining';
   reason: string | null;
+  /** Its breaker is not closed. */
+  heldBack: boolean;
   capabilities: Record<string, unknown>;
   leases: number;
 }
@@ -77,7 +79,7 @@ export interface BusyWorker {
 export async function livingWorkers(sql: Sql, namespaceId: number): Promise<BusyWorker[]> {
   const rows = await sql.unsafe(
     `/* baton living workers */
-     select s.id, w.id as worker_id, w.name, s.state, s.reason, w.capabilities,
+     select s.id, w.id as worker_id, w.name, s.state, s.reason, s.held_back, w.capabilities,
             (select count(*)::integer from baton.leases l where l.session_id = s.id) as leases
      from baton.workers w join baton.sessions s on s.id = w.session_id
      where w.namespace_id = $1 and s.state <> 'closed' and s.expires_at > clock_timestamp() order by w.name`,
@@ -91,6 +93,7 @@ export async function livingWorkers(sql: Sql, namespaceId: number): Promise<Busy
     workerName: r.name as string,
     state: r.state as BusyWorker['state'],
     reason: r.reason as string | null,
+    heldBack: r.held_back as boolean,
     capabilities: r.capabilities as Record<string, unknown>,
     leases: r.leases as number,
   }));

@@ -118,7 +118,7 @@ function whatIsMissing(lane: LaneRow, { name, namespace, capabilities }: WorkerR
   if (capabilities.queues?.length && !capabilities.queues.includes(lane.queue)) return `queue ${lane.queue}`;
   const tags = new Set([`worker:${name.toLowerCase()}`, ...(capabilities.tags ?? []).map((tag) => tag.toLowerCase())]);
   // Floors of memory are compared, not named.
-  const tag = lane.tags.find((each) => !tags.has(each) && !/^(gpu_)?memory>/.test(each));
+  const tag = lane.tags.find((each) => !tags.has(each) && !/^((gpu_)?memory|protocol)>/.test(each));
   return tag === undefined ? null : `tag ${tag}`;
 }
 
