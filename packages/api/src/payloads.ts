@@ -3,6 +3,7 @@ import { Refusal } from '@baton/domain';
 import type { JsonValue } from '@bufbuild/protobuf';
 import { fromJson, toJson } from '@bufbuild/protobuf';
 import { type Value, ValueSchema } from '@bufbuild/protobuf/wkt';
+import { isDeeperThan, MAX_JSON_DEPTH } from './json-depth.ts';
 
 export type Encoding = 1 | 2;
 
@@ -33,6 +34,8 @@ export function decodePayload(payload: PayloadIn, field: string): { bytes: Uint8
       } catch (error) {
         throw notJson(`${field}.input_json`, error);
       }
+      if (isDeeperThan(payload.value, MAX_JSON_DEPTH))
+        throw notJson(`${field}.input_json`, new RangeError(`nested deeper than ${MAX_JSON_DEPTH}`));
       return { bytes: new TextEncoder().encode(payload.value), encoding: 1 };
     case 'inputBytes':
       return { bytes: payload.value, encoding: 2 };
@@ -42,11 +45,15 @@ export function decodePayload(payload: PayloadIn, field: string): { bytes: Uint8
 }
 
 function notJson(field: string, error: unknown): Refusal {
-  const description = `not JSON: ${(error as Error).message}`;
+  const { message } = error as Error;
+  const description = error instanceof RangeError ? message : `not JSON: ${message}`;
   return new Refusal('invalid_argument', 'INVALID_REQUEST', `${field}: ${description}`, {
     violations: [{ field, description }],
   });
 }
+
+/** Readers of protobuf take messages 100 deep, and each level of a Value is two of them. */
+const MAX_VALUE_DEPTH = 40;
 
 type PayloadOut =
   | { case: 'value'; value: Value }
@@ -59,11 +66,11 @@ function encodePayload(bytes: Uint8Array | null, encoding: number | null, format
   if (bytes === null || format === PayloadFormat.NONE) return { case: undefined };
   if (format === PayloadFormat.BYTES || encoding !== PayloadEncoding.JSON) return { case: 'bytes', value: bytes };
   const text = new TextDecoder().decode(bytes);
-  if (format === PayloadFormat.TEXT) return { case: 'json', value: text };
+  if (format === PayloadFormat.TEXT || isDeeperThan(text, MAX_VALUE_DEPTH)) return { case: 'json', value: text };
   try {
     return { case: 'value', value: fromJson(ValueSchema, JSON.parse(text) as JsonValue) };
   } catch {
-    // A worker may have called something JSON that is none, or it is nested too deep for a Value: as it is.
+    // A worker may have called something JSON that is none: as it is.
     return { case: 'json', value: text };
   }
 }
