@@ -20,7 +20,7 @@ export type {
   Checkpoints,
   CheckpointView,
 } from './checkpoints.ts';
-export { NonRetryable, RetryAfter } from './control-flow.ts';
+export { AttemptFailure, NonRetryable, RetryAfter } from './control-flow.ts';
 export { BatonError, type BatonErrorCode, toBatonError, type Violation } from './error.ts';
 export type { EventBatch, EventSubscription, Events, EventView, WatchEventsOptions } from './events.ts';
 export type { BlockerView, ExplanationView } from './explanation.ts';

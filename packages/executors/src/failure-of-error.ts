@@ -1,9 +1,17 @@
 import { FailureType } from '@baton/contract';
 import type { FailureReport } from '@baton/runtime';
 
+/** Types that a task may give to its failure. The others are for the worker and the master to say. */
+const own: ReadonlyMap<unknown, FailureType> = new Map([
+  ['NETWORK_ERROR', FailureType.NETWORK_ERROR],
+  ['GPU_ERROR', FailureType.GPU_ERROR],
+  ['OUT_OF_MEMORY', FailureType.OUT_OF_MEMORY],
+  ['UNKNOWN', FailureType.UNKNOWN],
+]);
+
 /**
- * What a task threw, as a failure of its own code. `NonRetryable` and `RetryAfter` of the client are known by name; other errors may
- * say `nonRetryable: true`.
+ * What a task threw, as a failure of its own code. `NonRetryable`, `RetryAfter` and `AttemptFailure` of the client are known by name;
+ * other errors may say `nonRetryable: true`.
  * Anything can be thrown, and this must not throw itself.
  */
 export function failureOfError(thrown: unknown): FailureReport {
@@ -11,13 +19,16 @@ export function failureOfError(thrown: unknown): FailureReport {
     return { type: FailureType.EVALUATION_ERROR, message: `thrown: ${show(thrown)}`, exceptionType: typeof thrown };
   }
   const { name, message, stack } = thrown;
+  const isTyped = name === 'AttemptFailure';
+  const device = isTyped && 'device' in thrown && typeof thrown.device === 'string' ? thrown.device : undefined;
   return {
-    type: FailureType.EVALUATION_ERROR,
+    type: (isTyped && 'type' in thrown ? own.get(thrown.type) : undefined) ?? FailureType.EVALUATION_ERROR,
+    ...(device !== undefined && { device }),
     message: message === '' ? name : message,
     exceptionType: name,
     stack,
     nonRetryable: name === 'NonRetryable' || ('nonRetryable' in thrown && thrown.nonRetryable === true),
-    retryAfterMs: name === 'RetryAfter' ? delayOf(thrown) : undefined,
+    retryAfterMs: name === 'RetryAfter' || isTyped ? delayOf(thrown) : undefined,
   };
 }
 

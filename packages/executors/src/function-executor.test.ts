@@ -1,4 +1,4 @@
-import { NonRetryable, RetryAfter, task } from '@baton/client';
+import { AttemptFailure, NonRetryable, RetryAfter, task } from '@baton/client';
 import { FailureType, PayloadEncoding } from '@baton/contract';
 import { expect, test } from 'vitest';
 import { functionExecutor } from './function-executor.ts';
@@ -81,6 +81,22 @@ test('what a task throws, or rejects with, is its failure with type and stack', 
   }
   expect(await run(() => Promise.reject('just text'))).toMatchObject({ failure: { message: 'thrown: just text' } });
   expect(await run(() => Promise.reject(Object.create(null)))).toMatchObject({ kind: 'failure' });
+});
+
+test('AttemptFailure says whose fault it was', async () => {
+  const failing = (thrown: Error) =>
+    run(() => {
+      throw thrown;
+    });
+  expect(await failing(new AttemptFailure('GPU_ERROR', 'Xid 79', { device: 'GPU-1', delayMs: 7 }))).toMatchObject({
+    failure: { type: FailureType.GPU_ERROR, message: 'Xid 79', device: 'GPU-1', retryAfterMs: 7, nonRetryable: false },
+  });
+  expect(await failing(new AttemptFailure('OUT_OF_MEMORY', 'no room', { nonRetryable: true }))).toMatchObject({
+    failure: { type: FailureType.OUT_OF_MEMORY, nonRetryable: true },
+  });
+  // Losing a worker is for the master to say.
+  const crash = Object.assign(new AttemptFailure('UNKNOWN', 'x'), { type: 'WORKER_CRASH' });
+  expect(await failing(crash)).toMatchObject({ failure: { type: FailureType.EVALUATION_ERROR } });
 });
 
 test('NonRetryable and RetryAfter say what is to happen next', async () => {

@@ -12,6 +12,8 @@ export interface FailureReport {
   readonly nonRetryable?: boolean;
   /** The delay before the next attempt, instead of the policy's. */
   readonly retryAfterMs?: number;
+  /** UUID of the device at fault, where it is one device's. */
+  readonly device?: string;
 }
 
 /** How an attempt ended, as its executor tells it. `cancelled`: it stopped because the context's signal said so. */

@@ -14,6 +14,7 @@ import { cleanText } from './text.ts';
 
 const maxTextBytes = 65_536;
 const maxTypeBytes = 1_024;
+const maxDeviceBytes = 200;
 
 /** Handed back: the task goes to another worker at no cost. */
 export type Ending = Outcome | { readonly kind: 'returned' };
@@ -42,6 +43,7 @@ export function failureOutcome(failure: FailureReport): TaskResult['outcome'] {
       exceptionType: cleanText(failure.exceptionType ?? '', maxTypeBytes),
       stack: cleanText(failure.stack ?? '', maxTextBytes),
       nonRetryable: failure.nonRetryable ?? false,
+      device: cleanText(failure.device ?? '', maxDeviceBytes),
       retryAfter: failure.retryAfterMs === undefined ? undefined : durationFromMs(Math.max(0, failure.retryAfterMs)),
     }),
   };
