@@ -181,7 +181,7 @@ export class BlobTransfer {
   }
 }
 
-/** Codes by which a master says no. All others are of the moment: it is away, busy, or the connection broke. */
+/** Codes by which a master says no. All others are of the moment: it is away, busy, of a version that is about to go, or the connection broke. */
 const verdicts: readonly Code[] = [
   Code.InvalidArgument,
   Code.NotFound,
@@ -190,7 +190,6 @@ const verdicts: readonly Code[] = [
   Code.ResourceExhausted,
   Code.PermissionDenied,
   Code.Unauthenticated,
-  Code.Unimplemented,
   Code.OutOfRange,
 ];
 

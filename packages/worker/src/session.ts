@@ -122,6 +122,7 @@ export class Session {
         namespace,
         sessionId,
         connection,
+        masterKeeps: registration.protocolVersion >= 2,
         log: options.log,
         onLost: ({ taskId, epoch }, reason) => this.work.lose(taskId, epoch, reason),
       }),

@@ -1,5 +1,12 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { BlobService, LeaseSchema, MasterService, PayloadEncoding, type SaveCheckpointRequest } from '@baton/contract';
+import {
+  BlobService,
+  LeaseSchema,
+  MasterService,
+  PayloadEncoding,
+  type SaveCheckpointRequest,
+  SaveCheckpointRequestSchema,
+} from '@baton/contract';
 import { errorDetails } from '@baton/contract/grpc';
 import { silentLogger } from '@baton/telemetry';
 import { create, type MessageInitShape } from '@bufbuild/protobuf';
@@ -22,7 +29,7 @@ function refusal(code: Code, reason: string): ConnectError {
 }
 
 /** What a master keeps, in memory; and what is to go wrong next. */
-function stage(lease: MessageInitShape<typeof LeaseSchema> = {}) {
+function stage(lease: MessageInitShape<typeof LeaseSchema> = {}, options: { masterKeeps?: boolean } = {}) {
   const saves: SaveCheckpointRequest[] = [];
   const calls: string[] = [];
   const faults: { method: string; error: ConnectError; after?: boolean }[] = [];
@@ -107,6 +114,7 @@ function stage(lease: MessageInitShape<typeof LeaseSchema> = {}) {
     namespace: 'n',
     sessionId: '5',
     connection: { master: createClient(MasterService, transport), blobs: createClient(BlobService, transport) },
+    masterKeeps: options.masterKeeps ?? true,
     log: silentLogger,
     onLost: (attempt, reason) => {
       lost.push(reason);
@@ -232,6 +240,19 @@ test('load: nothing where there is none, the newest, one by number, undefined fo
   // After what was saved before it, awaited or not.
   expect(await attempt.checkpoint.load()).toEqual(Uint8Array.of(7));
   expect(await attempt.checkpoint.load(1)).toEqual({ a: [1] });
+});
+
+test('a master of the version before does not say that there is none: the task waits for one that knows', async () => {
+  const { attempt, calls, faults, saves } = stage({ checkpoint: 0n }, { masterKeeps: false });
+  saves.push(
+    create(SaveCheckpointRequestSchema, {
+      content: { case: 'data', value: Uint8Array.of(3) },
+      sha256: hashOf(Uint8Array.of(3)),
+    }),
+  );
+  faults.push({ method: 'load', error: new ConnectError('unknown method', Code.Unimplemented) });
+  expect(await attempt.checkpoint.load()).toEqual(Uint8Array.of(3));
+  expect(calls).toEqual(['load', 'load']);
 });
 
 test('large ones come back whole over a connection that breaks', async () => {

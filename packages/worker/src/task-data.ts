@@ -20,6 +20,8 @@ export interface TaskDataOptions {
   readonly namespace: string;
   readonly sessionId: string;
   readonly connection: Pick<MasterConnection, 'master' | 'blobs'>;
+  /** The master tells with a lease whether there are checkpoints; one of the version before does not know. */
+  readonly masterKeeps: boolean;
   readonly log: Logger;
   /** The master says that the lease is another's by now. */
   readonly onLost: (attempt: Attempt, reason: string) => void;
@@ -64,7 +66,7 @@ export class TaskData implements DataSink {
   async load(attempt: Attempt, number: number): Promise<unknown> {
     check(attempt);
     await this.#saving.get(attempt);
-    if (number === 0 && attempt.latestCheckpoint === 0) {
+    if (number === 0 && attempt.latestCheckpoint === 0 && this.#options.masterKeeps) {
       return undefined;
     }
     const { namespace, sessionId, connection } = this.#options;

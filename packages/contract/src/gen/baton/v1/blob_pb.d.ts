@@ -22,6 +22,8 @@ export declare type BeginBlobRequest = Message<"baton.v1.BeginBlobRequest"> & {
   namespace: string;
 
   /**
+   * 0: it is not known yet, and told by what comes.
+   *
    * @generated from field: uint64 size_bytes = 2;
    */
   sizeBytes: bigint;
