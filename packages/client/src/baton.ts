@@ -11,6 +11,7 @@ import type { TaskDefinition } from './task.ts';
 import type { SubmitOptions, TaskSubmission } from './task-spec.ts';
 import { type SubmittedTask, Tasks } from './tasks.ts';
 import { createFetchTransport } from './transport.ts';
+import type { Compression } from './wire.ts';
 import { Workflows } from './workflows.ts';
 
 export interface BatonOptions {
@@ -24,7 +25,9 @@ export interface BatonOptions {
   readonly retry?: Partial<RetryTiming>;
   /** The `fetch` to call with. Default the global one. */
   readonly fetch?: typeof globalThis.fetch;
-  /** Any Connect transport, instead of `url` and `fetch`. */
+  /** Whether messages from 1 KiB on travel compressed. Default `auto`: unless the server is on this machine. */
+  readonly compression?: Compression;
+  /** Any Connect transport, instead of `url`, `fetch` and `compression`. */
   readonly transport?: Transport;
 }
 
@@ -61,7 +64,7 @@ export interface Baton {
  */
 export function createBaton(options: BatonOptions = {}): Baton {
   const { url = 'http://127.0.0.1:7800', namespace = 'default', timeoutMs = 30_000, fetch } = options;
-  const transport = options.transport ?? createFetchTransport({ url, fetch });
+  const transport = options.transport ?? createFetchTransport({ url, fetch, compression: options.compression });
   const settings: CallSettings = { namespace, timeoutMs, retry: { ...DEFAULT_RETRY, ...options.retry } };
   const tasks = new Tasks(transport, settings);
   return {

@@ -71,6 +71,7 @@ export type {
 export type { AttemptView, ExecutorView, FailureView, LogLineView, ProgressView, TaskView } from './task-view.ts';
 export type { ListTasksOptions, LogOptions, SubmittedTask, TaskDetails, TaskHandle, Tasks } from './tasks.ts';
 export { createFetchTransport, type TransportOptions } from './transport.ts';
+export type { Compression } from './wire.ts';
 export {
   type AttemptStateName,
   type BreakerStateName,

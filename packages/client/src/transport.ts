@@ -1,19 +1,28 @@
 import { Code, ConnectError, type Transport } from '@connectrpc/connect';
 import { createConnectTransport } from '@connectrpc/connect-web';
+import { type Compression, limitedFetch } from './wire.ts';
 
 export interface TransportOptions {
   /** Where the master is, e.g. `http://127.0.0.1:7800`. */
   readonly url: string;
   /** The `fetch` to call with. Default the global one. */
   readonly fetch?: typeof globalThis.fetch;
+  /** Default `auto`. */
+  readonly compression?: Compression;
+  /** The largest answer, or message of a stream, in bytes after decompression. Default 64 MiB. */
+  readonly maxMessageBytes?: number;
 }
+
+const MAX_MESSAGE_BYTES = 64 * 1024 * 1024;
 
 /** Connect's protocol in binary over `fetch`: the one way that browsers, Deno, Node and workerd have in common. */
 export function createFetchTransport(options: TransportOptions): Transport {
+  const { url, compression = 'auto', maxMessageBytes = MAX_MESSAGE_BYTES } = options;
+  const fetch = reportingUnavailable(options.fetch ?? ((input, init) => globalThis.fetch(input, init)));
   return createConnectTransport({
-    baseUrl: options.url.replace(/\/+$/, ''),
+    baseUrl: url.replace(/\/+$/, ''),
     useBinaryFormat: true,
-    fetch: reportingUnavailable(options.fetch ?? ((input, init) => globalThis.fetch(input, init))),
+    fetch: limitedFetch(fetch, url, { compression, maxMessageBytes }),
   });
 }
 
