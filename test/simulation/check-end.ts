@@ -1,9 +1,10 @@
 import { budgetOf, POISON_CRASHES } from '@baton/domain';
 import type { model } from '@baton/store/testing';
-import { OVERDUE } from './master.ts';
 import { BEGINNING_MS } from './postgres.ts';
+import { OVERDUE } from './protocol.ts';
 import type { Recorder } from './recorder.ts';
-import { RETRY, textOf, type World } from './world.ts';
+import { RETRY } from './settings.ts';
+import { textOf, type World } from './world.ts';
 
 const FINAL = new Set(['succeeded', 'failed', 'cancelled']);
 /** A code that was told to end has this long; a worker that is not stopped is never later. */

@@ -1,11 +1,12 @@
 import type { ClientOperation } from '@baton/testkit/history';
 import type { Machine, Settled, Steps } from './kernel.ts';
 import { until } from './kernel.ts';
-import type { Master } from './master.ts';
 import type { Call } from './network.ts';
 import { BEGINNING_MS } from './postgres.ts';
+import type { MasterApi, Request } from './protocol.ts';
 import type { Recorded } from './recorder.ts';
-import { type Request, SETTINGS, type World } from './world.ts';
+import { SETTINGS } from './settings.ts';
+import type { World } from './world.ts';
 
 /** What a client does with one task. */
 export interface Errand {
@@ -134,7 +135,7 @@ export class Client {
     operation.answeredAtMs = this.#nowMs;
   }
 
-  *#call<T>(handle: (master: Master, call: Call) => Steps<T>, once = false): Steps<Settled<T>> {
+  *#call<T>(handle: (master: MasterApi, call: Call) => Steps<T>, once = false): Steps<Settled<T>> {
     const { network, masters, masterPlaces, random } = this.#world;
     const to = random.pick(masterPlaces);
     const { name } = this.#machine;

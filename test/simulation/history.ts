@@ -1,7 +1,8 @@
 import { POISON_CRASHES } from '@baton/domain';
 import type { model } from '@baton/store/testing';
 import { type DatabaseDump, DEFAULT_HISTORY_SETTINGS, type History } from '@baton/testkit/history';
-import { RETRY, SETTINGS, textOf, type World } from './world.ts';
+import { RETRY, SETTINGS } from './settings.ts';
+import { textOf, type World } from './world.ts';
 
 /** All that was written down, as the checker of histories wants it. Outputs stand for their own hashes. */
 export function historyOf(

@@ -1,67 +1,36 @@
 import { compareIds, decideLost, decideRetry, type Failure } from '@baton/domain';
-import type { Grant, HeldAttempt, HeldByWorker, NewTask, Settlement, Success } from '@baton/store';
+import type { Grant, HeldAttempt, NewTask, Settlement, Success } from '@baton/store';
 import { model } from '@baton/store/testing';
 import { type Assignment, Dispatch } from './dispatch.ts';
 import { Failed, type Machine, type Settled, type Steps, until, type Wait } from './kernel.ts';
 import type { Call } from './network.ts';
 import { CONNECTION_LOST } from './postgres.ts';
-import { idMaker, RETRY, type Request, SETTINGS, type World } from './world.ts';
-
-export type Outcome =
-  | { type: 'success'; output: Uint8Array }
-  | { type: 'failure'; failure: Failure }
-  | { type: 'cancelled' }
-  | { type: 'returned' };
-
-export interface Report {
-  taskId: string;
-  epoch: number;
-  outcome: Outcome;
-  ranUs: number;
-}
-
-export interface Orders {
-  cancels: { taskId: string; epoch: number; reason: string }[];
-  drain: boolean;
-  shutdown: boolean;
-}
-
-export interface ExchangeInput {
-  sessionId: string;
-  results: Report[];
-  offer: { number: number; free: number } | null;
-  waitMs: number;
-}
-
-export interface HeartbeatInput {
-  sessionId: string;
-  number: number;
-  count: number;
-  xor: bigint;
-  held: HeldByWorker[];
-  heldIsComplete: boolean;
-  draining: boolean;
-}
+import {
+  type ExchangeInput,
+  type HeartbeatInput,
+  type MasterApi,
+  type Orders,
+  OVERDUE,
+  type Report,
+  type Request,
+  SAID,
+  SESSION_LOST,
+} from './protocol.ts';
+import { RETRY, SETTINGS } from './settings.ts';
+import { idMaker, type World } from './world.ts';
 
 interface Submitting {
   task: NewTask;
   answer(end: Settled<{ taskId: string; deduplicated: boolean }>): void;
 }
 
-/** The state of an attempt that a worker's word makes. */
-export const SAID = { success: 'succeeded', failure: 'failed', cancelled: 'cancelled', returned: 'returned' } as const;
-
-/** What a master says of work that should have ended, and whose worker does not say so. */
-export const OVERDUE = 'not ended in time';
-
 const MAX_TRIES = 6;
-export const SESSION_LOST = 'SESSION_LOST';
 
 /**
  * A master: what the engine does, step by step, on the model of the store. What it has in memory (offers, what could not be
  * delivered, orders) dies with its machine.
  */
-export class Master {
+export class Master implements MasterApi {
   readonly place: string;
   readonly machine: Machine;
   readonly #world: World;
@@ -160,8 +129,11 @@ export class Master {
     let lost: model.Word[] = [];
     const isNewest = Number(renewed.beat) <= input.number || this.#world.postgres.db.omits('fresh list');
     if (input.heldIsComplete && isNewest) {
+      // Whoever was granted a lease before its own time began anew has heard of it by now, or never will.
+      const hasty = this.#world.defects.has('late answers') || this.#world.postgres.db.omits('fresh list');
+      const afterMs = hasty ? 2 * SETTINGS.heartbeatIntervalMs : SETTINGS.leaseTtlMs;
       const found = yield* this.persist((db) =>
-        model.compareHeld(db, sessionId, input.held, renewed.renewedAt, SETTINGS.leaseTtlMs),
+        model.compareHeld(db, sessionId, input.held, renewed.renewedAt, afterMs),
       );
       if (found.unheard.length > 0)
         this.#trace(

@@ -1,7 +1,8 @@
 import { FAILURE_TYPES } from '@baton/domain';
 import type { Random } from '@baton/store/testing';
 import type { Errand } from './client.ts';
-import type { Act, Request, SimLane } from './world.ts';
+import type { Act, Request } from './protocol.ts';
+import type { SimLane } from './world.ts';
 
 export const LANES: readonly SimLane[] = [
   { id: 1, kind: 'a', tags: [], biggerLaneId: 4 },
@@ -26,7 +27,7 @@ function drawAct(random: Random): Act {
   const does = luck < 0.8 ? 'succeed' : luck < 0.97 ? 'fail' : luck < 0.99 ? 'hang' : 'kill';
   return {
     does,
-    takesMs: random.chance(0.18) ? 1_500 + random.next() * 4_500 : 20 + random.next() * 900,
+    takesMs: random.chance(0.18) ? 1_500 + random.next() * 5_500 : 20 + random.next() * 900,
     failure: random.chance(0.5) ? 'EVALUATION_ERROR' : random.pick(FAILURE_TYPES.filter((t) => t !== 'WORKER_CRASH')),
     nonRetryable: random.chance(0.08),
     retryAfterMs: random.chance(0.1) ? Math.floor(random.next() * 1_500) : null,
@@ -45,7 +46,7 @@ function drawRequest(random: Random, mark: string): Request {
     laneId: 1 + random.below(3),
     priority: random.below(3) - 1,
     maxAttempts: random.chance(0.8) ? 4 : 1 + random.below(3),
-    startToCloseMs: 4_000 + random.below(4_000),
+    startToCloseMs: 5_000 + random.below(4_000),
     delayMs: random.chance(0.15) ? random.below(6_000) : null,
     key: random.chance(0.5) ? `key ${mark}` : null,
     body: 1,

@@ -4,7 +4,7 @@ import { model } from '@baton/store/testing';
 import type { ClientOperation, Effect, Fault, WorkerCall } from '@baton/testkit/history';
 import type { Machine } from './kernel.ts';
 import { BEGINNING_MS } from './postgres.ts';
-import { SETTINGS } from './world.ts';
+import { SETTINGS } from './settings.ts';
 
 /** Something that must not happen, and did. */
 export interface Violation {

@@ -3,12 +3,47 @@ import type { Grant, HeldByWorker } from '@baton/store';
 import type { Effect, WorkerCall } from '@baton/testkit/history';
 import type { Machine, Settled, Steps, Timer, Wait } from './kernel.ts';
 import { until } from './kernel.ts';
-import { type ExchangeInput, type Orders, type Outcome, type Report, SAID, SESSION_LOST } from './master.ts';
-import type { Abandon } from './network.ts';
+import type { Abandon, Call } from './network.ts';
 import { BEGINNING_MS } from './postgres.ts';
+import {
+  type Act,
+  type ExchangeInput,
+  type MasterApi,
+  type Orders,
+  type Outcome,
+  type Report,
+  SAID,
+  SESSION_LOST,
+} from './protocol.ts';
 import type { Recorded } from './recorder.ts';
-import type { WorkerProcess } from './worker.ts';
-import { type Act, outputOf, SETTINGS, textOf, type World } from './world.ts';
+import { SETTINGS } from './settings.ts';
+import { outputOf, textOf, type World } from './world.ts';
+
+/** A way to some master. */
+export type Connection = <T>(
+  handle: (master: MasterApi, call: Call) => Steps<T>,
+  timeoutMs: number,
+  abandon?: Abandon,
+) => Wait<Settled<T>>;
+
+export interface WorkerOptions {
+  name: string;
+  slots: number;
+  laneIds: number[];
+  /** Its tasks run in processes of their own, which go on when the worker is stopped. */
+  ownProcesses: boolean;
+}
+
+/** The process whose session it is. */
+export interface WorkerHome {
+  readonly world: World;
+  readonly options: WorkerOptions;
+  readonly machine: Machine;
+  readonly now: number;
+  connection(): Connection;
+  drain(graceMs: number): void;
+  kill(): void;
+}
 
 type Phase = 'queued' | 'running' | 'finished' | 'settled';
 type StopKind = 'cancel' | 'timeout' | 'hand-back' | 'lost';
@@ -32,11 +67,11 @@ export class WorkerSession {
   readonly id: string;
   /** Whether it ended in silence; comes once, unless it drains. */
   readonly lost: Wait<boolean>;
-  readonly #process: WorkerProcess;
+  readonly #process: WorkerHome;
   readonly #world: World;
   readonly #machine: Machine;
-  readonly #exchange;
-  readonly #heartbeat;
+  readonly #exchange: Connection;
+  readonly #heartbeat: Connection;
   readonly #held = new Map<string, Attempt>();
   readonly #queue: Attempt[] = [];
   #over = false;
@@ -68,7 +103,7 @@ export class WorkerSession {
   /** When all that is held was last listed for a master. */
   #listedMs = Number.NEGATIVE_INFINITY;
 
-  constructor(process: WorkerProcess, id: string, registeredAtMs: number) {
+  constructor(process: WorkerHome, id: string, registeredAtMs: number) {
     this.id = id;
     this.#process = process;
     this.#world = process.world;

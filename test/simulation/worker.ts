@@ -1,19 +1,12 @@
-import { Machine, type Settled, type Steps, until, type Wait } from './kernel.ts';
-import { type Master, SESSION_LOST } from './master.ts';
-import { ABANDONED, type Abandon, type Call } from './network.ts';
-import { WorkerSession } from './worker-session.ts';
-import { SETTINGS, type World } from './world.ts';
-
-export interface WorkerOptions {
-  name: string;
-  slots: number;
-  laneIds: number[];
-  /** Its tasks run in processes of their own, which go on when the worker is stopped. */
-  ownProcesses: boolean;
-}
+import { Machine, type Settled, type Steps, until } from './kernel.ts';
+import { ABANDONED } from './network.ts';
+import { SESSION_LOST } from './protocol.ts';
+import { SETTINGS } from './settings.ts';
+import { type Connection, type WorkerHome, type WorkerOptions, WorkerSession } from './worker-session.ts';
+import type { World } from './world.ts';
 
 /** One process of a worker: registers, lives through sessions one after the other, until it is told to end or killed. */
-export class WorkerProcess {
+export class WorkerProcess implements WorkerHome {
   readonly world: World;
   readonly options: WorkerOptions;
   readonly machine: Machine;
@@ -32,11 +25,7 @@ export class WorkerProcess {
   }
 
   /** A connection of its own: goes to one master until that fails. */
-  connection(): <T>(
-    handle: (master: Master, call: Call) => Steps<T>,
-    timeoutMs: number,
-    abandon?: Abandon,
-  ) => Wait<Settled<T>> {
+  connection(): Connection {
     const { network, random, masterPlaces, masters } = this.world;
     let place = random.pick(masterPlaces);
     return (handle, timeoutMs, abandon) => (resume) => {

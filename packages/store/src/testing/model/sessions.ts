@@ -9,6 +9,7 @@ const REPLACED = 'another life of this worker registered';
 export function registerWorker(db: ModelDatabase, r: Registration): { sessionId: string; workerId: number } {
   const worker = openSession(db, r);
   replaceSessions(db, worker);
+  holdBackAsBreakerSays(db, worker.id);
   return registerAgain(db, worker, r);
 }
 
@@ -33,7 +34,7 @@ export function openSession(db: ModelDatabase, r: Registration): ModelWorker {
     instanceId: r.instanceId,
     state: 'active',
     shutdown: false,
-    heldBack: false,
+    heldBack: isHeldBack(db, worker.id),
     reason: null,
     expiresAtMs: now + r.leaseTtlMs,
     renewedAtMs: now,
@@ -47,6 +48,15 @@ export function openSession(db: ModelDatabase, r: Registration): ModelWorker {
   replaceSessions(db, worker);
   db.log('workerRegistered', '0', 0, worker.id);
   return worker;
+}
+
+const isHeldBack = (db: ModelDatabase, workerId: number) => (db.breakers.get(workerId)?.state ?? 'closed') !== 'closed';
+
+/** Marks the living sessions of a worker as its breaker says. */
+export function holdBackAsBreakerSays(db: ModelDatabase, workerId: number): void {
+  if (!db.breakers.has(workerId)) return;
+  for (const session of db.sessions.values())
+    if (session.workerId === workerId && session.state !== 'closed') session.heldBack = isHeldBack(db, workerId);
 }
 
 /** Every life of the worker but its newest gets no more work. @returns those that this was news for */

@@ -31,7 +31,7 @@ export const OMISSIONS = [
   'return is free',
   /** Paused lanes are granted from. */
   'pause guard',
-  /** A list of what a worker holds is believed however old it is. */
+  /** A list of what a worker holds is believed however old it is, and leases are missed after two heartbeats. */
   'fresh list',
   /** An earlier life's registration that comes again takes the worker back. */
   'late registration',
@@ -132,6 +132,12 @@ export interface ModelSession {
   readonly leases: Set<ModelTask>;
 }
 
+/** The breaker of a worker as a whole; devices have none here. */
+export interface ModelBreaker {
+  state: 'closed' | 'open' | 'half_open';
+  probe: { taskId: string; epoch: number } | null;
+}
+
 export interface ModelEvent {
   atMs: number;
   type: number;
@@ -166,6 +172,8 @@ export class ModelDatabase {
   readonly workers = new Map<string, ModelWorker>();
   readonly sessions = new Map<string, ModelSession>();
   readonly idempotency = new Map<string, { id: string; bodyHash: Uint8Array; expiresAtMs: number }>();
+  /** By worker. */
+  readonly breakers = new Map<number, ModelBreaker>();
   readonly events: ModelEvent[] = [];
   /** Steps that the transition table does not have. A sound model makes none. */
   readonly illegal: string[] = [];

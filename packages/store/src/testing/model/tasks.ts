@@ -2,9 +2,10 @@ import { compareIds, ID_EPOCH_MS, isTerminal } from '@baton/domain';
 import type { CancelResult } from '../../cancel.ts';
 import type { Grant, Want } from '../../claim.ts';
 import type { Ended, EndedWord, Success } from '../../complete.ts';
+import { type StartSweep, UNSTARTED_MS } from '../../deadlines.ts';
 import type { HeldAttempt, Settled, Settlement } from '../../settle.ts';
 import { INLINE_INPUT_BYTES, type KeyHolder, type NewTask } from '../../submit.ts';
-import { beforeInLane, type ModelDatabase, type ModelTask } from './tables.ts';
+import { beforeInLane, type ModelDatabase, type ModelSession, type ModelTask } from './tables.ts';
 
 /** What a worker's word is about. */
 export interface Word {
@@ -113,35 +114,53 @@ export function claimTasks(db: ModelDatabase, laneIds: readonly number[], wants:
     const fit =
       session !== undefined &&
       (db.omits('session guard') || (session.state === 'active' && !session.heldBack && session.expiresAtMs > now));
-    for (let i = from; fit && i < to && i < heads.length; i++) {
-      const task = heads[i]!;
-      const place = task.position!;
-      const { inline } = task;
-      db.takeOut(task);
-      if (!db.omits('epoch raised')) task.epoch++;
-      task.attempt++;
-      task.inline = false;
-      db.become(task, 'leased');
-      task.position = place;
-      task.lease = { sessionId, grantedAtMs: now, startedAtMs: null, cancelReason: null };
-      session.leases.add(task);
-      db.log('taskLeased', task.id, task.attempt, session.workerId);
-      grants.push({
-        sessionId,
-        taskId: task.id,
-        laneId: task.laneId,
-        epoch: task.epoch,
-        attempt: task.attempt,
-        maxAttempts: task.maxAttempts,
-        startToCloseMs: task.startToCloseMs,
-        runId: null,
-        encoding: 1,
-        input: inline ? new Uint8Array() : null,
-      });
-    }
+    for (let i = from; fit && i < to && i < heads.length; i++) grants.push(grant(db, heads[i]!, session));
     from += count;
   }
   return grants;
+}
+
+function grant(db: ModelDatabase, task: ModelTask, session: ModelSession): Grant {
+  const place = task.position!;
+  const { inline } = task;
+  db.takeOut(task);
+  if (!db.omits('epoch raised')) task.epoch++;
+  task.attempt++;
+  task.inline = false;
+  db.become(task, 'leased');
+  task.position = place;
+  task.lease = { sessionId: session.id, grantedAtMs: db.now(), startedAtMs: null, cancelReason: null };
+  session.leases.add(task);
+  db.log('taskLeased', task.id, task.attempt, session.workerId);
+  return {
+    sessionId: session.id,
+    taskId: task.id,
+    laneId: task.laneId,
+    epoch: task.epoch,
+    attempt: task.attempt,
+    maxAttempts: task.maxAttempts,
+    startToCloseMs: task.startToCloseMs,
+    runId: null,
+    encoding: 1,
+    input: inline ? new Uint8Array() : null,
+  };
+}
+
+/** At most one task, for a worker whose breaker is half-open and has no probe; it becomes the probe. */
+export function claimProbe(db: ModelDatabase, laneIds: readonly number[], sessionId: string): Grant[] {
+  const session = db.sessions.get(sessionId);
+  const breaker = session && db.breakers.get(session.workerId);
+  if (!session || breaker?.state !== 'half_open' || breaker.probe) return [];
+  if (session.state !== 'active' || session.expiresAtMs <= db.now()) return [];
+  const heads = laneIds.flatMap((id) => {
+    const lane = db.lanes.get(id);
+    return lane && !lane.paused ? lane.ready.slice(0, 1) : [];
+  });
+  const [head] = heads.sort(beforeInLane);
+  if (!head) return [];
+  const granted = grant(db, head, session);
+  breaker.probe = { taskId: granted.taskId, epoch: granted.epoch };
+  return [granted];
 }
 
 /** The leased task that a worker's word is about, if it holds. */
@@ -270,7 +289,7 @@ export function settleTasks(db: ModelDatabase, batch: readonly Settlement[]): Se
       { failed: 'taskFailed', cancelled: 'taskCancelled', backoff: 'taskBackoff', ready: 'taskReleased' } as const
     )[next];
     db.log(type, task.id, attempt, workerId);
-    settled.push({ taskId: task.id, runId: null, laneId: task.laneId, next });
+    settled.push({ taskId: task.id, runId: null, laneId: s.laneId ?? task.laneId, next });
   }
   return settled;
 }
@@ -343,6 +362,37 @@ export function promoteDue(db: ModelDatabase, limit: number): { laneIds: Set<num
     laneIds.add(task.laneId);
   }
   return { laneIds, moved: due.length };
+}
+
+/**
+ * Schedule-to-start times that are over: what is ready has failed; whose lease is not started is named; what began, or waits, is looked
+ * at again later; of what has ended the time is forgotten.
+ */
+export function sweepStartDeadlines(db: ModelDatabase): StartSweep {
+  const now = db.now();
+  const sweep: StartSweep = { ended: [], unstarted: [] };
+  for (const task of db.tasks.values()) {
+    const deadline = task.startDeadline;
+    if (!deadline || deadline.expiresAtMs > now) continue;
+    if (task.state === 'ready') {
+      const message = `not started within ${deadline.timeoutMs} ms: no worker took it`;
+      const failure = { type: 'TASK_TIMEOUT', nonRetryable: true, message } as const;
+      const { epoch, attempt } = task;
+      task.startDeadline = null;
+      db.takeOut(task);
+      const none = { workerId: null, output: null, cancelReason: null };
+      db.toEnd(task, { ...none, state: 'failed', epoch, attempt, endedAtMs: now, failure });
+      db.log('taskFailed', task.id, attempt, 0);
+      sweep.ended.push({ taskId: task.id, runId: null, failure });
+    } else if (task.lease) {
+      const { sessionId, startedAtMs, grantedAtMs } = task.lease;
+      deadline.expiresAtMs = now + (startedAtMs === null ? 1_000 : Math.max(deadline.timeoutMs, 60_000));
+      if (startedAtMs === null && grantedAtMs < now - UNSTARTED_MS)
+        sweep.unstarted.push({ taskId: task.id, sessionId });
+    } else if (db.waiting.has(task)) deadline.expiresAtMs = Math.max(task.dueAtMs! + deadline.timeoutMs, now + 100);
+    else task.startDeadline = null;
+  }
+  return sweep;
 }
 
 export function nextDueMs(db: ModelDatabase): number | null {
