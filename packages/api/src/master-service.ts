@@ -125,6 +125,10 @@ export function masterService(engine: Engine, options: ApiOptions): Partial<Serv
         request.held.map((h) => h.taskId),
         'held.task_id',
       );
+      checkIds(
+        request.signs.map((s) => s.taskId),
+        'signs.task_id',
+      );
       const output = await sessions.heartbeat({
         sessionId: request.sessionId,
         number: request.number,

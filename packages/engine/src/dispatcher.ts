@@ -93,12 +93,15 @@ export function createDispatcher(
    * the session may have told another master meanwhile that it never heard of these leases, and they come back that way.
    */
   const undelivered = new Map<string, Assignment[]>();
+  /** The newest offer of each session that was answered with leases: the same call once more (a proxy's repetition) gets no others. */
+  const spent = new Map<string, bigint>();
   let pumping = false;
   let again = false;
   let closed = false;
 
   const end = (offer: Offer, assignments: Assignment[]) => {
     if (offers.get(offer.sessionId) === offer) offers.delete(offer.sessionId);
+    if (assignments.length > 0) spent.set(offer.sessionId, offer.number);
     offer.resolve(assignments);
   };
 
@@ -282,7 +285,7 @@ export function createDispatcher(
       const left = takeKept(session.id);
       if (left.length > 0) return Promise.resolve(portion(session.id, left));
       const older = offers.get(session.id);
-      if (older && older.number > number) return Promise.resolve([]);
+      if ((older && older.number > number) || (spent.get(session.id) ?? -1n) >= number) return Promise.resolve([]);
       if (older) end(older, []);
       if (abort?.aborted || closed || free <= 0) return Promise.resolve([]);
       return new Promise((resolve) => {
@@ -313,6 +316,7 @@ export function createDispatcher(
     },
     keep,
     discard(sessionId, leases) {
+      if (!leases) spent.delete(sessionId);
       const kept = undelivered.get(sessionId);
       if (!kept) return;
       const gone = new Set(leases?.map((l) => `${l.taskId}.${l.epoch}`));

@@ -13,6 +13,7 @@ export interface CancelResult extends Ended {
 /**
  * Ends tasks that wait, and asks the workers of leased ones to stop; one statement, so that a grant comes wholly before it (then
  * the lease is found by the next call of the retry in the engine) or not at all. Tasks that have ended are missing in the answer.
+ * Who asks again is told the same, and it is no second event.
  */
 export const CANCEL = `/* baton cancel */
 with input as materialized (
@@ -29,6 +30,7 @@ with input as materialized (
 ), noted as (
   insert into baton.cancel_requests (task_id, at, epoch, reason)
   select task_id, clock_timestamp(), epoch, $2 from asked on conflict do nothing
+  returning task_id
 ), ended as materialized (
   select e.*, i.run_id, i.namespace_id, i.route_id, clock_timestamp() as at
   from (select * from from_ready union all select * from from_waiting) e join input i on i.id = e.task_id
@@ -42,7 +44,8 @@ with input as materialized (
   select array_agg(namespace_id), array_agg(type), array_agg(task_id), array_agg(coalesce(run_id, 0)), array_agg(attempt), array_agg(0)
   from (select namespace_id, 7::smallint as type, task_id, run_id, attempt from ended
         union all
-        select i.namespace_id, 15::smallint, a.task_id, i.run_id, a.attempt from asked a join input i on i.id = a.task_id) e
+        select i.namespace_id, 15::smallint, a.task_id, i.run_id, a.attempt
+        from noted n join asked a on a.task_id = n.task_id join input i on i.id = n.task_id) e
   having count(*) > 0
 )
 select task_id, run_id, 'cancelled' as now, null::bigint as session_id, null::integer as epoch from ended
