@@ -4,6 +4,7 @@ import { constants, gunzipSync, gzipSync } from 'node:zlib';
 import { createBaton, TaskFailed } from '@baton/client';
 import { GetTaskRequestSchema, SubmitTaskRequestSchema, TaskService, WatchTaskRequestSchema } from '@baton/contract';
 import { errorDetails } from '@baton/contract/grpc';
+import { startStack } from '@baton/testkit';
 import { useStack } from '@baton/testkit/vitest';
 import { create, toBinary } from '@bufbuild/protobuf';
 import { Code, ConnectError, createClient } from '@connectrpc/connect';
@@ -365,4 +366,27 @@ test('a result above 2 MiB fails its task without a retry, saying so', async () 
   const { attempts, failure } = await task.status();
   expect(attempts).toHaveLength(1);
   expect(failure).toMatchObject({ nonRetryable: true, message: expect.stringMatching(/2097154 bytes/) });
+});
+
+test('a client and a worker that compress everything work as those that compress nothing', async () => {
+  await using compressing = await startStack({
+    tasksModule: new URL('./stream-tasks.ts', import.meta.url),
+    env: { BATON_COMPRESSION: 'gzip' },
+  });
+  const baton = createBaton({ url: compressing.url, compression: 'gzip' });
+  const input = Array.from({ length: 20_000 }, (_, i) => `word ${i}`);
+  const task = await baton.submit({ kind: 'echo', input });
+  expect(await task.result()).toEqual(input);
+  const poured = await baton.submit({ kind: 'pours', input: { bytes: 500_000, block: 10_000 } });
+  let bytes = 0;
+  for await (const { data } of poured.output()) bytes += data.length;
+  expect(bytes).toBe(500_000);
+  // A master that is told to answers nobody compressed.
+  await using plain = await startStack({ workers: 0, env: { BATON_COMPRESSION: 'none' } });
+  const answer = await fetch(`${plain.url}/baton.v1.TaskService/ListTasks`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json', 'accept-encoding': 'gzip' },
+    body: '{}',
+  });
+  expect([answer.status, answer.headers.get('content-encoding')]).toEqual([200, null]);
 });

@@ -22,6 +22,8 @@ export interface CliConfig {
   readonly port: Setting<number>;
   /** Where Baton keeps its data on this machine. BATON_HOME. */
   readonly home: Setting;
+  /** BATON_COMPRESSION: auto (unless Baton is on this machine), gzip or none. */
+  readonly compression: Setting<Compression>;
   /** LOG_DIR. */
   readonly logDir: Setting;
   /** BATON_LOG_LEVEL. */
@@ -32,6 +34,9 @@ export interface CliConfig {
 
 export const LOG_LEVELS = ['debug', 'info', 'warn', 'error'] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
+
+export const COMPRESSIONS = ['auto', 'gzip', 'none'] as const;
+export type Compression = (typeof COMPRESSIONS)[number];
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -49,11 +54,16 @@ export function readConfig(env: Environment): CliConfig {
   if (!LOG_LEVELS.includes(logLevel.value as LogLevel)) {
     throw usageError(`BATON_LOG_LEVEL is "${logLevel.value}"; it must be one of ${LOG_LEVELS.join(', ')}`);
   }
+  const compression = setting('BATON_COMPRESSION', 'auto');
+  if (!COMPRESSIONS.includes(compression.value as Compression)) {
+    throw usageError(`BATON_COMPRESSION is "${compression.value}"; it must be one of ${COMPRESSIONS.join(', ')}`);
+  }
   return Object.freeze({
     url: urlOf(setting('BATON_URL', ''), port, home.value),
     namespace: setting('BATON_NAMESPACE', 'default'),
     port,
     home,
+    compression: compression as Setting<Compression>,
     logDir: setting('LOG_DIR', 'logs'),
     logLevel: logLevel as Setting<LogLevel>,
     databaseUrl: setting('DATABASE_URL', ''),

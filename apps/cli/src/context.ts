@@ -1,10 +1,14 @@
 import type { Baton } from '@baton/client';
 import type { CommandContext, StricliProcess } from '@stricli/core';
-import { type CliConfig, type Environment, readConfig, withFlags } from './config.ts';
+import { type CliConfig, type Compression, type Environment, readConfig, withFlags } from './config.ts';
 import { type OutputStream, Screen } from './terminal/screen.ts';
 
 /** Makes a client. Async, so that its code is loaded only by commands that call a server. */
-export type ClientFactory = (options: { readonly url: string; readonly namespace: string }) => Promise<Baton>;
+export type ClientFactory = (options: {
+  readonly url: string;
+  readonly namespace: string;
+  readonly compression: Compression;
+}) => Promise<Baton>;
 
 /** What a line in the command's own log says. */
 export type LogFields = Readonly<Record<string, unknown>>;
@@ -61,7 +65,8 @@ export function createContext(options: ContextOptions): CliContext {
     now: options.now ?? Date.now,
     async connect(flags) {
       connection = withFlags(this.config, flags);
-      return createClient({ url: connection.url.value, namespace: connection.namespace.value });
+      const { url, namespace, compression } = connection;
+      return createClient({ url: url.value, namespace: namespace.value, compression: compression.value });
     },
     get connection() {
       return connection;

@@ -13,6 +13,8 @@ export interface MasterConfig {
   readonly blobDirectory: string | null;
   readonly logDir: string;
   readonly logLevel: 'debug' | 'info' | 'warn' | 'error';
+  /** Whether answers from 1 KiB on are compressed for those who ask for it. */
+  readonly compressAnswers: boolean;
   /** Pages of these exact origins may call the API. */
   readonly corsOrigins: readonly string[];
   readonly settings: EngineSettings;
@@ -55,6 +57,9 @@ export function readConfig(env: Record<string, string | undefined>): MasterConfi
   const logLevel = env.BATON_LOG_LEVEL || 'info';
   if (!['debug', 'info', 'warn', 'error'].includes(logLevel))
     problems.push(`BATON_LOG_LEVEL=${logLevel}: must be debug, info, warn or error`);
+  const compression = env.BATON_COMPRESSION || 'auto';
+  if (!['auto', 'gzip', 'none'].includes(compression))
+    problems.push(`BATON_COMPRESSION=${compression}: must be auto, gzip or none`);
   const databaseUrl = env.DATABASE_URL || null;
   if (databaseUrl !== null && !/^postgres(ql)?:\/\//.test(databaseUrl))
     problems.push('DATABASE_URL: must begin with postgres:// or postgresql://');
@@ -97,6 +102,7 @@ export function readConfig(env: Record<string, string | undefined>): MasterConfi
     blobDirectory: env.BATON_BLOB_DIRECTORY || null,
     logDir: env.LOG_DIR || 'logs',
     logLevel: logLevel as MasterConfig['logLevel'],
+    compressAnswers: compression !== 'none',
     corsOrigins,
     settings,
   });

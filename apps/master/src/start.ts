@@ -97,6 +97,7 @@ export async function startMaster(config: MasterConfig, log: Logger): Promise<Ma
       interceptors: apiInterceptors(options),
       fetch: app.fetch as (request: Request) => Promise<Response>,
       health: createHealth(MASTER_SERVICES.map((s) => s.typeName)),
+      compressAnswers: config.compressAnswers,
       corsOrigins: config.corsOrigins.length > 0 ? [...config.corsOrigins] : 'none',
       onError: report,
     });

@@ -32,6 +32,8 @@ export interface WorkerConfig {
   readonly portIsFixed: boolean;
   /** BATON_WORKER_CORS_ORIGINS, --cors-origins: exact origins whose pages may call WorkerService. */
   readonly corsOrigins: readonly string[];
+  /** BATON_COMPRESSION, --compression: auto (unless the master is on this machine), gzip or none. Default auto. */
+  readonly compression: 'auto' | 'gzip' | 'none';
   /** LOG_DIR, --log-dir. Default logs. */
   readonly logDir: string;
   /** BATON_LOG_LEVEL, --log-level: debug, info, warn, error. Default info. */
@@ -62,6 +64,7 @@ const variables = {
   host: 'BATON_WORKER_HOST',
   port: 'BATON_WORKER_PORT',
   'cors-origins': 'BATON_WORKER_CORS_ORIGINS',
+  compression: 'BATON_COMPRESSION',
   'log-dir': 'LOG_DIR',
   'log-level': 'BATON_LOG_LEVEL',
 } as const;
@@ -70,6 +73,7 @@ type Flag = keyof typeof variables;
 
 const defaultPort = 7801;
 const logLevels: readonly LogLevel[] = ['debug', 'info', 'warn', 'error'];
+const compressions: readonly WorkerConfig['compression'][] = ['auto', 'gzip', 'none'];
 
 /** Flags win over the environment. Throws `WorkerConfigError`. */
 export function readConfig(
@@ -109,6 +113,10 @@ export function readConfig(
   if (!logLevels.includes(logLevel)) {
     problems.push(`${source('log-level')} is "${logLevel}"; there are ${logLevels.join(', ')}`);
   }
+  const compression = text('compression', 'auto') as WorkerConfig['compression'];
+  if (!compressions.includes(compression)) {
+    problems.push(`${source('compression')} is "${compression}"; there are ${compressions.join(', ')}`);
+  }
   const config: WorkerConfig = {
     url,
     namespace: text('namespace', 'default'),
@@ -123,6 +131,7 @@ export function readConfig(
     port: whole('port', defaultPort, 0, 65_535),
     portIsFixed: text('port') !== '',
     corsOrigins: list('cors-origins'),
+    compression,
     logDir: text('log-dir', 'logs'),
     logLevel,
   };

@@ -38,6 +38,8 @@ export interface WorkerOptions {
   readonly drainGraceMs?: number;
   /** The most leases held beyond the slots while tasks are short. Default 2 000. */
   readonly prefetchCap?: number;
+  /** Whether messages from 1 KiB on travel compressed. Default `auto`: unless the master is on this machine. */
+  readonly compression?: WorkerRuntimeOptions['compression'];
   /** Default: lines for people on stderr, from `info`. */
   readonly log?: Logger;
   /** Ways of carrying tasks out beside `function` and `grpc`, which are built in. */
@@ -102,6 +104,7 @@ export function createWorker(options: WorkerOptions = {}): Worker {
     corsOrigins: options.corsOrigins,
     drainGraceMs: options.drainGraceMs,
     prefetchCap: options.prefetchCap,
+    compression: options.compression,
     log: options.log ?? createLogger({ name: 'worker' }),
   } satisfies WorkerRuntimeOptions);
   return {

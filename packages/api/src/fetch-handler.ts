@@ -4,6 +4,7 @@ import { universalServerRequestFromFetch, universalServerResponseToFetch } from 
 import { Hono } from 'hono';
 import type { ApiOptions } from './options.ts';
 import { apiInterceptors, EDGE_SERVICES, edgeRoutes } from './routes.ts';
+import { webGzip } from './web-gzip.ts';
 
 /** As at a master. */
 const MAX_MESSAGE_BYTES = 4 * 1024 * 1024 + 64 * 1024;
@@ -18,6 +19,8 @@ export function createFetchApp(engineFor: (request: Request) => ClientEngine, op
     grpc: false,
     interceptors: apiInterceptors(options),
     readMaxBytes: MAX_MESSAGE_BYTES,
+    acceptCompression: [webGzip],
+    compressMinBytes: 1024,
     // A typo in a hand-written request is an error that names it, as at a master.
     jsonOptions: { ignoreUnknownFields: false },
   };

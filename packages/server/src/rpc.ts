@@ -1,6 +1,4 @@
 import { IncomingMessage } from 'node:http';
-import { promisify } from 'node:util';
-import { gzip } from 'node:zlib';
 import {
   Code,
   ConnectError,
@@ -9,13 +7,10 @@ import {
   createConnectRouter,
   type Interceptor,
 } from '@connectrpc/connect';
-import type { Compression, UniversalHandler, UniversalServerResponse } from '@connectrpc/connect/protocol';
-import {
-  compressionGzip,
-  universalRequestFromNodeRequest,
-  universalResponseToNodeResponse,
-} from '@connectrpc/connect-node';
+import type { UniversalHandler, UniversalServerResponse } from '@connectrpc/connect/protocol';
+import { universalRequestFromNodeRequest, universalResponseToNodeResponse } from '@connectrpc/connect-node';
 import { type NodeRequest, type NodeResponse, sendError } from './answers.ts';
+import { fastGzip } from './gzip.ts';
 import type { OnError } from './options.ts';
 import { supervise } from './supervise.ts';
 import { withCallersFault } from './undecodable.ts';
@@ -40,13 +35,6 @@ export interface RpcTable {
   handle(handler: UniversalHandler, request: NodeRequest, response: NodeResponse): void;
 }
 
-// The fastest level: most answers go over loopback or a local network, where CPU is dearer than bytes.
-const gzipFast = promisify(gzip);
-const compression: Compression = {
-  ...compressionGzip,
-  compress: (bytes) => gzipFast(bytes, { level: 1 }) as Promise<Uint8Array<ArrayBuffer>>,
-};
-
 /**
  * The RPCs of a router as handlers of node's requests, over HTTP/1 and HTTP/2: gRPC, gRPC-Web, Connect and JSON.
  * It does what `connectNodeAdapter` does, and reports errors rather than printing them; also, a request that
@@ -56,7 +44,7 @@ export function createRpcTable(options: RpcOptions): RpcTable {
   const routerOptions: ConnectRouterOptions = {
     interceptors: [supervise(options.shutdownSignal, options.onError), ...options.interceptors],
     readMaxBytes: options.maxMessageBytes,
-    acceptCompression: [compression],
+    acceptCompression: [fastGzip],
     compressMinBytes: options.compressAnswers ? 1024 : Number.POSITIVE_INFINITY,
     shutdownSignal: options.shutdownSignal,
     // Connect ignores unknown JSON fields by default; here a typo in a hand-written request is an error that names it.

@@ -1,4 +1,5 @@
 import { BlobService, MasterService, TaskService } from '@baton/contract';
+import { fastGzip, isLoopback } from '@baton/server';
 import { type Client, createClient } from '@connectrpc/connect';
 import { createGrpcTransport } from '@connectrpc/connect-node';
 import { guardedManager } from './guarded-manager.ts';
@@ -18,7 +19,12 @@ export interface ConnectionOptions {
   /** A connection that says nothing for so long is asked whether it lives; half-open TCP is found out by that. */
   readonly pingIntervalMs: number;
   readonly pingTimeoutMs: number;
+  /** Default `auto`. */
+  readonly compression?: Compression;
 }
+
+/** Whether messages from 1 KiB on travel compressed (gzip). `auto`: unless the master is on this machine. */
+export type Compression = 'auto' | 'gzip' | 'none';
 
 // A master answers with at most 4 MiB of leases; the rest is for what surrounds them.
 const maxAnswerBytes = 8 * 1024 * 1024;
@@ -32,7 +38,8 @@ export function connectMaster(options: ConnectionOptions): MasterConnection {
     baseUrl: options.url,
     sessionManager,
     readMaxBytes: maxAnswerBytes,
-    acceptCompression: [],
+    ...(compresses(options) ? { sendCompression: fastGzip, acceptCompression: [fastGzip] } : { acceptCompression: [] }),
+    compressMinBytes: 1024,
   });
   return {
     master: createClient(MasterService, transport),
@@ -40,4 +47,9 @@ export function connectMaster(options: ConnectionOptions): MasterConnection {
     blobs: createClient(BlobService, transport),
     reset: () => sessionManager.abort(),
   };
+}
+
+// On one machine processors are dearer than bytes: 200 KB of JSON take 2 to 4 ms more of them, and a gain only below 0.5 Gbit/s.
+function compresses({ compression = 'auto', url }: ConnectionOptions): boolean {
+  return compression === 'gzip' || (compression === 'auto' && !isLoopback(new URL(url).hostname));
 }

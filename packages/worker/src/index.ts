@@ -1,6 +1,7 @@
 export type { AttemptBlobs, AttemptCheckpoints, BlobEncoding, BlobValue, SaveOptions } from './attempt-data.ts';
 export { type Backoff, fullJitter } from './backoff.ts';
 export { type BlobData, BlobError } from './blob-transfer.ts';
+export type { Compression } from './connection.ts';
 export { CheckpointError, OutputError, WorkerOptionsError, WorkerStoppedError } from './errors.ts';
 export type { AttemptContext, Executor, FailureReport, Outcome } from './executor.ts';
 export { guardedManager } from './guarded-manager.ts';

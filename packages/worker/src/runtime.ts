@@ -12,7 +12,7 @@ import { create, type MessageInitShape } from '@bufbuild/protobuf';
 import { durationMs } from '@bufbuild/protobuf/wkt';
 import { ConnectError } from '@connectrpc/connect';
 import { fullJitter } from './backoff.ts';
-import { connectMaster, type MasterConnection } from './connection.ts';
+import { type Compression, connectMaster, type MasterConnection } from './connection.ts';
 import { WorkerOptionsError, WorkerStoppedError } from './errors.ts';
 import type { Executor } from './executor.ts';
 import { type Heartbeat, startHeartbeat } from './heartbeat.ts';
@@ -56,6 +56,8 @@ export interface WorkerRuntimeOptions {
   readonly abortGraceMs?: number;
   /** How long a drain lets tasks run. Default: what the master says, 30 000. */
   readonly drainGraceMs?: number;
+  /** Whether messages from 1 KiB on travel compressed. Default `auto`: unless the master is on this machine. */
+  readonly compression?: Compression;
   readonly metadata?: Readonly<Record<string, string>>;
 }
 
@@ -101,7 +103,12 @@ class Runtime implements WorkerRuntime {
     this.#options = options;
     this.#shared = new SharedState(options.capabilities.slots);
     this.#log = options.log.child({ worker: options.name });
-    this.#connection = connectMaster({ url: options.masterUrl, pingIntervalMs: 10_000, pingTimeoutMs: 5_000 });
+    this.#connection = connectMaster({
+      url: options.masterUrl,
+      pingIntervalMs: 10_000,
+      pingTimeoutMs: 5_000,
+      compression: options.compression,
+    });
     this.stopped = this.#stop.promise;
     // Whoever calls `start` gets it; nobody is obliged to.
     this.#registered.promise.catch(() => {});

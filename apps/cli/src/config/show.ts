@@ -8,6 +8,7 @@ const ABOUT: Readonly<Record<keyof CliConfig, { readonly variable: string; reado
   namespace: { variable: 'BATON_NAMESPACE', about: 'the namespace of every request' },
   port: { variable: 'BATON_PORT', about: 'where a master started here listens; 0 is any free port' },
   home: { variable: 'BATON_HOME', about: 'where Baton keeps its data on this machine' },
+  compression: { variable: 'BATON_COMPRESSION', about: 'whether messages travel compressed' },
   logDir: { variable: 'LOG_DIR', about: 'where structured logs are written' },
   logLevel: { variable: 'BATON_LOG_LEVEL', about: 'the least level that is logged' },
   databaseUrl: { variable: 'DATABASE_URL', about: 'Postgres; empty is the embedded one' },
