@@ -22,7 +22,7 @@ export function isRowError(error: unknown): boolean {
 }
 
 /** Deadlock, serialization failure, lock not available, cancelled by a timeout. */
-function isContention(error: unknown): boolean {
+export function isContention(error: unknown): boolean {
   return ['40P01', '40001', '55P03', '57014'].includes(codeOf(error));
 }
 

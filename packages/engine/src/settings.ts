@@ -19,6 +19,8 @@ export interface EngineSettings {
   breaker: BreakerPolicy;
   /** An idempotency key stands for its task this long. */
   idempotencyTtlMs: number;
+  /** Ended tasks and runs, and events, are kept this long, and up to a week longer. At least 1. */
+  historyDays: number;
   /** Sessions are swept, and lanes looked at again, about this often. */
   sweepIntervalMs: number;
   /** One statement takes at most this many rows, */
@@ -47,6 +49,7 @@ export const DEFAULT_SETTINGS: Readonly<EngineSettings> = {
   retry: DEFAULT_RETRY,
   breaker: DEFAULT_BREAKER,
   idempotencyTtlMs: 86_400_000,
+  historyDays: 30,
   sweepIntervalMs: 1_000,
   batchRows: 500,
   batchBytes: 4 * 1024 * 1024,

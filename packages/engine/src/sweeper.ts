@@ -38,6 +38,8 @@ export interface SweepSinks {
   onRound(): void;
   /** About every five seconds. */
   onSlowRound(): Promise<void>;
+  /** About every ten minutes. Returns at once. */
+  onHousekeeping(): void;
 }
 
 const PROMOTE_ROWS = 1_000;
@@ -143,10 +145,11 @@ export function createSweeper(
     if (rounds % HOUSEKEEPING_EVERY === 0)
       await attempt('housekeeping', async () => {
         await ensurePartitions(pools.api);
-        await dropExpiredKeys(pools.api);
-        await dropOldSessions(pools.api);
+        while ((await dropExpiredKeys(pools.api)) > 0 && !stopped);
+        while ((await dropOldSessions(pools.api)) > 0 && !stopped);
       });
     if (rounds % HOUSEKEEPING_EVERY === 0) await attempt('unused blobs', () => sweepBlobs(env));
+    if (rounds % HOUSEKEEPING_EVERY === 0) sinks.onHousekeeping();
     sinks.onRound();
     rounds++;
   }

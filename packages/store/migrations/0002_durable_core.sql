@@ -404,7 +404,7 @@ begin
 end $$;
 
 create function baton.retire_partitions(parents text[], partitions text[], upper_bound bigint, kept bigint[], lock_timeout_ms integer)
-returns boolean language plpgsql as $$
+returns text language plpgsql as $$
 declare
   living bigint[];
   old_name text;
@@ -412,7 +412,7 @@ declare
   id_column text;
 begin
   if not pg_try_advisory_xact_lock(hashtext('baton.retention')) then
-    return false;
+    return 'busy';
   end if;
   -- Whoever waits here makes everybody wait behind it: not for long, and then again later.
   perform set_config('lock_timeout', lock_timeout_ms || 'ms', true);
@@ -422,7 +422,7 @@ begin
     if not exists (
       select from pg_inherits where inhparent = ('baton.' || quote_ident(parents[i]))::regclass and inhrelid = to_regclass('baton.' || quote_ident(partitions[i]))
     ) then
-      return false;
+      return 'gone';
     end if;
   end loop;
 
@@ -469,9 +469,9 @@ begin
     end if;
     execute format('drop table baton.%I', partitions[i]);
   end loop;
-  return true;
+  return 'dropped';
 end $$;
-comment on function baton.retire_partitions(text[], text[], bigint, bigint[], integer) is 'Drops the oldest partitions of these tables in one step, and keeps the rows of the tasks named, and of those that live, in a partition for all that is older. Says whether it did: others may be at it.';
+comment on function baton.retire_partitions(text[], text[], bigint, bigint[], integer) is 'Drops the oldest partitions of these tables in one step, and keeps the rows of the tasks named, and of those that live, in a partition for all that is older. Says what became of them: dropped, busy (others are at it) or gone.';
 
 create function baton.copy_kept(parent text, source text, target text, kept bigint[]) returns void language plpgsql as $$
 declare

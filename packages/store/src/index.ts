@@ -39,6 +39,7 @@ export {
   type TaskRow,
 } from './read-tasks.ts';
 export * from './recall.ts';
+export * from './retention.ts';
 export * from './runs.ts';
 export * from './sessions.ts';
 export * from './settle.ts';

@@ -135,11 +135,12 @@ export async function lookUpKeys(
   return keys.map((_, i) => found.get(i + 1) ?? null);
 }
 
-/** Frees keys whose time is over. Returns how many. */
-export async function dropExpiredKeys(sql: Sql): Promise<number> {
+/** Frees keys whose time is over, some of them. Returns how many. */
+export async function dropExpiredKeys(sql: Sql, limit = 5_000): Promise<number> {
   const rows = await sql.unsafe(
-    `delete from baton.idempotency where expires_at < (select clock_timestamp()) returning 1`,
-    [],
+    `/* baton drop expired keys */ delete from baton.idempotency where ctid = any(array(
+       select ctid from baton.idempotency where expires_at < (select clock_timestamp()) order by expires_at limit $1 for update skip locked)) returning 1`,
+    [limit],
     { prepare: true },
   );
   return rows.length;

@@ -75,11 +75,14 @@ export async function sweepSessions(
   }));
 }
 
-/** Forgets sessions that ended a day ago; attempts keep their worker. */
-export async function dropOldSessions(sql: Sql): Promise<number> {
+/** Forgets sessions that ended a day ago, some of them; attempts keep their worker. Returns how many. */
+export async function dropOldSessions(sql: Sql, limit = 5_000): Promise<number> {
   const rows = await sql.unsafe(
-    `delete from baton.sessions s where state = 'closed' and renewed_at < clock_timestamp() - interval '1 day'
-     and not exists (select from baton.leases l where l.session_id = s.id) returning 1`,
+    `/* baton drop old sessions */ delete from baton.sessions where id = any(array(
+       select s.id from baton.sessions s where s.state = 'closed' and s.renewed_at < clock_timestamp() - interval '1 day'
+         and not exists (select from baton.leases l where l.session_id = s.id) order by s.id limit $1)) returning 1`,
+    [limit],
+    { prepare: true },
   );
   return rows.length;
 }
