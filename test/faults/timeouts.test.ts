@@ -4,6 +4,8 @@ import { openLedger } from './ledger.ts';
 import { openStage, until } from './stage.ts';
 
 const timeout = 120_000;
+/** What a loaded machine keeps. */
+const env = { BATON_LEASE_TTL_MS: '30000', BATON_HEARTBEAT_MS: '2000' };
 
 test.concurrent('a task that no worker takes in time fails for good, soon after, also when the master was away at that moment', {
   timeout,
@@ -49,7 +51,7 @@ test.concurrent('a task that gives no sign any more is ended, one that gives sig
   timeout,
 }, async (context) => {
   await using stage = await openStage(context);
-  const stack = await stage.start();
+  const stack = await stage.start({ env });
   const ledger = stage.own(openLedger(stack.databaseUrl));
   const baton = createBaton({ url: stack.url });
   const retry = { maxAttempts: 2, initialDelayMs: 1 };
@@ -58,19 +60,19 @@ test.concurrent('a task that gives no sign any more is ended, one that gives sig
     kind: 'fade',
     input: { ...input, signs: 3 },
     retry,
-    progressTimeoutMs: 700,
+    progressTimeoutMs: 2_000,
   });
   const goesOn = await baton.submit({
     kind: 'fade',
     input: { ...input, signs: 40, gate: 'end' },
-    progressTimeoutMs: 700,
+    progressTimeoutMs: 2_000,
   });
   stage.open('end');
   await until(async () => {
     const [said] = await ledger.sql`select fraction, message from baton.progress where task_id = ${goesOn.id}`;
     return said?.fraction > 0 && /^sign \d+ of 40$/.test(said?.message);
   }, 'its progress to be seen');
-  await expect(hangs.result()).rejects.toThrow('no sign for 700 ms');
+  await expect(hangs.result()).rejects.toThrow('no sign for 2000 ms');
   const { attempts } = await hangs.status();
   expect(attempts.map(({ state, failure }) => [state, failure?.type])).toEqual([
     ['failed', 'TASK_TIMEOUT'],
@@ -90,7 +92,7 @@ test.concurrent('a task that blocks its worker for ever while heartbeats go on i
   timeout,
 }, async (context) => {
   await using stage = await openStage(context);
-  const stack = await stage.start({ workers: 2, workerEnv: { BATON_WORKER_SLOTS: '1' } });
+  const stack = await stage.start({ env, workers: 2, workerEnv: { BATON_WORKER_SLOTS: '1' } });
   const ledger = stage.own(openLedger(stack.databaseUrl));
   const baton = createBaton({ url: stack.url });
   const retry = { maxAttempts: 1 };
@@ -102,9 +104,9 @@ test.concurrent('a task that blocks its worker for ever while heartbeats go on i
   ]);
   await expect(silent.result()).rejects.toThrow('no sign for 1000 ms');
   await expect(overdue.result()).rejects.toThrow('not ended 1000 ms after its start');
-  // A second, two heartbeats of half a second, the grace of two seconds, and the sweep.
-  expect(performance.now() - asked).toBeGreaterThan(3_500);
-  expect(performance.now() - asked).toBeLessThan(20_000);
+  // A second, two heartbeats of two seconds, the grace of two seconds, and the sweep.
+  expect(performance.now() - asked).toBeGreaterThan(6_500);
+  expect(performance.now() - asked).toBeLessThan(60_000);
   for (const task of [silent, overdue])
     expect((await task.status()).attempts).toMatchObject([{ state: 'failed', failure: { type: 'TASK_TIMEOUT' } }]);
   // Both live and say so: nothing was taken because of a lost session.
@@ -119,7 +121,7 @@ test.concurrent('work that ended in time, while its master was away for longer t
   timeout,
 }, async (context) => {
   await using stage = await openStage(context);
-  const stack = await stage.start({ env: { BATON_LEASE_TTL_MS: '20000', BATON_HEARTBEAT_MS: '500' } });
+  const stack = await stage.start({ env });
   const ledger = stage.own(openLedger(stack.databaseUrl));
   const baton = createBaton({ url: stack.url, retry: { reconnectMs: 60_000 } });
   const task = await baton.submit({
@@ -134,8 +136,8 @@ test.concurrent('work that ended in time, while its master was away for longer t
   await stack.master.kill('SIGSTOP');
   stage.open();
   await stage.until('end', 1);
-  // Longer than its time and all graces; two thirds of them would be an outage already.
-  await new Promise((resolve) => setTimeout(resolve, 8_000));
+  // Longer than its time and all graces, and an outage for those who sweep.
+  await new Promise((resolve) => setTimeout(resolve, 12_000));
   await stack.master.kill('SIGCONT');
   expect(await task.result()).toMatchObject({ epoch: 1 });
   expect((await task.status()).attempts).toMatchObject([{ state: 'succeeded' }]);
