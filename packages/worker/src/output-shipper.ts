@@ -341,6 +341,12 @@ export class OutputShipper {
       }
       return;
     }
+    // A task that waits for room is not hung: it is the master that does not answer.
+    for (const stream of this.#streams.values()) {
+      if (stream.pending.length > 0) {
+        stream.attempt.sign();
+      }
+    }
     const delayMs = fullJitter(++this.#failures, retry);
     this.#options.log.warn('task output not sent', {
       failures: this.#failures,
