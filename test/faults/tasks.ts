@@ -87,7 +87,7 @@ export const short = task({
   },
 });
 
-/** Gives a sign every so often, says how far it is, and then none any more; ends when it is told to. */
+/** Gives a sign every so often, says how far it is, and then none any more; ends when it is told to, or its gate is open. */
 export const fade = task({
   id: 'fade',
   async run(scene: Scene & { readonly signs: number; readonly everyMs: number }, ctx) {
@@ -95,8 +95,8 @@ export const fade = task({
     for (let n = 1; n <= scene.signs; n++) {
       ctx.progress(n / scene.signs, `sign ${n} of ${scene.signs}`);
       await new Promise((resolve) => setTimeout(resolve, scene.everyMs));
+      if (scene.gate !== undefined && existsSync(join(scene.dir, scene.gate))) return ctx.epoch;
     }
-    if (scene.gate !== undefined && existsSync(join(scene.dir, scene.gate))) return ctx.epoch;
     await new Promise((resolve) => ctx.signal.addEventListener('abort', resolve, { once: true }));
     write(scene, 'aborted', ctx);
     throw ctx.signal.reason;

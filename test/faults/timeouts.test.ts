@@ -64,13 +64,12 @@ test.concurrent('a task that gives no sign any more is ended, one that gives sig
   });
   const goesOn = await baton.submit({
     kind: 'fade',
-    input: { ...input, signs: 40, gate: 'end' },
+    input: { ...input, signs: 1_000, gate: 'end' },
     progressTimeoutMs: 2_000,
   });
-  stage.open('end');
   await until(async () => {
     const [said] = await ledger.sql`select fraction, message from baton.progress where task_id = ${goesOn.id}`;
-    return said?.fraction > 0 && /^sign \d+ of 40$/.test(said?.message);
+    return said?.fraction > 0 && /^sign \d+ of 1000$/.test(said?.message);
   }, 'its progress to be seen');
   await expect(hangs.result()).rejects.toThrow('no sign for 2000 ms');
   const { attempts } = await hangs.status();
@@ -80,6 +79,7 @@ test.concurrent('a task that gives no sign any more is ended, one that gives sig
   ]);
   // Three signs, each 100 ms after the other, and only then the silence: the worker ended it, with its signal.
   expect(stage.effects('aborted', hangs.id)).toHaveLength(2);
+  stage.open('end');
   expect(await goesOn.result()).toBe(1);
   expect(await ledger.problems([hangs, goesOn].map(({ id }) => id))).toEqual([]);
   await until(
