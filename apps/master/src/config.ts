@@ -85,6 +85,7 @@ export function readConfig(env: Record<string, string | undefined>): MasterConfi
       soleOpenMs: whole('BATON_BREAKER_SOLE_OPEN_MS', DEFAULT_SETTINGS.breaker.soleOpenMs, 100, 86_400_000),
       successes: whole('BATON_BREAKER_SUCCESSES', DEFAULT_SETTINGS.breaker.successes, 1, 1_000),
     },
+    historyDays: whole('BATON_HISTORY_DAYS', DEFAULT_SETTINGS.historyDays, 1, 36_500),
     // Short leases are swept as much more often: else a sweep that comes a little late would look like an outage.
     sweepIntervalMs: whole(
       'BATON_SWEEP_MS',

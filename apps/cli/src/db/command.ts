@@ -1,7 +1,7 @@
 import { buildCommand, buildRouteMap } from '@stricli/core';
 import type { CliContext } from '../context.ts';
-import { helpText, type OutputFlags, outputAlias, outputFlags } from '../flags.ts';
-import type { RestoreFlags } from './db-flags.ts';
+import { helpText, type OutputFlags, outputAlias, outputFlags, wholeNumber } from '../flags.ts';
+import type { RestoreFlags, RetentionFlags } from './db-flags.ts';
 
 const file = { brief: 'The backup, a .tar.gz', parse: String, placeholder: 'FILE' };
 
@@ -38,7 +38,38 @@ const restore = buildCommand<RestoreFlags, [string], CliContext>({
   },
 });
 
-export const command = buildRouteMap<'backup' | 'restore', CliContext>({
-  routes: { backup, restore },
-  docs: { brief: 'Back up and restore the embedded Postgres' },
+const retention = buildCommand<RetentionFlags, [], CliContext>({
+  loader: async () => (await import('./retention.ts')).retention,
+  parameters: {
+    flags: {
+      ...outputFlags,
+      dryRun: {
+        kind: 'boolean',
+        default: false,
+        withNegated: false,
+        brief: 'Say what would be dropped, and drop nothing',
+      },
+      days: {
+        kind: 'parsed',
+        parse: wholeNumber(1, 36_500),
+        optional: true,
+        brief: 'How much history to keep; default BATON_HISTORY_DAYS, else 30',
+        placeholder: 'N',
+      },
+    },
+    aliases: outputAlias,
+  },
+  docs: {
+    brief: 'Drop what is older than history, now',
+    fullDescription: helpText(
+      'Drop ended tasks and runs, their logs and checkpoints, and events that are older than history, week by week. What lives stays.',
+      ['baton db retention --dry-run', 'baton db retention', 'baton db retention --days 7 -o json'],
+      'Masters do this once a day by themselves. Works on DATABASE_URL, or on the embedded Postgres of BATON_HOME.\nEnds with 1 when some of it was in use for too long; try again later.',
+    ),
+  },
+});
+
+export const command = buildRouteMap<'backup' | 'restore' | 'retention', CliContext>({
+  routes: { backup, restore, retention },
+  docs: { brief: 'Back up and restore the embedded Postgres; drop old history' },
 });

@@ -1,5 +1,9 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { migrate, openSql } from '@baton/store';
+import { loadMigrations } from '@baton/store/node';
+import { makePast } from '@baton/store/testing';
+import { testDatabase } from '@baton/testkit';
 import { expect, test } from 'vitest';
 import { commandLine } from '../testing.fixture.ts';
 
@@ -30,4 +34,41 @@ test('a restore of what is no backup fails, with its reason', async () => {
   expect(exitCode).toBe(1);
   expect(stderr).toContain('(BACKUP_INVALID)');
   expect(stderr).not.toContain('    at ');
+});
+
+test('retention says what it would drop, then drops it, then finds nothing', { timeout: 60_000 }, async () => {
+  await using database = await testDatabase();
+  const sql = openSql(database.url, { max: 1 });
+  await migrate(sql, loadMigrations());
+  await makePast(sql, 6);
+  await sql.end();
+  const { baton, log } = await commandLine();
+  const env = { DATABASE_URL: database.url };
+  const dry = await baton(['db', 'retention', '--dry-run'], { env });
+  expect(dry).toMatchObject({
+    exitCode: 0,
+    stdout: expect.stringMatching(/\ntasks_\d{4}w\d\d +\S+ \S+ +\d+\.\d MB +would be dropped\n/),
+  });
+  const lines = dry.stdout.trim().split('\n').length - 1;
+  const done = JSON.parse((await baton(['db', 'retention', '-o', 'json'], { env })).stdout);
+  expect(done).toMatchObject({ historyDays: 30, partitions: Array(lines).fill({ fate: 'dropped' }), tasksKept: 0 });
+  expect(await baton(['db', 'retention'], { env })).toMatchObject({
+    stdout: '',
+    stderr: expect.stringContaining('0 partitions'),
+  });
+  const week = JSON.parse((await baton(['db', 'retention', '--days', '1', '-o', 'json'], { env })).stdout);
+  expect(week.partitions.length).toBeGreaterThan(0);
+  expect(await log()).toEqual(
+    expect.arrayContaining([expect.objectContaining({ command: 'db retention', partitions: lines })]),
+  );
+});
+
+test('retention refuses a history of less than a day', async () => {
+  const { baton } = await commandLine();
+  expect((await baton(['db', 'retention', '--days', '0'])).exitCode).toBe(64);
+  const { exitCode, stderr } = await baton(['db', 'retention'], {
+    env: { BATON_HISTORY_DAYS: '0', DATABASE_URL: 'postgres://x/y' },
+  });
+  expect(exitCode).toBe(64);
+  expect(stderr).toContain('BATON_HISTORY_DAYS');
 });
