@@ -29,7 +29,7 @@ export interface EdgeContext {
 export type EdgeHandler = (request: Request, context?: EdgeContext) => Promise<Response>;
 
 /**
- * The client services (tasks, workflows, system) as a fetch handler: Connect, gRPC-Web and JSON, for Deno, workerd and whatever else
+ * The client services (tasks, workflows, system, checkpoints, blobs) as a fetch handler: Connect, gRPC-Web and JSON, for Deno, workerd and whatever else
  * speaks fetch. It keeps nothing between requests: each opens one connection to Postgres when it first needs it, and ends it when its
  * answer is sent. Streams work by looking again, for a bounded time. Workers, and the advance of runs, are for masters.
  *
