@@ -159,7 +159,7 @@ async function dispatchBlockers(
   for (const worker of able.filter((w) => w.state === 'draining').slice(0, MOST_NAMED)) blockers.push(draining(worker));
   const active = able.filter((w) => w.state === 'active');
   for (const worker of active.filter((w) => w.breaker || w.noDevice).slice(0, MOST_NAMED))
-    blockers.push(...broken(env, worker));
+    blockers.push(...broken(env, worker, fitting.length === 0));
   // Where somebody is free, what others cannot do now is no blocker.
   return fitting.some((w) => w.leases < w.slots) && standing.place === 'ready'
     ? blockers.filter((b) => !['WORKER_DRAINING', 'BREAKER_OPEN'].includes(b.reason))
@@ -238,12 +238,15 @@ function draining(worker: SeenWorker): Blocker {
   };
 }
 
-function broken(env: EngineEnvironment, worker: SeenWorker): Blocker[] {
+/** @param isSole no other could take the task: then a worker's own breaker is tried again sooner */
+function broken(env: EngineEnvironment, worker: SeenWorker, isSole: boolean): Blocker[] {
+  const { openMs, soleOpenMs } = env.settings.breaker;
   const rows = worker.breaker ? [worker.breaker] : (worker.noDevice ?? []);
   return rows.map((row) => {
     const what =
       row.device === '' ? `the breaker of ${row.worker}` : `the breaker of device ${row.device} of ${row.worker}`;
-    const until = row.state === 'open' ? new Date(row.changedAt.getTime() + env.settings.breaker.openMs) : null;
+    const forMs = isSole && row.device === '' ? Math.min(soleOpenMs, openMs) : openMs;
+    const until = row.state === 'open' ? new Date(row.changedAt.getTime() + forMs) : null;
     const device = row.device === '' ? '' : ` --device ${row.device}`;
     return {
       ...about(row.worker),
