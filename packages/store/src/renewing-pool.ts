@@ -6,13 +6,17 @@ type Sql = postgres.Sql;
 /** Codes with which a connection ends that had been made. Refused and timed-out connects are not among them: those harm nothing. */
 const BROKEN = /^(57P0[123]|CONNECTION_CLOSED|ECONNRESET|EPIPE|ETIMEDOUT)$/;
 
+/** A new connection that answers within this time proves that the server is there and has time, ms. */
+const PROBE_MS = 2_000;
+
 /** How long calls that are under way on other connections of a replaced pool may still take, ms. */
 const LAST_ANSWERS_MS = 2_000;
 
 export interface RenewingPoolOptions {
   /**
-   * A call without an answer for so long means that its connection is dead without saying so (a black hole in the network; the
-   * server itself ends statements earlier), ms. Default: never.
+   * A call without an answer for so long, while a new connection gets one at once, means that its connection is dead without saying so
+   * (a black hole in the network; the server itself ends statements earlier), ms. A server that answers nobody is waited for: it may
+   * be overloaded, and new connections would only add to that. Default: never.
    */
   readonly answerTimeoutMs?: number;
   /**
@@ -85,17 +89,35 @@ export function renewingPool(make: () => Sql, options: RenewingPoolOptions = {})
     if (answerTimeoutMs === undefined || watching !== undefined) return;
     const [oldest] = current.outstanding;
     if (!oldest || ended) return;
-    const left = Math.max(10, oldest.since + answerTimeoutMs - performance.now());
-    watching = setTimeout(() => {
-      watching = undefined;
-      const [still] = current.outstanding;
-      if (still && performance.now() - still.since >= answerTimeoutMs) {
-        replace(current);
+    const left = Math.max(100, oldest.since + answerTimeoutMs - performance.now());
+    watching = setTimeout(async () => {
+      const suspect = current;
+      const isSilent = () => {
+        const [still] = suspect.outstanding;
+        return still !== undefined && performance.now() - still.since >= answerTimeoutMs;
+      };
+      // Looked at again after the probe: this process itself may have stood still, with answers waiting to be read.
+      if (isSilent() && (await answers()) && isSilent() && !ended) {
+        replace(suspect);
         onSilence?.();
       }
+      watching = undefined;
       listen();
     }, left);
     unref(watching);
+  }
+
+  /** Whether a new connection is answered in time. */
+  async function answers(): Promise<boolean> {
+    const pool = make();
+    const over = new Promise<false>((resolve) => unref(setTimeout(resolve, PROBE_MS, false)));
+    const answered = pool.unsafe('select 1').then(
+      () => true,
+      () => false,
+    );
+    const isThere = await Promise.race([answered, over]);
+    pool.end({ timeout: 0 }).catch(() => {});
+    return isThere;
   }
 
   /** Refused before anything was sent. */

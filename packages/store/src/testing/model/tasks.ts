@@ -324,8 +324,9 @@ export function cancelTasks(db: ModelDatabase, taskIds: readonly string[], reaso
     const task = db.tasks.get(id);
     if (!task || isTerminal(task.state) || results.has(id)) continue;
     if (task.lease) {
+      // Who asks again is told the same; it is said once.
+      if (task.lease.cancelReason === null) db.log('taskCancelRequested', id, task.attempt, 0);
       task.lease.cancelReason ??= reason;
-      db.log('taskCancelRequested', id, task.attempt, 0);
       results.set(id, { taskId: id, runId: null, now: 'leased', sessionId: task.lease.sessionId, epoch: task.epoch });
       continue;
     }
