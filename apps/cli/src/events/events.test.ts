@@ -3,7 +3,7 @@ import { EventType } from '@baton/contract';
 import { timestampFromMs } from '@bufbuild/protobuf/wkt';
 import { expect, test } from 'vitest';
 import { commandLine } from '../testing.fixture.ts';
-import { EVENT_TYPES } from './command.ts';
+import { EVENT_TYPES } from './events-flags.ts';
 
 test('the types of the flag are those of the contract', () => {
   expect(EVENT_TYPES).toEqual(eventTypeNames);

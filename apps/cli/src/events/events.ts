@@ -2,7 +2,7 @@ import type { EventView } from '@baton/client';
 import type { CliContext } from '../context.ts';
 import { usageError } from '../exit.ts';
 import { timeText } from '../terminal/words.ts';
-import type { EventsFlags } from './command.ts';
+import type { EventsFlags } from './events-flags.ts';
 
 /** `baton events`. */
 export async function events(this: CliContext, flags: EventsFlags): Promise<void> {
