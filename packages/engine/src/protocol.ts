@@ -1,5 +1,3 @@
-import type { TaskRequest } from './submit.ts';
-
 /** Of the protocol between masters and workers. N and N−1 run together. */
 export const PROTOCOL_VERSION = 2;
 export const OLDEST_PROTOCOL_VERSION = 1;
@@ -17,9 +15,11 @@ export function protocolFloor(tag: string): number | null {
 }
 
 /** The tags that a request's own fields make necessary: what protocol 1 has no word for. */
-export function protocolTags(
-  request: Pick<TaskRequest, 'inputBlob' | 'progressTimeoutMs' | 'scheduleToStartMs'>,
-): string[] {
+export function protocolTags(request: {
+  inputBlob?: string;
+  progressTimeoutMs?: number;
+  scheduleToStartMs?: number;
+}): string[] {
   const { inputBlob, progressTimeoutMs, scheduleToStartMs } = request;
   const isNew = inputBlob !== undefined || progressTimeoutMs !== undefined || scheduleToStartMs !== undefined;
   return isNew ? ['protocol>1'] : [];
