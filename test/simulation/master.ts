@@ -129,9 +129,9 @@ export class Master implements MasterApi {
     let lost: model.Word[] = [];
     const isNewest = Number(renewed.beat) <= input.number || this.#world.postgres.db.omits('fresh list');
     if (input.heldIsComplete && isNewest) {
-      // Whoever was granted a lease before its own time began anew has heard of it by now, or never will.
+      // What was granted longer ago than that was granted before the worker was last heard, and is held by now or never will be.
       const hasty = this.#world.defects.has('late answers') || this.#world.postgres.db.omits('fresh list');
-      const afterMs = hasty ? 2 * SETTINGS.heartbeatIntervalMs : SETTINGS.leaseTtlMs;
+      const afterMs = hasty ? 2 * SETTINGS.heartbeatIntervalMs : SETTINGS.leaseTtlMs + SETTINGS.heartbeatIntervalMs;
       const found = yield* this.persist((db) =>
         model.compareHeld(db, sessionId, input.held, renewed.renewedAt, afterMs),
       );

@@ -38,7 +38,8 @@ function drawRequest(random: Random, mark: string): Request {
   const poison = random.chance(0.004);
   const acts = Array.from({ length: random.chance(0.5) ? 1 : ATTEMPTS_DRAWN }, () => drawAct(random));
   const last = acts.at(-1)!;
-  if (poison) for (const act of acts) act.does = 'kill';
+  // Soon, so that the last of its workers is lost in time.
+  if (poison) for (const act of acts) Object.assign(act, { does: 'kill', takesMs: 50 });
   // The last one drawn goes on for ever.
   else if (last.does === 'kill' || last.does === 'hang') last.does = 'succeed';
   return {

@@ -235,7 +235,7 @@ export class WorkerSession {
       this.#trace(
         `is given ${grants.map((g) => `${g.taskId}.${g.epoch}`)} by the answer to a call of ${sentMs.toFixed(1)}`,
       );
-    const isLate = sentMs < this.#listedMs && !this.#world.defects.has('late answers');
+    const isLate = sentMs < this.#listedMs - SETTINGS.heartbeatIntervalMs && !this.#world.defects.has('late answers');
     for (const grant of grants)
       if (!isLate) this.#accept(grant);
       // At no cost, if it is still there to be handed back.
