@@ -1,6 +1,3 @@
-/** JSON text may be nested so deep. Beyond, much of what reads it (JSON.stringify first of all) overflows its stack. */
-export const MAX_JSON_DEPTH = 1_000;
-
 /** Whether JSON text is nested deeper than this. The text is known to be JSON. */
 export function isDeeperThan(text: string, depth: number): boolean {
   // Every level takes two characters.

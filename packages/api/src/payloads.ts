@@ -3,7 +3,7 @@ import { Refusal } from '@baton/domain';
 import type { JsonValue } from '@bufbuild/protobuf';
 import { fromJson, toJson } from '@bufbuild/protobuf';
 import { type Value, ValueSchema } from '@bufbuild/protobuf/wkt';
-import { isDeeperThan, MAX_JSON_DEPTH } from './json-depth.ts';
+import { isDeeperThan } from './json-depth.ts';
 
 export type Encoding = 1 | 2;
 
@@ -34,8 +34,6 @@ export function decodePayload(payload: PayloadIn, field: string): { bytes: Uint8
       } catch (error) {
         throw notJson(`${field}.input_json`, error);
       }
-      if (isDeeperThan(payload.value, MAX_JSON_DEPTH))
-        throw notJson(`${field}.input_json`, new RangeError(`nested deeper than ${MAX_JSON_DEPTH}`));
       return { bytes: new TextEncoder().encode(payload.value), encoding: 1 };
     case 'inputBytes':
       return { bytes: payload.value, encoding: 2 };
@@ -45,8 +43,7 @@ export function decodePayload(payload: PayloadIn, field: string): { bytes: Uint8
 }
 
 function notJson(field: string, error: unknown): Refusal {
-  const { message } = error as Error;
-  const description = error instanceof RangeError ? message : `not JSON: ${message}`;
+  const description = `not JSON: ${(error as Error).message}`;
   return new Refusal('invalid_argument', 'INVALID_REQUEST', `${field}: ${description}`, {
     violations: [{ field, description }],
   });
