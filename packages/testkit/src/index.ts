@@ -1,8 +1,10 @@
 export {
   type Child,
+  type ChildOptions,
   ChildStartError,
   type Environment,
   type Exit,
+  launchChild,
   NotLoggedError,
   type RestartOptions,
 } from './child.ts';
