@@ -16,7 +16,7 @@ const POSSIBLE = Object.entries(TASK_TRANSITIONS)
   .flatMap(([from, to]) => to.map((state) => `${from}→${state}`))
   .filter((step) => !step.includes('blocked'));
 
-describe('the life of tasks on SQL', () => {
+describe('the life of tasks on SQL', { timeout: 120_000 }, () => {
   it.each([1, 2])('follows the model at every step, through every transition (seed %i)', async (seed) => {
     await using db = await migratedDatabase();
     const report = await driveLifeCycle(db.sql, { seed, steps: 400 });

@@ -51,7 +51,8 @@ export class TaskMisplaced extends Error {
  * @throws TaskMisplaced
  */
 export async function observeTasks(sql: Sql): Promise<Map<string, ObservedTask>> {
-  const rows = await sql.unsafe(`
+  const rows = await sql.unsafe(
+    `
     select t.id,
       array_to_string(array[case when y.task_id is not null then 'ready' end, case when w.task_id is not null then 'waiting' end,
                             case when l.task_id is not null then 'leases' end, case when o.task_id is not null then 'outcomes' end], '+') as places,
@@ -63,13 +64,19 @@ export async function observeTasks(sql: Sql): Promise<Map<string, ObservedTask>>
       coalesce(y.position, l.position) as position,
       case when w.task_id is not null then w.due_at <= clock_timestamp() when l.task_id is not null then l.started_at is not null end as due,
       d.expires_at <= clock_timestamp() as too_late,
-      (select coalesce(jsonb_agg(concat_ws(':', a.epoch, a.attempt, a.state, a.retry_delay_ms, a.failure ->> 'type') order by a.epoch), '[]')
-       from baton.attempts a where a.task_id = t.id) as history,
+      coalesce(h.history, '[]') as history,
       case when o.task_id is not null then concat_ws(':', o.state, o.epoch, o.attempt, o.worker_id, o.failure ->> 'type') end as ended
     from baton.tasks t
     left join baton.ready y on y.task_id = t.id left join baton.waiting w on w.task_id = t.id
     left join baton.leases l on l.task_id = t.id left join baton.outcomes o on o.task_id = t.id
-    left join baton.start_deadlines d on d.task_id = t.id`);
+    left join baton.start_deadlines d on d.task_id = t.id
+    left join (
+      select a.task_id, jsonb_agg(concat_ws(':', a.epoch, a.attempt, a.state, a.retry_delay_ms, a.failure ->> 'type') order by a.epoch) as history
+      from baton.attempts a group by a.task_id
+    ) h on h.task_id = t.id`,
+    [],
+    { prepare: true },
+  );
   return new Map(
     rows.map((r) => {
       const places = r.places as string;
@@ -95,10 +102,14 @@ export async function observeTasks(sql: Sql): Promise<Map<string, ObservedTask>>
 }
 
 export async function observeSessions(sql: Sql): Promise<Map<string, ObservedSession>> {
-  const rows = await sql.unsafe(`
+  const rows = await sql.unsafe(
+    `
     select s.id, s.worker_id, s.state, s.shutdown, s.held_back, s.reason, s.beat, s.recall, s.expires_at <= clock_timestamp() as over,
            s.id = w.session_id as newest, (select count(*)::integer from baton.leases l where l.session_id = s.id) as leases
-    from baton.sessions s join baton.workers w on w.id = s.worker_id`);
+    from baton.sessions s join baton.workers w on w.id = s.worker_id`,
+    [],
+    { prepare: true },
+  );
   return new Map(
     rows.map((r) => [
       r.id as string,
@@ -125,6 +136,7 @@ export async function observeEvents(sql: Sql, afterId: string): Promise<{ events
     `select e.id, e.types[n] as type, e.task_ids[n] as task_id, e.attempts[n] as attempt, e.worker_ids[n] as worker_id
      from baton.events e cross join generate_subscripts(e.types, 1) n where e.id > $1 order by e.id, n`,
     [afterId],
+    { prepare: true },
   );
   return {
     events: rows.map((r) => `${r.type}:${r.task_id}:${r.attempt}:${r.worker_id}`),
