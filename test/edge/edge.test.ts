@@ -1,4 +1,5 @@
 import { spawnSync } from 'node:child_process';
+import { gzipSync } from 'node:zlib';
 import { type Baton, BatonError, createBaton } from '@baton/client';
 import { migrate, openSql, type Sql } from '@baton/store';
 import { loadMigrations } from '@baton/store/node';
@@ -98,6 +99,38 @@ describe.each(runtimes)('the client services under %s', (runtime) => {
     await expect(handles[3]!.result()).rejects.toThrow(/by hand/);
     await expect(handles[3]!.cancel()).rejects.toMatchObject({ code: 'failed_precondition', reason: 'TASK_ENDED' });
     expect(await baton.system.health()).toMatchObject({ healthy: expect.any(Boolean), version: '0.1.0' });
+  });
+
+  test('take compressed requests, and none that become too large', async () => {
+    const baton = createBaton({
+      url: url(),
+      namespace: `${namespace}-gzip`,
+      compression: 'gzip',
+      retry: { attempts: 1 },
+    });
+    const input = 'words '.repeat(10_000);
+    const task = await baton.submit({ kind: 'k', input });
+    expect((await task.status()).input).toBe(input);
+    const bomb = await fetch(`${url()}/baton.v1.TaskService/SubmitTask`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/proto', 'content-encoding': 'gzip' },
+      body: gzipSync(Buffer.alloc(2 ** 26), { level: 9 }),
+    });
+    expect([bomb.status, (await bomb.json()).code]).toEqual([429, 'resource_exhausted']);
+  });
+
+  test('follow results and tell a history: what needs no tail of the log', async () => {
+    const baton = clientOf(url(), `${namespace}-results`);
+    const handles = await Promise.all([1, 2, 3].map((n) => baton.submit({ kind: 'k', input: n })));
+    await handles[0]!.cancel('early');
+    const seen: string[] = [];
+    for await (const { id } of baton.tasks.results(handles.map(({ id: each }) => each))) {
+      seen.push(id);
+      if (seen.length < 3) await handles[seen.length]!.cancel('late');
+    }
+    expect(seen).toEqual(handles.map(({ id }) => id));
+    expect((await handles[1]!.history()).entries.map(({ what }) => what)).toEqual(['submitted', 'ended']);
+    for await (const _ of handles[2]!.output()) expect.fail('it has sent nothing');
   });
 
   test('make one task for one idempotency key, whoever is first', async () => {

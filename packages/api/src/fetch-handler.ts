@@ -20,7 +20,8 @@ export function createFetchApp(engineFor: (request: Request) => ClientEngine, op
     interceptors: apiInterceptors(options),
     readMaxBytes: MAX_MESSAGE_BYTES,
     acceptCompression: [webGzip],
-    compressMinBytes: 1024,
+    // Requests only: platforms compress answers by themselves, and some would do it a second time.
+    compressMinBytes: Number.POSITIVE_INFINITY,
     // A typo in a hand-written request is an error that names it, as at a master.
     jsonOptions: { ignoreUnknownFields: false },
   };
