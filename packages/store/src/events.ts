@@ -84,8 +84,8 @@ const LONGEST_WRITE_MS = 60_000;
 /**
  * A position before every event at or after a time, and not long before: what comes between is for the reader to pass over, by its
  * time. Events are not in the order of their times. But a transaction that got its number after a row was written has a higher one;
- * so the last row that is older than the time by the longest transaction stands before all that is wanted. One look at the primary
- * key's end (0.2 ms; to look for the first event by transaction walked a week of rows).
+ * so the last row that is older than the time by the longest transaction stands before all that is wanted. One look by the primary
+ * key: 2 ms over 500 000 rows on a busy machine; to look for the first event by transaction walked them, 300 ms.
  */
 export async function eventsSince(sql: Sql, since: Date): Promise<EventPosition> {
   const now = await eventsNow(sql);
