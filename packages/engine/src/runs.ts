@@ -3,6 +3,7 @@ import {
   dropAdvances,
   dueAdvances,
   type Encoding,
+  freeExpiredKeys,
   hex,
   insertRun,
   lookUpKeys,
@@ -49,6 +50,7 @@ export interface RunSinks {
 }
 
 const ADVANCES = 200;
+const MOST_TRIES = 5;
 
 export function createRuns(
   env: EngineEnvironment,
@@ -92,29 +94,29 @@ export function createRuns(
           ttlMs: settings.idempotencyTtlMs,
         }
       : null;
-    const inserted = await persist(
-      () =>
-        insertRun(pools.api, {
-          id: runId,
-          namespaceId,
-          workflowName: workflow.name,
-          workflowVersion: workflow.version,
-          nodeIds: definition.nodes.map((n) => n.id),
-          input: request.input,
-          encoding: request.encoding,
-          labels: request.labels,
-          idempotency,
-        }),
-      env.random,
-    );
-    if (!inserted && idempotency) {
-      const [holder] = await lookUpKeys(pools.api, [
-        { namespaceId, scope: `run:${workflow.name}`, key: idempotency.key },
-      ]);
-      if (holder && holder.id !== runId) {
+    const insert = () =>
+      insertRun(pools.api, {
+        id: runId,
+        namespaceId,
+        workflowName: workflow.name,
+        workflowVersion: workflow.version,
+        nodeIds: definition.nodes.map((n) => n.id),
+        input: request.input,
+        encoding: request.encoding,
+        labels: request.labels,
+        idempotency,
+      });
+    for (let tries = 0; !(await persist(insert, env.random)) && idempotency; tries++) {
+      const key = { namespaceId, scope: `run:${workflow.name}`, key: idempotency.key };
+      // A key whose time is over is free, whether somebody has tidied up or not.
+      await persist(() => freeExpiredKeys(pools.api, [key]), env.random);
+      const [holder] = await lookUpKeys(pools.api, [key]);
+      if (holder?.id === runId) break;
+      if (holder) {
         if (!sameBytes(holder.bodyHash, idempotency.bodyHash)) throw keyConflict(idempotency.key, holder.id);
         return { runId: holder.id, deduplicated: true };
       }
+      if (tries >= MOST_TRIES) throw new Refusal('unavailable', 'KEY_EXPIRED_MEANWHILE', 'try again');
     }
     sinks.onChanged();
     poke();

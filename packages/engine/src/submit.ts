@@ -1,5 +1,5 @@
 import { type FieldViolation, isStorableText, Refusal, type RetryPolicy, type TaskClass } from '@baton/domain';
-import { type Encoding, type LaneKey, lookUpKeys, type NewTask, submitTasks } from '@baton/store';
+import { type Encoding, freeExpiredKeys, type LaneKey, lookUpKeys, type NewTask, submitTasks } from '@baton/store';
 import type { Blobs } from './blobs.ts';
 import { createCoalescer } from './coalescer.ts';
 import { sha256 } from './digest.ts';
@@ -92,6 +92,7 @@ export function createSubmitter(
       });
       return now;
     }, env.random);
+    await storeWhereExpired(batch, stored);
     const missing = batch.filter((task) => !stored.has(task.id));
     // Without a key, only an earlier try of this very batch can have stored it.
     const holders = missing.some((task) => task.idempotency)
@@ -123,6 +124,15 @@ export function createSubmitter(
     for (const laneId of touched) onReady(laneId);
     counters.add('baton_tasks_submitted_total', batch.length - byId.size);
     return results;
+  }
+
+  /** A key whose time is over is free, whether somebody has tidied up or not: its task is stored after all. */
+  async function storeWhereExpired(batch: readonly NewTask[], stored: Set<string>): Promise<void> {
+    const refused = batch.filter((task) => task.idempotency && !stored.has(task.id));
+    if (refused.length === 0) return;
+    const keys = refused.map((task) => ({ namespaceId: task.namespaceId, ...task.idempotency! }));
+    if ((await persist(() => freeExpiredKeys(pools.api, keys), env.random)) === 0) return;
+    for (const id of await persist(() => submitTasks(pools.hot, refused), env.random)) stored.add(id);
   }
 
   return {

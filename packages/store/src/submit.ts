@@ -135,6 +135,22 @@ export async function lookUpKeys(
   return keys.map((_, i) => found.get(i + 1) ?? null);
 }
 
+/** Frees those of these keys whose time is over: somebody wants them. Returns how many. */
+export async function freeExpiredKeys(
+  sql: Sql,
+  keys: readonly { namespaceId: number; scope: string; key: string }[],
+): Promise<number> {
+  const rows = await sql.unsafe(
+    `/* baton free expired keys */ delete from baton.idempotency where ctid = any(array(
+       select i.ctid from unnest($1::integer[], $2::text[], $3::text[]) k(namespace_id, scope, key)
+       join baton.idempotency i using (namespace_id, scope, key) where i.expires_at < clock_timestamp()
+       order by i.namespace_id, i.scope, i.key for update of i)) returning 1`,
+    [numbers(keys.map((k) => k.namespaceId)), texts(keys.map((k) => k.scope)), texts(keys.map((k) => k.key))],
+    { prepare: true },
+  );
+  return rows.length;
+}
+
 /** Frees keys whose time is over, some of them. Returns how many. */
 export async function dropExpiredKeys(sql: Sql, limit = 5_000): Promise<number> {
   const rows = await sql.unsafe(
