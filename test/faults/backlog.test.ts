@@ -16,7 +16,7 @@ test('100 000 tasks wait and 100 workers poll: none is granted twice, and no lar
   timeout: 120_000,
 }, async (context) => {
   await using stage = await openStage(context);
-  const stack = await stage.start({ workers: 0, env: { BATON_LEASE_TTL_MS: '600000' } });
+  const stack = await stage.start({ workers: 0, env: { BATON_LEASE_TTL_MS: '600000', BATON_HEARTBEAT_MS: '60000' } });
   const ledger = stage.own(openLedger(stack.databaseUrl));
   const sql = openSql(stack.databaseUrl, { max: 2 });
   stage.own({ [Symbol.asyncDispose]: () => sql.end({ timeout: 0 }) });

@@ -15,7 +15,7 @@ import { MethodOptions_IdempotencyLevel } from '@bufbuild/protobuf/wkt';
 import { expect, test } from 'vitest';
 import { openLedger } from './ledger.ts';
 
-const stack = useStack({ workers: 0, env: { BATON_LEASE_TTL_MS: '600000' } });
+const stack = useStack({ workers: 0, env: { BATON_LEASE_TTL_MS: '600000', BATON_HEARTBEAT_MS: '60000' } });
 const services = [
   MasterService,
   TaskService,

@@ -23,7 +23,7 @@ async function proxied() {
 test('a connection that is dead without saying so gives its calls back in time, and the next ones go on new connections', async () => {
   const { proxy, url } = await proxied();
   let silences = 0;
-  const sql = openSql(url, { max: 3, answerTimeoutMs: 400, onSilence: () => silences++ });
+  const sql = openSql(url, { max: 3, answerTimeoutMs: 3_000, onSilence: () => silences++ });
   onTestFinished(() => sql.end({ timeout: 0 }));
   await Promise.all([1, 2, 3].map(() => sql.unsafe('select pg_sleep(0.05)')));
   proxy.blackHole();
@@ -33,7 +33,7 @@ test('a connection that is dead without saying so gives its calls back in time, 
     Array(5).fill('CONNECTION_DESTROYED'),
   );
   // The time for an answer, and 2 s for the last answers of the connections that may live.
-  expect(performance.now() - since).toBeLessThan(10_000);
+  expect(performance.now() - since).toBeLessThan(15_000);
   expect(silences).toBe(1);
   expect((await sql.unsafe('select 7 as n'))[0]!.n).toBe(7);
 });
