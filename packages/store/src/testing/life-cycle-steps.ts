@@ -91,27 +91,27 @@ export class LifeCycleSteps {
 
   async step(step: number): Promise<void> {
     const actions: [weight: number, name: string, act: () => Promise<void>][] = [
-      [20, 'submit', () => this.#submit()],
+      [28, 'submit', () => this.#submit()],
       [3, 'submit again', () => this.#submitAgain()],
       [1, 'look up keys', () => this.#lookUpKeys()],
       [1, 'drop expired keys', () => this.#dropExpiredKeys()],
       [42, 'claim', () => this.#claim()],
       [5, 'claim probe', () => this.#claimProbe()],
-      [16, 'complete', () => this.#complete()],
+      [30, 'complete', () => this.#complete()],
       [22, 'settle', () => this.#settle()],
       [4, 'already ended', () => this.#alreadyEnded()],
       [3, 'read held', () => this.#readHeld()],
       [6, 'cancel', () => this.#cancel()],
-      [10, 'fall due', () => this.#fallDue()],
-      [10, 'promote', () => this.#promote()],
+      [8, 'fall due', () => this.#fallDue()],
+      [8, 'promote', () => this.#promote()],
       [4, 'start too late', () => this.#startTooLate()],
       [3, 'pause', () => this.#pause()],
-      [12, 'register', () => this.#register()],
+      [8, 'register', () => this.#register()],
       [3, 'register again', () => this.#registerAgain()],
       [1, 'drain worker', () => this.#drainWorker()],
       [1, 'drain session', () => this.#drainSession()],
       [2, 'close', () => this.#close()],
-      [12, 'expire', () => this.#expire()],
+      [9, 'expire', () => this.#expire()],
       [9, 'renew', () => this.#renew()],
       [4, 'mark started', () => this.#markStarted()],
       [4, 'compare held', () => this.#compareHeld()],
@@ -196,11 +196,19 @@ export class LifeCycleSteps {
 
   async #claim(): Promise<void> {
     const laneIds = this.#someLanes();
+    await this.#atLeastOneAlive();
     const sessions = [...this.#random.some(this.#refused(), 1), ...this.#random.some(this.#alive(), 2)];
     if (this.#random.chance(0.4)) sessions.reverse();
     const wants = sessions.map(({ id }) => ({ sessionId: id, count: 1 + this.#random.below(4) }));
     const grants = await claimTasks(this.#sql, laneIds, wants);
     await this.#granted(grants, model.claimTasks(this.db, laneIds, wants));
+  }
+
+  /** So that chance does not let all workers be gone for long. */
+  async #atLeastOneAlive(): Promise<void> {
+    const free = WORKERS.filter((_, n) => (this.db.breakers.get(n + 1)?.state ?? 'closed') === 'closed');
+    if (this.#alive().length === 0 && free.length > 0)
+      await this.#registerAs(this.#random.pick(free), `instance ${this.#registrations.length}`);
   }
 
   async #claimProbe(): Promise<void> {
@@ -396,7 +404,7 @@ export class LifeCycleSteps {
 
   async #pause(): Promise<void> {
     const lane = this.db.lanes.get(this.#random.pick(this.#lanes).id)!;
-    lane.paused = !lane.paused && this.#random.chance(0.6);
+    lane.paused = !lane.paused && this.#random.chance(0.5);
     await this.#sql.unsafe('update baton.lanes set paused = $2 where id = $1', [lane.id, lane.paused]);
   }
 
