@@ -12,7 +12,13 @@ describe('the master reads its environment', () => {
       104_857_600,
       5,
     ]);
-    expect(config.settings.breaker).toEqual({ failures: 3, windowMs: 3_600_000, openMs: 300_000, successes: 2 });
+    expect(config.settings.breaker).toEqual({
+      failures: 3,
+      windowMs: 3_600_000,
+      openMs: 300_000,
+      soleOpenMs: 10_000,
+      successes: 2,
+    });
   });
 
   it('says everything that is wrong at once', () => {
