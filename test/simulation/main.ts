@@ -103,4 +103,6 @@ async function main(): Promise<number> {
   return campaign.failed.length > 0 ? 1 : 0;
 }
 
+// Whoever reads may have seen enough.
+process.stdout.on('error', () => process.exit(1));
 process.exitCode = await main();
