@@ -19,6 +19,7 @@ import type { DrainRun } from './drain.ts';
 import { IncompleteHistoryError, verifyHistory } from './history.ts';
 import type { LatencyRun } from './latency.ts';
 import type { Report, Result } from './report.ts';
+import type { SizeRun } from './sizes.ts';
 import { percentiles, spread } from './statistics.ts';
 import type { SubmitRun } from './submit.ts';
 
@@ -98,6 +99,23 @@ test('latency follows each probe from its submit to its start and to its result'
   expect(run!.startMs.samples).toBe(20);
   expect(run!.startMs.p50).toBeGreaterThan(0);
   expect(run!.resultMs.max).toBeGreaterThan(run!.startMs.p50);
+});
+
+test('sizes lets tasks come and go, and says what every table takes then', { timeout }, async () => {
+  const report = await measured('sizes', '--tasks', '1500');
+  expect(report.repetitions).toBe(1);
+  const runs = (report.results as Result<SizeRun>[]).flatMap((result) => result.runs);
+  const of = (table: string) => runs.find((run) => run.table === table)!;
+  // 1 500 and the nodes of a run for every other call.
+  for (const { tasks } of runs) expect(tasks).toBe(1503);
+  for (const table of ['ready', 'waiting', 'leases', 'advances'])
+    expect(of(table)).toMatchObject({ liveRows: 0, mbPerMillion: null });
+  expect(of('tasks').liveRows).toBe(1503);
+  expect(of('attempts').liveRows).toBe(1503 + 30);
+  expect(of('idempotency').liveRows).toBe(150);
+  expect(of('outcomes').mbPerMillion).toBeGreaterThan(100);
+  for (const run of runs)
+    if (run.peakMb !== null) expect(run.peakMb).toBeGreaterThanOrEqual(run.tableMb + run.indexesMb);
 });
 
 test('a command line that makes no sense is refused with what there is', async () => {

@@ -2,8 +2,9 @@ import { measureDrain } from './drain.ts';
 import { measureLatency } from './latency.ts';
 import { readMachine } from './machine.ts';
 import type { BenchOptions } from './options.ts';
-import { type Report, summarizeDrain, summarizeLatency, summarizeSubmits } from './report.ts';
+import { type Report, summarizeDrain, summarizeLatency, summarizeSizes, summarizeSubmits } from './report.ts';
 import { openServer } from './server.ts';
+import { measureSizes } from './sizes.ts';
 import { round } from './statistics.ts';
 import { measureSubmits } from './submit.ts';
 
@@ -56,6 +57,14 @@ export async function runBench(
                 ),
               )),
             );
+          }),
+        );
+      case 'sizes':
+        return summarizeSizes(
+          await repeat(async (rep, runs) => {
+            runs.push(...(await measureSizes(server, options)));
+            for (const { table, tableMb, indexesMb } of runs)
+              progress(`${rep}: ${table} ${round(tableMb + indexesMb)} MB`);
           }),
         );
       case 'latency':

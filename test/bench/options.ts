@@ -1,13 +1,13 @@
 import { parseArgs } from 'node:util';
 
-export const BENCHES = ['drain', 'submit', 'latency'] as const;
+export const BENCHES = ['drain', 'submit', 'latency', 'sizes'] as const;
 export type BenchName = (typeof BENCHES)[number];
 
 /** What is measured and how often. Read once from the command line, then handed down. */
 export interface BenchOptions {
   readonly bench: BenchName;
   readonly output: 'table' | 'json';
-  /** drain: tasks loaded before the workers come. */
+  /** drain: tasks loaded before the workers come. sizes: tasks that come and go. */
   readonly tasks: number;
   /** drain and latency: BATON_WORKER_SLOTS of each worker, one measurement for each number. */
   readonly concurrency: readonly number[];
@@ -31,17 +31,18 @@ export class UsageError extends Error {
   override readonly name = 'UsageError';
 }
 
-export const USAGE = `npm run bench -- drain|submit|latency [options]
+export const USAGE = `npm run bench -- drain|submit|latency|sizes [options]
 
   drain     N no-op tasks are loaded, then worker processes take them: tasks/s from the first grant to the last outcome
   submit    tasks are submitted: one by one, 16 and 128 at once, gathered by the SDK, in calls of 1 000
   latency   at 20 tasks a second: submit to the start of its code on a worker, and to the result at the client
+  sizes     N tasks come and go: MB of the tables that churn, and of history
 
   -o, --output table|json    default table; JSON is one object on stdout
-  --tasks N                  drain: default 100000
+  --tasks N                  drain and sizes: default 100000 and 200000
   --concurrency 1,10,50      drain and latency: slots of each worker
   --workers 1,2              drain: worker processes
-  --reps N                   default 3
+  --reps N                   default 3; sizes: 1
   --seconds N                submit and latency: length of each measurement; default 3 and 15
   --rate N                   latency: probes a second; default 20
   --postgres URL             your server (a database is made and dropped); default an embedded one, thrown away
@@ -65,10 +66,10 @@ export function readOptions(argv: readonly string[]): BenchOptions {
   return Object.freeze({
     bench,
     output,
-    tasks: number('tasks', 100_000),
+    tasks: number('tasks', bench === 'sizes' ? 200_000 : 100_000),
     concurrency: numbers('concurrency', bench === 'latency' ? [10] : [1, 10, 50]),
     workers: numbers('workers', [1, 2]),
-    reps: number('reps', 3),
+    reps: number('reps', bench === 'sizes' ? 1 : 3),
     seconds: number('seconds', bench === 'latency' ? 15 : 3),
     rate: number('rate', 20),
     postgresUrl: values.postgres ?? null,

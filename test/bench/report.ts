@@ -3,6 +3,7 @@ import type { DrainRun } from './drain.ts';
 import type { LatencyRun } from './latency.ts';
 import type { Machine } from './machine.ts';
 import type { BenchName } from './options.ts';
+import type { SizeRun } from './sizes.ts';
 import { type Percentiles, round, type Spread, spread } from './statistics.ts';
 import type { SubmitRun } from './submit.ts';
 
@@ -19,7 +20,7 @@ export interface Report {
   machine: Machine;
   postgres: { source: 'embedded' | 'yours'; version: string; settings: Readonly<Record<string, string>> };
   repetitions: number;
-  results: Result<DrainRun | SubmitRun | LatencyRun>[];
+  results: Result<DrainRun | SubmitRun | LatencyRun | SizeRun>[];
 }
 
 export function summarizeDrain(runs: readonly DrainRun[]): Result<DrainRun>[] {
@@ -64,6 +65,21 @@ export function summarizeLatency(runs: readonly LatencyRun[]): Result<LatencyRun
       acknowledged_p50_ms: run.acknowledgedMs.p50,
       acknowledged_p99_ms: run.acknowledgedMs.p99,
       ...cpuFigures(run.cpu),
+    }),
+  );
+}
+
+export function summarizeSizes(runs: readonly SizeRun[]): Result<SizeRun>[] {
+  return grouped(
+    runs,
+    ({ table, tasks }) => ({ table, tasks }),
+    (run) => ({
+      table_mb: run.tableMb,
+      indexes_mb: run.indexesMb,
+      peak_mb: run.peakMb,
+      live_rows: run.liveRows,
+      dead_rows: run.deadRows,
+      mb_per_million_tasks: run.mbPerMillion,
     }),
   );
 }

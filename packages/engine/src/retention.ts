@@ -80,7 +80,7 @@ export function createRetention(env: EngineEnvironment, { tries: most = TRIES }:
     const partitions = await listPartitions(sql);
     const due = partitions.filter((p) => !p.isOld && isBefore(p, cutoff));
     /** A table whose partition stays keeps those after it too: they go in their order. */
-    const held = new Set<string>();
+    const held = new Map<string, PartitionFate>();
     for (const until of [...new Set(due.map((p) => p.until.getTime()))].sort((a, b) => a - b)) {
       const week = due.filter((p) => p.until.getTime() === until);
       const kept = await keptBelow(week, cutoff);
@@ -88,11 +88,12 @@ export function createRetention(env: EngineEnvironment, { tries: most = TRIES }:
       for (const parents of TOGETHER) {
         const group = week.filter((p) => parents.includes(p.parent));
         if (group.length === 0 || stopped) continue;
-        let fate: PartitionFate = dryRun ? 'would be dropped' : 'kept whole';
-        if (group.some((p) => held.has(p.parent))) fate = 'busy';
+        let fate: PartitionFate = 'would be dropped';
+        const before = group.map((p) => held.get(p.parent)).find((f) => f !== undefined);
+        if (before) fate = before;
         else if (kept.length > MOST_KEPT && group[0]!.parent !== 'events') fate = 'kept whole';
         else if (!dryRun) fate = await retire(group, kept);
-        if (fate === 'busy' || fate === 'kept whole') for (const p of group) held.add(p.parent);
+        if (fate === 'busy' || fate === 'kept whole') for (const p of group) held.set(p.parent, fate);
         for (const { parent, name, until, bytes, rows } of group)
           report.partitions.push({ parent, name, until, bytes, rows, fate });
       }
