@@ -27,6 +27,14 @@ export const quick = task({
   },
 });
 
+/** Throws at once, each time. */
+export const throws = task({
+  id: 'throws',
+  run(): never {
+    throw new Error('no');
+  },
+});
+
 /** Does not end before its gate is open; ends when it is told to. */
 export const hold = task({
   id: 'hold',

@@ -495,7 +495,8 @@ export class WorkerSession {
       this.#trace(`lists what it holds, number ${this.#beats + 1}`);
       this.#listedMs = this.#process.now;
       // What comes of it was disowned with this list.
-      this.#endPoll();
+      // Its offer is void by the next one's; its answer is waited for.
+      if (this.#poll?.offers) this.#poll = null;
       this.#kick();
       this.#beatNow();
     }

@@ -119,10 +119,13 @@ export class Exchange {
     }
   }
 
-  /** Opens a new poll in place of one that asks for work: what is granted from now on answers a call of now. */
+  /**
+   * Opens a new poll in place of one that asks for work: what is granted from now on answers a call of now. The older one's offer is
+   * void by the newer, and its answer is waited for: cut off, it would lose what it brings.
+   */
   renewPoll(): void {
     if (this.#poll?.offers === true) {
-      this.#poll.abort.abort();
+      this.#voided.add(this.#poll);
       this.#poll = undefined;
       this.kick();
     }
