@@ -100,7 +100,9 @@ with input as materialized (
 ), kept_attempt as (
   insert into baton.attempts (task_id, session_id, granted_at, started_at, ended_at, retry_delay_ms, epoch, worker_id, attempt, state, failure)
   select task_id, session_id, granted_at,
-         case when attempt_state in ('failed', 'cancelled') then greatest(granted_at, at - ran_us * interval '1 microsecond') else started_at end,
+         -- A master that ends it in the worker's place does not know how long it ran, but may have been told when it began.
+         case when attempt_state in ('failed', 'cancelled') and (ran_us > 0 or started_at is null)
+           then greatest(granted_at, at - ran_us * interval '1 microsecond') else started_at end,
          at, delay_ms::bigint, epoch, worker_id, attempt, attempt_state, failure
   from ended
 ), kept_outcome as (
