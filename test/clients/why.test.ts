@@ -17,7 +17,7 @@ beforeAll(() => {
 });
 afterAll(() => sql.end({ timeout: 5 }));
 
-const BIN = fileURLToPath(new URL('../../apps/cli/src/bin.ts', import.meta.url));
+const BIN = fileURLToPath(new URL('../../node_modules/.bin/baton', import.meta.url));
 
 /** The command, as a process of its own. */
 function baton(...args: string[]): Promise<{ code: number; stdout: string }> {

@@ -23,6 +23,7 @@ import { recallFor, recallTasks, takeOrders } from '../recall.ts';
 import { dueAdvances } from '../runs.ts';
 import { compareHeld, markStarted, renewSessions } from '../sessions.ts';
 import { leasesOf, readHeld, settleTasks } from '../settle.ts';
+import { readStanding } from '../standing.ts';
 import { submitTasks } from '../submit.ts';
 import { sweepSessions } from '../sweep.ts';
 import { nextDueMs, promoteDue } from '../waiting.ts';
@@ -128,6 +129,13 @@ const HOT: Hot[] = [
     call: (sql) => claimTasks(sql, lanes, [{ sessionId: '1', count: 10 }]),
     rows: 10 * SHAPE.lanes,
     pages: 4000,
+  },
+  {
+    name: 'standing of a task deep in its lane',
+    pool: 'api',
+    call: (sql) => readStanding(sql, readyIds.at(-1)!),
+    rows: 10_000,
+    pages: 2_000,
   },
   {
     name: 'load specs',
