@@ -88,21 +88,18 @@ export function createDeadlines(
       const overdue = await overdueLeases(pools.lease, graceMs);
       const silent = await silentLeases(pools.lease, graceMs);
       const late = [
-        ...overdue.map((lease) => ({
-          lease,
-          message: `not ended ${lease.startToCloseMs} ms after its start`,
-          ranUs: lease.startToCloseMs * 1000,
-        })),
-        ...silent.map((lease) => ({ lease, message: `no sign for ${lease.timeoutMs} ms`, ranUs: 0 })),
+        ...overdue.map((lease) => ({ lease, message: `not ended ${lease.startToCloseMs} ms after its start` })),
+        ...silent.map((lease) => ({ lease, message: `no sign for ${lease.timeoutMs} ms` })),
       ];
       await Promise.all(
-        late.map(async ({ lease: { taskId, epoch, sessionId }, message, ranUs }) => {
+        late.map(async ({ lease: { taskId, epoch, sessionId }, message }) => {
           const failure = { type: 'TASK_TIMEOUT', message } as const;
           const verdict = await results.report({
             taskId,
             epoch,
             sessionId,
-            ranUs,
+            // How long it ran, its worker has not said; when it began, it has.
+            ranUs: 0,
             outcome: { type: 'failure', failure },
           });
           if (verdict === null)

@@ -276,7 +276,7 @@ function notYet(task: TaskRow, nowMs: number): Blocker {
     return {
       ...about(null),
       reason: 'BACKOFF',
-      message: `it waits ${when}, because attempt ${task.attempt} of ${task.maxAttempts} failed${task.failure ? `: ${task.failure.type}: ${task.failure.message}` : ''}`,
+      message: `it waits ${when}, because attempt ${task.attempt} ${task.failure?.type === 'WORKER_CRASH' ? 'was lost with its worker (that costs none of the attempts it has)' : `of ${task.maxAttempts} failed`}${task.failure ? `: ${task.failure.type}: ${task.failure.message}` : ''}`,
       remedy: 'wait; what made it fail is in its attempts: baton task get',
       until,
     };

@@ -50,7 +50,9 @@ it('tells random lives by steps of the table, up to where their rows are', { tim
     expect(granted).toEqual([...granted].sort((a, b) => a - b));
     expect(new Set(granted).size).toBe(granted.length);
     const ended = entries.filter(({ what }) => what === 'attempt_ended');
-    expect(ended.map((e) => `${e.epoch}:${e.attempt}:${e.attemptState}`)).toEqual(task.history);
+    const asKept = ({ epoch, attempt, attemptState, retryDelayMs, failure }: HistoryEntry) =>
+      [epoch, attempt, attemptState, retryDelayMs, failure?.type].filter((part) => part != null).join(':');
+    expect(ended.map(asKept)).toEqual(task.history);
     expect(granted.length).toBe(task.history.length + (task.state === 'leased' ? 1 : 0));
     expect(entries.filter(({ what }) => what === 'ended')).toHaveLength(isTerminal(task.state) ? 1 : 0);
     if (isTerminal(task.state)) expect(entries.at(-1)!.what).toBe('ended');

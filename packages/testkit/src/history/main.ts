@@ -1,6 +1,6 @@
 import { parseArgs } from 'node:util';
 import { checkHistory, showReport } from './check-history.ts';
-import type { HistorySettings } from './history.ts';
+import { DEFAULT_HISTORY_SETTINGS, type HistorySettings } from './history.ts';
 import { readHistory } from './read-history.ts';
 
 const USAGE = `Checks the history in a database of Baton: the invariants that a database can show by itself. Reads only.
@@ -37,6 +37,9 @@ async function main(args: string[]): Promise<number> {
     isSettled = values.settled ?? false;
     settings = JSON.parse(values.settings ?? '{}') as Partial<HistorySettings>;
     if (!url || positionals.length > 1) throw new TypeError('name one database');
+    const known = Object.keys(DEFAULT_HISTORY_SETTINGS);
+    const unknown = Object.keys(settings).filter((name) => !known.includes(name));
+    if (unknown.length > 0) throw new TypeError(`no settings: ${unknown.join(', ')}; there are ${known.join(', ')}`);
   } catch (error) {
     process.stderr.write(`${(error as Error).message}\n\n${USAGE}`);
     return WRONG_USE;

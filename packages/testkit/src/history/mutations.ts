@@ -362,7 +362,8 @@ export const MUTATIONS: readonly Mutation[] = [
     });
   }),
   mutation(10, 'a breaker lets a probe through too early', (h) => {
-    h.settings.breaker = { ...h.settings.breaker!, openMs: 2 * h.settings.breaker!.openMs };
+    const openMs = 2 * h.settings.breaker!.openMs;
+    h.settings.breaker = { ...h.settings.breaker!, openMs, soleOpenMs: openMs };
   }),
   mutation(10, 'a breaker closes after too few good probes', (h) => {
     h.settings.breaker = { ...h.settings.breaker!, successes: 3 };
