@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { openSql, type Sql } from './connection.ts';
 import {
   type EventPosition,
@@ -21,6 +21,20 @@ beforeAll(async () => {
   sql = db.sql;
 });
 afterAll(() => db.drop());
+
+/** Transactions of other tests, in other databases of this server, hold readers back, too: until what was written by now can be read. */
+async function allVisible(): Promise<void> {
+  const [row] = await sql.unsafe('select pg_current_xact_id()::text as xid');
+  await vi.waitFor(
+    async () => {
+      const [now] = await sql.unsafe('select pg_snapshot_xmin(pg_current_snapshot()) > $1::text::xid8 as passed', [
+        row!.xid,
+      ]);
+      expect(now!.passed).toBe(true);
+    },
+    { timeout: 25_000, interval: 20 },
+  );
+}
 
 /** Everything behind a position, in pages of this many rows. */
 async function readAll(from: EventPosition, page: number): Promise<string[]> {
@@ -69,6 +83,7 @@ describe('the event log', () => {
     await write(sql, 2);
     expect(await readAll(from, 10)).toEqual([]);
     await slow.unsafe('commit');
+    await allVisible();
     expect(await readAll(from, 10)).toEqual(['1', '2']);
     await slow.end({ timeout: 5 });
   });
@@ -80,6 +95,7 @@ describe('the event log', () => {
     const session = await stage.session('events');
     const tasks = await stage.submit(lane, 3);
     await stage.complete(await stage.claim(lane, session, 3));
+    await allVisible();
     const rows = (await readEvents(sql, from, 100)).filter((row) => row.taskIds[0] !== '0');
     expect(rows.map((row) => [row.types[0], row.taskIds.length])).toEqual([
       [1, 3],
@@ -99,6 +115,7 @@ describe('the event log', () => {
     const stage = scene(sql);
     const lane = await stage.lane('bounded');
     for (const count of [30, 1, 1, 50, 2]) await stage.submit(lane, count);
+    await allVisible();
     const sizes = async (maxEvents: number) => {
       const read: number[][] = [];
       for (let at = from; ; ) {
