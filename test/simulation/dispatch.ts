@@ -27,6 +27,7 @@ export class Dispatch {
   /** Granted to a session whose offer had gone: for its next call, if that comes soon. */
   readonly #undelivered = new Map<string, Assignment[]>();
   readonly #keepMs: number;
+  readonly #onUnsent: (grants: Assignment[]) => void;
   #armings = 0;
   #pumping = false;
   #again = false;
@@ -36,8 +37,10 @@ export class Dispatch {
     claim: (laneIds: number[], wants: Want[]) => Steps<Grant[]>,
     laneIds: readonly number[],
     keepMs: number,
+    onUnsent: (grants: Assignment[]) => void,
   ) {
     this.#keepMs = keepMs;
+    this.#onUnsent = onUnsent;
     this.#machine = machine;
     this.#claim = claim;
     this.#laneIds = laneIds;
@@ -96,12 +99,21 @@ export class Dispatch {
 
   /** For the session's next call: its answer could not be sent. */
   keep(sessionId: string, grants: Assignment[]): void {
-    if (grants.length > 0) this.#undelivered.set(sessionId, [...(this.#undelivered.get(sessionId) ?? []), ...grants]);
+    if (grants.length === 0) return;
+    this.#undelivered.set(sessionId, [...(this.#undelivered.get(sessionId) ?? []), ...grants]);
+    if (this.#keepMs === Number.POSITIVE_INFINITY) return;
+    this.#machine.after(this.#keepMs, () => {
+      const kept = this.#undelivered.get(sessionId);
+      if (kept) this.#undelivered.set(sessionId, this.fresh(kept));
+    });
   }
 
-  /** Without those that the session may have disowned by now; they come back by themselves. */
+  /** Without those that the session may have disowned by now: these go back, for nobody hears of them. */
   fresh(grants: Assignment[]): Assignment[] {
-    return grants.filter(({ claimedMs }) => this.#machine.kernel.nowMs < claimedMs + this.#keepMs);
+    const isFresh = ({ claimedMs }: Assignment) => this.#machine.kernel.nowMs < claimedMs + this.#keepMs;
+    const unsent = grants.filter((grant) => !isFresh(grant));
+    if (unsent.length > 0) this.#onUnsent(unsent);
+    return grants.filter(isFresh);
   }
 
   /** What is kept for a session, or these leases of it, goes back. */

@@ -52,6 +52,7 @@ export class Master implements MasterApi {
       (laneIds, wants) => this.persist((db) => this.#world.recorder.claim(db, laneIds, wants)),
       world.lanes.map((lane) => lane.id),
       world.defects.has('kept for ever') ? Number.POSITIVE_INFINITY : SETTINGS.heartbeatIntervalMs,
+      (unsent) => machine.start(this.#settle(unsent.map(returned)), () => {}),
     );
     machine.after(world.random.next() * SETTINGS.sweepIntervalMs, () => machine.start(this.#sweepForEver()));
   }
@@ -171,19 +172,7 @@ export class Master implements MasterApi {
     this.#announce(sessionId);
     const held = yield* this.persist((db) => model.leasesOf(db, [sessionId], 100_000));
     yield* this.#settle(
-      held.map((lease) =>
-        lease.cancelReason !== null
-          ? settleLost(lease, 'the worker left')
-          : {
-              ...lease,
-              attempt: 'returned',
-              next: 'ready',
-              delayMs: null,
-              budget: 'none',
-              failure: null,
-              ranUs: 0,
-            },
-      ),
+      held.map((lease) => (lease.cancelReason !== null ? settleLost(lease, 'the worker left') : returned(lease))),
     );
   }
 
@@ -437,6 +426,22 @@ export class Master implements MasterApi {
   #dueIn(delayMs: number): void {
     this.machine.after(delayMs + 1, () => this.machine.start(this.#promote(), () => {}));
   }
+}
+
+/** How a lease goes back at no cost. */
+function returned({ taskId, epoch, sessionId }: Pick<Settlement, 'taskId' | 'epoch' | 'sessionId'>): Settlement {
+  const failure = null;
+  return {
+    taskId,
+    epoch,
+    sessionId,
+    attempt: 'returned',
+    next: 'ready',
+    delayMs: null,
+    budget: 'none',
+    failure,
+    ranUs: 0,
+  };
 }
 
 /** How a lease ends whose worker is gone; what `settleLost` of the engine says. */

@@ -49,6 +49,7 @@ function scene(options: {
 }) {
   const lanes = Array.from({ length: options.lanes ?? 1 }, (_, i) => lane(i + 1));
   const asked: number[] = [];
+  const clock = { nowMs: 0 };
   let left = options.ready;
   const statements: string[] = [];
   const unsafe = async (text: string, [, count]: [string, number | string]) => {
@@ -75,15 +76,18 @@ function scene(options: {
     pools: { hot: { unsafe } as unknown as Sql },
     settings: { ...DEFAULT_SETTINGS, ...options.settings },
     random: () => 0.5,
-    now: () => 0,
+    now: () => clock.nowMs,
     log: silentLog,
   } as unknown as EngineEnvironment;
   const book = { get: (id: number) => lanes[id - 1], all: () => lanes } as unknown as LaneBook;
-  const dispatcher = createDispatcher(env, book, createCounters(), options.breakers ?? ALL_CLOSED);
+  const unsent: string[] = [];
+  const dispatcher = createDispatcher(env, book, createCounters(), options.breakers ?? ALL_CLOSED, (assignments) =>
+    unsent.push(...assignments.map((a) => a.taskId)),
+  );
   dispatcher.armAll();
   let number = 0n;
   const offer = (free: number) => dispatcher.offer({ id: 's', ability }, ++number, free, 0);
-  return { offer, asked, statements };
+  return { offer, asked, statements, dispatcher, unsent, clock };
 }
 
 it('puts no more bytes into an answer than a worker reads, and loses nothing of the rest', async () => {
@@ -129,4 +133,28 @@ it('claims one probe for a worker whose breaker is half-open, and no second whil
   expect(await offer(10)).toHaveLength(1);
   expect(await offer(10)).toEqual([]);
   expect(statements).toEqual(['claim probe']);
+});
+
+it('gives back at once what it was granted and can send no more, and sends what is young enough', async () => {
+  const { offer, dispatcher, unsent, clock } = scene({ ready: 3, inputBytes: 1 });
+  const granted = await offer(2);
+  dispatcher.keep('s', granted);
+  clock.nowMs = DEFAULT_SETTINGS.heartbeatIntervalMs - 1;
+  expect(await offer(10)).toEqual(granted);
+  dispatcher.keep('s', granted);
+  clock.nowMs = DEFAULT_SETTINGS.heartbeatIntervalMs;
+  expect((await offer(10)).map((a) => a.taskId)).toEqual(['1']);
+  expect(unsent).toEqual(granted.map((a) => a.taskId));
+});
+
+it('gives back what it keeps for a session that asks no more', { timeout: 5_000 }, async () => {
+  const { offer, dispatcher, unsent, clock } = scene({
+    ready: 2,
+    inputBytes: 1,
+    settings: { heartbeatIntervalMs: 20 },
+  });
+  const granted = await offer(2);
+  dispatcher.keep('s', granted);
+  clock.nowMs = 20;
+  await expect.poll(() => unsent).toEqual(granted.map((a) => a.taskId));
 });

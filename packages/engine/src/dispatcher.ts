@@ -39,6 +39,8 @@ export interface Dispatcher {
   release(sessionId: string): void;
   /** Keeps what was granted for the session's next call: its answer could not be sent. */
   keep(sessionId: string, assignments: Assignment[]): void;
+  /** Those of these that may still be sent. The others go back to ready at once: nobody hears of them. */
+  fresh(assignments: Assignment[]): Assignment[];
   /** Forgets what is kept for a session, or these leases of it: they go back. */
   discard(sessionId: string, leases?: readonly { taskId: string; epoch: number }[]): void;
   arm(laneId: number): void;
@@ -53,9 +55,9 @@ export interface Dispatcher {
 
 /**
  * Whether a worker may still be told of this lease. What was claimed a heartbeat's interval ago may have been disowned meanwhile, at
- * another master, as a lease that the worker never heard of; it comes back that way.
+ * another master, as a lease that the worker never heard of.
  */
-export function isFresh(assignment: Assignment, env: EngineEnvironment): boolean {
+function isFresh(assignment: Assignment, env: EngineEnvironment): boolean {
   return env.now() < assignment.claimedAt + env.settings.heartbeatIntervalMs;
 }
 
@@ -77,11 +79,13 @@ interface Offer {
   resolve(assignments: Assignment[]): void;
 }
 
+/** @param onUnsent leases that this master was granted and did not send */
 export function createDispatcher(
   env: EngineEnvironment,
   lanes: LaneBook,
   counters: Counters,
   breakers: Pick<BreakerBook, 'stateOf' | 'mayProbe' | 'noteProbe'>,
+  onUnsent: (assignments: Assignment[]) => void = () => {},
 ): Dispatcher {
   const { pools, settings } = env;
   /** Lanes that may have something, with a number that tells whether they were armed again during a claim. */
@@ -89,10 +93,11 @@ export function createDispatcher(
   let armings = 0;
   const offers = new Map<string, Offer>();
   /**
-   * Granted to a session whose offer had gone: goes with its next answer. If none comes within a heartbeat's interval it is forgotten:
-   * the session may have told another master meanwhile that it never heard of these leases, and they come back that way.
+   * Granted to a session whose offer had gone: goes with its next answer. If none comes within a heartbeat's interval it goes back:
+   * the session may have told another master meanwhile that it never heard of these leases.
    */
   const undelivered = new Map<string, Assignment[]>();
+  const timers = new Set<ReturnType<typeof setTimeout>>();
   /** The newest offer of each session that was answered with leases: the same call once more (a proxy's repetition) gets no others. */
   const spent = new Map<string, bigint>();
   let pumping = false;
@@ -226,12 +231,28 @@ export function createDispatcher(
     if (assignments.length === 0) return;
     const earlier = undelivered.get(sessionId);
     undelivered.set(sessionId, earlier ? [...earlier, ...assignments] : assignments);
+    const timer = setTimeout(() => {
+      timers.delete(timer);
+      const kept = undelivered.get(sessionId);
+      if (!kept) return;
+      const still = fresh(kept);
+      if (still.length > 0) undelivered.set(sessionId, still);
+      else undelivered.delete(sessionId);
+    }, settings.heartbeatIntervalMs);
+    timers.add(timer);
+  };
+
+  /** Without those that are too old to be sent. Nobody will hear of these from here: they go back at once. */
+  const fresh = (assignments: Assignment[]): Assignment[] => {
+    const young = assignments.filter((assignment) => isFresh(assignment, env));
+    if (young.length < assignments.length) onUnsent(assignments.filter((a) => !young.includes(a)));
+    return young;
   };
 
   const takeKept = (sessionId: string): Assignment[] => {
     const kept = undelivered.get(sessionId);
     undelivered.delete(sessionId);
-    return kept?.filter((assignment) => isFresh(assignment, env)) ?? [];
+    return kept ? fresh(kept) : [];
   };
 
   /** As many as one answer can carry; the rest goes with the next one. Workers read no message without end. */
@@ -315,6 +336,7 @@ export function createDispatcher(
       if (offer) end(offer, []);
     },
     keep,
+    fresh,
     discard(sessionId, leases) {
       if (!leases) spent.delete(sessionId);
       const kept = undelivered.get(sessionId);
@@ -343,6 +365,7 @@ export function createDispatcher(
     },
     close() {
       closed = true;
+      for (const timer of timers) clearTimeout(timer);
       for (const offer of [...offers.values()]) end(offer, []);
     },
   };

@@ -16,7 +16,7 @@ import { type Counters, createCounters } from './metrics.ts';
 import { createOutputKeeper, type OutputChunk, type RefusedOutput } from './outputs.ts';
 import { bisect, persist } from './persist.ts';
 import { createQueues, type Queues } from './queues.ts';
-import { createResults } from './results.ts';
+import { createResults, returnUnsent } from './results.ts';
 import { createRetention } from './retention.ts';
 import { createRuns, type Runs } from './runs.ts';
 import { createSessions, type Sessions } from './sessions.ts';
@@ -75,7 +75,11 @@ export function createEngine(env: EngineEnvironment): Engine {
     () => dispatcher.armAll(),
     () => dispatcher.armed(),
   );
-  const dispatcher = createDispatcher(env, lanes, counters, breakerBook);
+  const dispatcher = createDispatcher(env, lanes, counters, breakerBook, (unsent) => {
+    env.log.info('leases taken back that were not sent in time', { leases: unsent.length });
+    // What fails here comes back when its worker says that it never heard of it.
+    void results.settle(unsent.map(returnUnsent)).catch(() => {});
+  });
 
   const hints: Hints = env.hints
     ? createHints(env, env.hints, {

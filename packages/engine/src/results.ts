@@ -254,6 +254,21 @@ export function createResults(
   };
 }
 
+/** How a lease ends that its worker was never told of: at no cost. */
+export function returnUnsent({ taskId, epoch, sessionId }: Word): Settlement {
+  return {
+    taskId,
+    epoch,
+    sessionId,
+    attempt: 'returned',
+    next: 'ready',
+    delayMs: null,
+    budget: 'none',
+    failure: null,
+    ranUs: 0,
+  };
+}
+
 /** How a lease ends whose worker is gone. */
 export function settleLost(lease: HeldAttempt, why: string): Settlement {
   const base = {

@@ -18,7 +18,7 @@ import {
 import { type Ability, type Capabilities, checkWorkerTags, toAbility } from './ability.ts';
 import type { BreakerBook } from './breaker-book.ts';
 import { createCoalescer } from './coalescer.ts';
-import { type Assignment, type Dispatcher, isFresh } from './dispatcher.ts';
+import type { Assignment, Dispatcher } from './dispatcher.ts';
 import type { EngineEnvironment } from './environment.ts';
 import type { LaneBook } from './lane-book.ts';
 import type { Counters } from './metrics.ts';
@@ -184,7 +184,7 @@ export function createSessions(
       throw error;
     }
     // Results that took long to write may have made what was granted too old to be sent.
-    assignments = assignments.filter((assignment) => isFresh(assignment, env));
+    assignments = dispatcher.fresh(assignments);
     // The caller has gone: what was granted waits for its next call.
     if (abort?.aborted && assignments.length > 0) {
       dispatcher.keep(sessionId, assignments);
