@@ -72,7 +72,8 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
     })();
     return stopping;
   };
-  const surroundings = { PATH: process.env.PATH, HOME: process.env.HOME };
+  const { PATH, HOME, NODE_COMPILE_CACHE } = process.env;
+  const surroundings = { PATH, HOME, NODE_COMPILE_CACHE };
   try {
     const server = await startTestPostgres({ settings: { fsync: 'on', full_page_writes: 'on', max_connections: 150 } });
     owned.push(() => server.stop());

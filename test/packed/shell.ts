@@ -12,7 +12,7 @@ export interface Ended {
 /** What a terminal of a user has: the Node of this process, npm's own settings, nothing of Baton and of the test run. */
 export function userEnvironment(more: Readonly<Record<string, string>> = {}): NodeJS.ProcessEnv {
   const ours =
-    /^(BATON_|DATABASE_URL$|LOG_DIR$|INIT_CWD$|NODE_ENV$|TEST$|VITEST|npm_(package|lifecycle|config_local_prefix))/;
+    /^(BATON_|DATABASE_URL$|LOG_DIR$|INIT_CWD$|NODE_ENV$|NODE_COMPILE_CACHE$|TEST$|VITEST|npm_(package|lifecycle|config_local_prefix))/;
   const kept = Object.entries(process.env).filter(([name]) => !ours.test(name));
   const path = `${dirname(process.execPath)}:${process.env.PATH}`;
   return { ...Object.fromEntries(kept), PATH: path, NO_COLOR: '1', npm_config_update_notifier: 'false', ...more };
