@@ -107,6 +107,10 @@ describe('what is refused', () => {
   const refused = async (request: unknown, method = 'TaskService/SubmitTask') => {
     const answer = await call(method, request);
     expect(answer, JSON.stringify(answer.body)).toMatchObject({ status: 400, body: { code: 'invalid_argument' } });
+    expect(detail(answer, 'ErrorInfo')).toMatchObject({
+      reason: expect.stringMatching(/^(INVALID|MALFORMED)_REQUEST$/),
+      domain: 'baton',
+    });
     return answer;
   };
 
@@ -140,6 +144,33 @@ describe('what is refused', () => {
         'task.retry.jitter',
       ]),
     );
+  });
+
+  test('what cannot be decoded, too, beside what breaks a rule', async () => {
+    const answer = await refused({
+      namespce: 'a',
+      task: {
+        kind: '',
+        priority: 'zzz',
+        tags: [1],
+        startToCloseTimeout: '-3s',
+        retry: { maxAttempts: -1, factor: 0.5 },
+      },
+    });
+    expect(detail(answer, 'ErrorInfo').reason).toBe('INVALID_REQUEST');
+    const violations = detail(answer, 'BadRequest').fieldViolations as { field: string; description: string }[];
+    expect(new Set(violations.map(({ field }) => field))).toEqual(
+      new Set([
+        'namespce',
+        'task.priority',
+        'task.tags[0]',
+        'task.retry.max_attempts',
+        'task.kind',
+        'task.start_to_close_timeout',
+        'task.retry.factor',
+      ]),
+    );
+    expect(violations.find(({ field }) => field === 'task.retry.max_attempts')?.description).toContain('not -1');
   });
 
   test.for([
@@ -199,7 +230,7 @@ describe('what is refused', () => {
     expect(answer).toMatchObject({ status: 429, body: { code: 'resource_exhausted' } });
     expect(detail(answer, 'ErrorInfo').reason).toBe('INPUT_TOO_LARGE');
     const huge = await call('TaskService/SubmitTask', { task: { kind: 'echo', input: 'x'.repeat(2 ** 23) } });
-    expect(huge.body.code).toBe('resource_exhausted');
+    expect([huge.body.code, detail(huge, 'ErrorInfo').reason]).toEqual(['resource_exhausted', 'MESSAGE_TOO_LARGE']);
     const most = await submit({ kind: 'gpu-only', taskClass: 'TASK_CLASS_GPU', input: 'x'.repeat(2 ** 21 - 2) });
     expect((await call('TaskService/CancelTask', { taskId: most })).body.state).toBe('TASK_STATE_CANCELLED');
   });
@@ -225,6 +256,7 @@ describe('what is refused', () => {
   test('a method that does not exist, a body without its type', async () => {
     expect(await call('TaskService/DoTask', {})).toMatchObject({ status: 404, body: { code: 'unimplemented' } });
     const untyped = await curl([`${stack().url}/baton.v1.TaskService/GetTask`], '{}');
+    expect(detail(untyped, 'ErrorInfo').reason).toBe('WRONG_CONTENT_TYPE');
     expect(untyped).toMatchObject({ status: 415, body: { message: expect.stringContaining('application/json') } });
   });
 });

@@ -23,6 +23,8 @@ interface Answer {
   /** gRPC's or Connect's code as a number; 0: fine. */
   readonly code: number;
   readonly message: string;
+  /** Of ErrorInfo; undefined: there is none. */
+  readonly reason: string | undefined;
   readonly encoding: string | null;
   /** Of the first message, or the unary body. */
   readonly body: Uint8Array;
@@ -60,6 +62,17 @@ function framesOf(bytes: Uint8Array): { flags: number; data: Uint8Array }[] {
   return frames;
 }
 
+/** Of an error as Connect writes it. */
+function reasonOf(error?: { details?: { type: string; debug?: { reason: string } }[] }): string | undefined {
+  return error?.details?.find(({ type }) => type === 'google.rpc.ErrorInfo')?.debug?.reason;
+}
+
+/** Of google.rpc.Status, as gRPC writes it: an ErrorInfo of a reason and the domain baton lies in its bytes. */
+function reasonIn(status: string | undefined): string | undefined {
+  const text = Buffer.from(status ?? '', 'base64').toString('latin1');
+  return /google\.rpc\.ErrorInfo\x12.\n.([A-Z_]+)\x12\x05baton/s.exec(text)?.[1];
+}
+
 const codeNames = Object.fromEntries(
   Object.entries(Code)
     .filter(([name]) => Number.isNaN(Number(name)))
@@ -90,6 +103,7 @@ const connectUnary = (type: 'proto' | 'json'): Way => ({
       status: response.status,
       code: error ? (codeNames[error.code] ?? -1) : 0,
       message: error?.message ?? '',
+      reason: reasonOf(error),
       encoding,
       // fetch has decompressed it.
       body: bytes,
@@ -114,6 +128,7 @@ const connectStream: Way = {
       status: response.status,
       code: error ? (codeNames[error.code] ?? -1) : 0,
       message: error?.message ?? '',
+      reason: reasonOf(error),
       encoding: response.headers.get('connect-content-encoding'),
       body: first ? (first.flags & 1 ? gunzipSync(first.data) : first.data) : new Uint8Array(),
       isCompressed: ((first?.flags ?? 0) & 1) === 1,
@@ -137,6 +152,7 @@ const grpcWeb: Way = {
       status: response.status,
       code: Number(/grpc-status: *(\d+)/i.exec(text)?.[1] ?? -1),
       message: decodeURIComponent(/grpc-message: *(.*)\r/i.exec(text)?.[1] ?? ''),
+      reason: reasonIn(/grpc-status-details-bin: *(.*)\r/i.exec(text)?.[1]),
       encoding: response.headers.get('grpc-encoding'),
       body: first ? (first.flags & 1 ? gunzipSync(first.data) : first.data) : new Uint8Array(),
       isCompressed: ((first?.flags ?? 0) & 1) === 1,
@@ -179,6 +195,7 @@ const grpc: Way = {
           status: Number(head[':status']),
           code: Number(tail['grpc-status'] ?? head['grpc-status'] ?? -1),
           message: decodeURIComponent(String(tail['grpc-message'] ?? head['grpc-message'] ?? '')),
+          reason: reasonIn(String(tail['grpc-status-details-bin'] ?? head['grpc-status-details-bin'] ?? '')),
           encoding: (head['grpc-encoding'] as string) ?? null,
           body: first ? (first.flags & 1 ? gunzipSync(first.data) : first.data) : new Uint8Array(),
           isCompressed: ((first?.flags ?? 0) & 1) === 1,
@@ -251,11 +268,13 @@ test('1 MiB that would become 1 GiB is refused everywhere, and never becomes it'
     const answers = await Promise.all(
       Array.from({ length: 5 }, () => way.call(SUBMIT, way.wrap(bytes, true), way.saysCompressed)),
     );
-    for (const answer of answers) expect(answer, way.name).toMatchObject({ code: Code.ResourceExhausted });
+    for (const answer of answers)
+      expect(answer, way.name).toMatchObject({ code: Code.ResourceExhausted, reason: 'MESSAGE_TOO_LARGE' });
   }
   for (const way of streamWays)
     expect(await way.call(WATCH, way.wrap(bytes, true), way.saysCompressed), way.name).toMatchObject({
       code: Code.ResourceExhausted,
+      reason: 'MESSAGE_TOO_LARGE',
     });
   expect(peakMb(pid) - before).toBeLessThan(200);
 });
@@ -271,31 +290,58 @@ test.each([...unaryWays, connectStream])(
     );
     for (const bad of [whole.subarray(0, whole.length - 1), Uint8Array.of(10, 200), Uint8Array.of(0xff, 0xff, 0xff)]) {
       const answer = await way.call(path, way.wrap(bad));
-      expect(answer, `${bad}`).toMatchObject({ code: Code.InvalidArgument });
+      expect(answer, `${bad}`).toMatchObject({ code: Code.InvalidArgument, reason: 'MALFORMED_REQUEST' });
       expect(answer.message).not.toBe('');
     }
     // Compressed, it says; it is not.
-    expect((await way.call(path, way.wrap(whole, true), way.saysCompressed)).code).toBe(Code.InvalidArgument);
-    expect(
-      (
-        await way.call(path, way.wrap(whole, true), {
-          ...way.saysCompressed,
-          ...Object.fromEntries(Object.keys(way.saysCompressed).map((name) => [name, 'lzma'])),
-        })
-      ).code,
-    ).toBe(Code.Unimplemented);
+    expect(await way.call(path, way.wrap(whole, true), way.saysCompressed)).toMatchObject({
+      code: Code.InvalidArgument,
+      reason: 'MALFORMED_REQUEST',
+    });
+    const lzma = Object.fromEntries(Object.keys(way.saysCompressed).map((name) => [name, 'lzma']));
+    expect(await way.call(path, way.wrap(whole, true), lzma)).toMatchObject({
+      code: Code.Unimplemented,
+      reason: 'UNKNOWN_COMPRESSION',
+    });
+    // A time that is none.
+    const times = { 'connect-timeout-ms': 'soon', 'grpc-timeout': 'soon' };
+    expect(await way.call(path, way.wrap(whole), times)).toMatchObject({
+      code: Code.InvalidArgument,
+      reason: 'MALFORMED_REQUEST',
+    });
   },
 );
+
+test.each(streamWays)('JSON in frames that cannot be decoded, with every problem: $name', async (way) => {
+  const type = { 'content-type': way === connectStream ? 'application/connect+json' : '' };
+  if (way !== connectStream)
+    type['content-type'] = way === grpc ? 'application/grpc+json' : 'application/grpc-web+json';
+  const answer = await way.call(WATCH, way.wrap(json({ taskId: 'x', frmat: 1, cursor: 2 })), type);
+  expect(answer).toMatchObject({ code: Code.InvalidArgument, reason: 'INVALID_REQUEST' });
+  for (const word of ['task_id', 'frmat', 'cursor']) expect(answer.message).toContain(word);
+});
+
+test.each(streamWays)('a time that ran out has its reason, too: $name', async (way) => {
+  const task = await createBaton({ url: stack().url }).submit({ kind: 'nobody-can', input: 1 });
+  const message = toBinary(WatchTaskRequestSchema, create(WatchTaskRequestSchema, { taskId: task.id }));
+  const late = await way.call(WATCH, way.wrap(message), { 'connect-timeout-ms': '200', 'grpc-timeout': '200m' });
+  expect(late).toMatchObject({ code: Code.DeadlineExceeded, reason: 'DEADLINE_EXCEEDED' });
+  await task.cancel();
+});
 
 test.each(streamWays)('frames that lie about their length: $name', async (way) => {
   const path = way === connectStream ? WATCH : SUBMIT;
   const message = toBinary(SubmitTaskRequestSchema, create(SubmitTaskRequestSchema, { task: { kind: 'echo' } }));
   const before = peakMb(stack().master.pid);
   // Longer than what comes; as long as can be said; shorter.
-  expect((await way.call(path, frame(0, message, message.length + 100))).code).toBe(Code.InvalidArgument);
-  expect((await way.call(path, frame(0, message, 0xffff_ffff))).code).toBe(Code.ResourceExhausted);
-  expect((await way.call(path, frame(0, message, message.length - 1))).code).toBe(Code.InvalidArgument);
-  expect((await way.call(path, Uint8Array.of(0, 0))).code).toBe(Code.InvalidArgument);
+  const malformed = { code: Code.InvalidArgument, reason: 'MALFORMED_REQUEST' };
+  expect(await way.call(path, frame(0, message, message.length + 100))).toMatchObject(malformed);
+  expect(await way.call(path, frame(0, message, 0xffff_ffff))).toMatchObject({
+    code: Code.ResourceExhausted,
+    reason: 'MESSAGE_TOO_LARGE',
+  });
+  expect(await way.call(path, frame(0, message, message.length - 1))).toMatchObject(malformed);
+  expect(await way.call(path, Uint8Array.of(0, 0))).toMatchObject(malformed);
   expect(peakMb(stack().master.pid) - before).toBeLessThan(100);
   // The server is none the worse.
   expect((await way.call(SUBMIT === path ? SUBMIT : WATCH, way.wrap(message))).code).not.toBe(Code.Internal);

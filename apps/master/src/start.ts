@@ -1,6 +1,13 @@
 import { readFileSync } from 'node:fs';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
-import { type ApiOptions, apiInterceptors, createMasterApp, MASTER_SERVICES, masterRoutes } from '@baton/api';
+import {
+  type ApiOptions,
+  apiInterceptors,
+  createMasterApp,
+  MASTER_SERVICES,
+  masterRoutes,
+  refusalsBelow,
+} from '@baton/api';
 import { createIdMaker } from '@baton/domain';
 import { createEngine } from '@baton/engine';
 import { assertLoopback, createHealth, type RunningServer, serve } from '@baton/server';
@@ -95,6 +102,7 @@ export async function startMaster(config: MasterConfig, log: Logger): Promise<Ma
       routes: masterRoutes(engine, options),
       services: [...MASTER_SERVICES],
       interceptors: apiInterceptors(options),
+      router: refusalsBelow(),
       fetch: app.fetch as (request: Request) => Promise<Response>,
       health: createHealth(MASTER_SERVICES.map((s) => s.typeName)),
       compressAnswers: config.compressAnswers,

@@ -81,7 +81,9 @@ export function convertError(
       new Refusal('resource_exhausted', 'STATEMENT_TIMEOUT', 'Postgres took too long; ask for less'),
     );
   report(error, where);
-  return new ConnectError('internal error', Code.Internal);
+  const internal = new ConnectError('internal error', Code.Internal);
+  internal.details = [{ desc: errorDetails.ErrorInfoSchema, value: { reason: 'INTERNAL', domain: 'baton' } }];
+  return internal;
 }
 
 export function errorInterceptor(report: (error: unknown, where: string) => void): Interceptor {

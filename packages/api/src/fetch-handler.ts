@@ -1,8 +1,11 @@
+import { errorDetails } from '@baton/contract/grpc';
 import type { ClientEngine } from '@baton/engine';
-import { type ConnectRouterOptions, createConnectRouter } from '@connectrpc/connect';
+import { Code, ConnectError, type ConnectRouterOptions, createConnectRouter } from '@connectrpc/connect';
 import { universalServerRequestFromFetch, universalServerResponseToFetch } from '@connectrpc/connect/protocol';
+import { errorToJson } from '@connectrpc/connect/protocol-connect';
 import { Hono } from 'hono';
 import type { ApiOptions } from './options.ts';
+import { refusalsBelow } from './refusals-below.ts';
 import { apiInterceptors, EDGE_SERVICES, edgeRoutes } from './routes.ts';
 import { webGzip } from './web-gzip.ts';
 
@@ -22,8 +25,7 @@ export function createFetchApp(engineFor: (request: Request) => ClientEngine, op
     acceptCompression: [webGzip],
     // Requests only: platforms compress answers by themselves, and some would do it a second time.
     compressMinBytes: Number.POSITIVE_INFINITY,
-    // A typo in a hand-written request is an error that names it, as at a master.
-    jsonOptions: { ignoreUnknownFields: false },
+    ...refusalsBelow(),
   };
   // The routes are the same for every request; only the engine behind them changes.
   const paths = EDGE_SERVICES.flatMap((service) => service.methods.map((m) => `/${service.typeName}/${m.name}`));
@@ -33,9 +35,25 @@ export function createFetchApp(engineFor: (request: Request) => ClientEngine, op
       edgeRoutes(engineFor(c.req.raw), options)(router);
       const handler = router.handlers.find((h) => h.requestPath === requestPath)!;
       const request = universalServerRequestFromFetch(c.req.raw, {});
-      return universalServerResponseToFetch(await handler(request));
+      const answer = await handler(request);
+      if (answer.status === 415)
+        return errorAnswer(
+          415,
+          Code.InvalidArgument,
+          'WRONG_CONTENT_TYPE',
+          'send this RPC with Content-Type: application/json',
+        );
+      if (answer.status === 405)
+        return errorAnswer(405, Code.Unimplemented, 'WRONG_HTTP_METHOD', 'call this RPC with POST');
+      return universalServerResponseToFetch(answer);
     });
   app.get('/healthz', (c) => c.json({ status: 'ok', version: options.version }));
-  app.notFound((c) => c.json({ code: 'not_found', message: `nothing is at ${new URL(c.req.url).pathname}` }, 404));
+  app.notFound((c) => errorAnswer(404, Code.NotFound, 'UNKNOWN_PATH', `nothing is at ${new URL(c.req.url).pathname}`));
   return app;
+}
+
+/** What is no RPC, in the form of the Connect protocol, which its clients read and a person can. */
+function errorAnswer(status: number, code: Code, reason: string, message: string): Response {
+  const info = { desc: errorDetails.ErrorInfoSchema, value: { reason, domain: 'baton' } };
+  return Response.json(errorToJson(new ConnectError(message, code, undefined, [info]), undefined), { status });
 }

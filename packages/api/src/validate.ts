@@ -1,4 +1,5 @@
 import { errorDetails } from '@baton/contract/grpc';
+import type { FieldViolation } from '@baton/domain';
 import type { DescMessage, Message } from '@bufbuild/protobuf';
 import { pathToString } from '@bufbuild/protobuf/reflect';
 import { createValidator } from '@bufbuild/protovalidate';
@@ -18,12 +19,18 @@ function matchPattern(pattern: string, text: string): boolean {
 
 const validator = createValidator({ regexMatch: matchPattern });
 
-/** Throws INVALID_REQUEST with every violation at once, each with its path. The rules stand in the proto alone. */
-export function validateMessage(schema: DescMessage, message: Message): void {
+/** What in a message breaks the contract's rules, each with its path. The rules stand in the proto alone. */
+export function violationsOf(schema: DescMessage, message: Message): FieldViolation[] {
   const result = validator.validate(schema, message as never);
-  if (result.kind === 'valid') return;
+  if (result.kind === 'valid') return [];
   if (result.kind === 'error') throw result.error;
-  const violations = result.violations.map((v) => ({ field: pathToString(v.field), description: v.message }));
+  return result.violations.map((v) => ({ field: pathToString(v.field), description: v.message }));
+}
+
+/** Throws INVALID_REQUEST with every violation at once. */
+export function validateMessage(schema: DescMessage, message: Message): void {
+  const violations = violationsOf(schema, message);
+  if (violations.length === 0) return;
   const error = new ConnectError(
     violations.map((v) => `${v.field}: ${v.description}`).join('; '),
     Code.InvalidArgument,

@@ -1,6 +1,9 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Http2ServerRequest, Http2ServerResponse } from 'node:http2';
-import { Code } from '@connectrpc/connect';
+import { errorDetails } from '@baton/contract/grpc';
+import { Code, ConnectError } from '@connectrpc/connect';
+import { codeFromString, errorToJson } from '@connectrpc/connect/protocol-connect';
+import { setTrailerStatus } from '@connectrpc/connect/protocol-grpc';
 
 export type NodeRequest = IncomingMessage | Http2ServerRequest;
 export type NodeResponse = ServerResponse | Http2ServerResponse;
@@ -24,14 +27,20 @@ export function send(
   }
 }
 
-/** An error in the JSON form of the Connect protocol, which its clients read and a person can. */
-export function sendError(response: NodeResponse, status: number, code: string, message: string): void {
-  send(response, status, { 'Content-Type': 'application/json' }, JSON.stringify({ code, message }));
+/** An error in the JSON form of the Connect protocol, which its clients read and a person can. @param reason stable, for programs */
+export function sendError(response: NodeResponse, status: number, code: string, reason: string, message: string): void {
+  const error = errorToJson(errorWith(codeFromString(code)!, reason, message), undefined);
+  send(response, status, { 'Content-Type': 'application/json' }, JSON.stringify(error));
+}
+
+function errorWith(code: Code, reason: string, message: string): ConnectError {
+  const info = { desc: errorDetails.ErrorInfoSchema, value: { reason, domain: 'baton' } };
+  return new ConnectError(message, code, undefined, [info]);
 }
 
 /** The answer to what is no RPC where no `fetch` is given. */
 export function notFound(request: NodeRequest, response: NodeResponse): void {
-  sendError(response, 404, 'not_found', `nothing is served at ${request.url}`);
+  sendError(response, 404, 'not_found', 'UNKNOWN_PATH', `nothing is served at ${request.url}`);
 }
 
 /** An RPC that does not exist, said in the words of the protocol that asked. */
@@ -41,11 +50,11 @@ export function unimplemented(path: string, contentType: string | undefined, res
     // A gRPC answer without body: status and message stand in the headers.
     send(response, 200, {
       'Content-Type': contentType,
-      'Grpc-Status': String(Code.Unimplemented),
-      'Grpc-Message': encodeURI(message),
+      ...Object.fromEntries(setTrailerStatus(new Headers(), errorWith(Code.Unimplemented, 'UNKNOWN_METHOD', message))),
+      'grpc-message': encodeURI(message),
     });
   } else {
-    sendError(response, 404, 'unimplemented', message);
+    sendError(response, 404, 'unimplemented', 'UNKNOWN_METHOD', message);
   }
 }
 

@@ -72,6 +72,7 @@ describe('origins', () => {
       expect(JSON.parse(refused.body)).toMatchObject({
         code: 'permission_denied',
         message: expect.stringContaining(origin),
+        details: [expect.objectContaining({ debug: { reason: 'FOREIGN_ORIGIN', domain: 'baton' } })],
       });
       expect(refused.headers).not.toHaveProperty('access-control-allow-origin');
     }

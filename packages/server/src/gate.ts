@@ -23,7 +23,7 @@ export interface GateRequest {
 /** In each case `headers` belong on the response. `pass` goes on; `preflight` is answered with nothing more. */
 export type Verdict =
   | { kind: 'pass' | 'preflight'; headers: Headers }
-  | { kind: 'refuse'; headers: Headers; status: number; code: string; message: string };
+  | { kind: 'refuse'; headers: Headers; status: number; code: string; reason: string; message: string };
 
 type Headers = readonly (readonly [name: string, value: string])[];
 
@@ -75,12 +75,13 @@ export function createGate(options: GateOptions): (request: GateRequest) => Verd
 
   return ({ method, authority, headers }) => {
     if (authority === undefined) {
-      return refuse(400, 'invalid_argument', 'the request names no host');
+      return refuse(400, 'invalid_argument', 'MALFORMED_REQUEST', 'the request names no host');
     }
     if (!isOurs(authority)) {
       return refuse(
         403,
         'permission_denied',
+        'FOREIGN_HOST',
         `this server does not answer for host "${authority}"; add it to the allowed hosts`,
       );
     }
@@ -109,7 +110,12 @@ export function createGate(options: GateOptions): (request: GateRequest) => Verd
     ) {
       return passVaried;
     }
-    return refuse(403, 'permission_denied', `origin ${origin} may not call this server; add it to the allowed origins`);
+    return refuse(
+      403,
+      'permission_denied',
+      'FOREIGN_ORIGIN',
+      `origin ${origin} may not call this server; add it to the allowed origins`,
+    );
   };
 }
 
@@ -127,8 +133,8 @@ function preflight(origin: string, headers: IncomingHttpHeaders): Verdict {
   return { kind: 'preflight', headers: answer };
 }
 
-function refuse(status: number, code: string, message: string): Verdict {
-  return { kind: 'refuse', headers: [], status, code, message };
+function refuse(status: number, code: string, reason: string, message: string): Verdict {
+  return { kind: 'refuse', headers: [], status, code, reason, message };
 }
 
 /** The host of `host`, `host:port` or `[v6]:port`, lower case and without brackets; undefined if it is malformed. */

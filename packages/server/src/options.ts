@@ -1,11 +1,14 @@
 import type http from 'node:http';
 import type http2 from 'node:http2';
 import type { DescService } from '@bufbuild/protobuf';
-import type { ConnectRouter, Interceptor } from '@connectrpc/connect';
+import type { ConnectRouter, ConnectRouterOptions, Interceptor } from '@connectrpc/connect';
 import type { HealthSource } from './health.ts';
 
 /** Receives what went wrong and was not the caller's fault; `where` names the RPC, or says `fetch`. */
 export type OnError = (error: unknown, where: string) => void;
+
+/** What a caller may say about decoding, and about calls that are refused before any interceptor sees them. */
+export type RouterOptions = Pick<ConnectRouterOptions, 'requestGate' | 'jsonOptions'>;
 
 /** What handlers are told about the server they run in. */
 export interface ServerContext {
@@ -51,6 +54,8 @@ export interface ServeOptions {
   fetch?: (request: Request, environment: FetchEnvironment) => Response | Promise<Response>;
   /** Outermost first. */
   interceptors?: readonly Interceptor[];
+  /** Given to Connect's router. Default: unknown JSON fields are refused. */
+  router?: RouterOptions;
   /** Default: `createHealth(services)`, all SERVING. NOT_SERVING once `close` begins, whatever it says. */
   health?: HealthSource;
   /** Exact origins (`http://localhost:5173`) whose pages may call, beside the server's own. Default 'none'. */

@@ -11,9 +11,8 @@ import type { UniversalHandler, UniversalServerResponse } from '@connectrpc/conn
 import { universalRequestFromNodeRequest, universalResponseToNodeResponse } from '@connectrpc/connect-node';
 import { type NodeRequest, type NodeResponse, sendError } from './answers.ts';
 import { fastGzip } from './gzip.ts';
-import type { OnError } from './options.ts';
+import type { OnError, RouterOptions } from './options.ts';
 import { supervise } from './supervise.ts';
-import { withCallersFault } from './undecodable.ts';
 
 export interface RpcOptions {
   routes: (router: ConnectRouter) => void;
@@ -24,6 +23,8 @@ export interface RpcOptions {
   compressAnswers: boolean;
   shutdownSignal: AbortSignal;
   onError: OnError;
+  /** See `ServeOptions`. */
+  router: RouterOptions;
 }
 
 export interface RpcTable {
@@ -49,6 +50,7 @@ export function createRpcTable(options: RpcOptions): RpcTable {
     shutdownSignal: options.shutdownSignal,
     // Connect ignores unknown JSON fields by default; here a typo in a hand-written request is an error that names it.
     jsonOptions: { ignoreUnknownFields: false },
+    ...options.router,
   };
   const router = createConnectRouter(routerOptions);
   options.routes(router);
@@ -67,7 +69,7 @@ export function createRpcTable(options: RpcOptions): RpcTable {
         if (response.headersSent) {
           response.destroy();
         } else {
-          sendError(response, 500, 'internal', 'internal error');
+          sendError(response, 500, 'internal', 'INTERNAL', 'internal error');
         }
       };
       try {
@@ -76,13 +78,19 @@ export function createRpcTable(options: RpcOptions): RpcTable {
           universal.body = readBody(request);
         }
         handler(universal)
-          .then(async (answer) => {
+          .then((answer) => {
+            // Connect says nothing more of these two; the usual cause is a curl without its header.
             if (answer.status === 415) {
-              // Connect says nothing more; the usual cause is a curl without its header.
-              sendError(response, 415, 'invalid_argument', 'send this RPC with Content-Type: application/json');
+              const message = 'send this RPC with Content-Type: application/json';
+              sendError(response, 415, 'invalid_argument', 'WRONG_CONTENT_TYPE', message);
               return;
             }
-            return universalResponseToNodeResponse(withPlainMessage(await withCallersFault(answer), handler), response);
+            if (answer.status === 405) {
+              response.setHeader('Allow', handler.allowedMethods.join(', '));
+              sendError(response, 405, 'unimplemented', 'WRONG_HTTP_METHOD', 'call this RPC with POST');
+              return;
+            }
+            return universalResponseToNodeResponse(withPlainMessage(answer, handler), response);
           })
           .catch(fail);
       } catch (error) {

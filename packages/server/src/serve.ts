@@ -69,6 +69,7 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
     compressAnswers: options.compressAnswers ?? true,
     shutdownSignal: cut.signal,
     onError,
+    router: options.router ?? {},
   });
   const answerOther = options.fetch === undefined ? notFound : fetchListener(options.fetch, context, onError);
 
@@ -84,7 +85,7 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
       return;
     }
     if (verdict.kind === 'refuse') {
-      sendError(response, verdict.status, verdict.code, verdict.message);
+      sendError(response, verdict.status, verdict.code, verdict.reason, verdict.message);
       return;
     }
     const query = url.indexOf('?');
