@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { createServer, type ServerHttp2Session } from 'node:http2';
+import { type ClientHttp2Session, createServer, type ServerHttp2Session } from 'node:http2';
 import type { AddressInfo } from 'node:net';
 import { MasterService } from '@baton/contract';
 import { ConnectError, createClient } from '@connectrpc/connect';
@@ -7,7 +7,7 @@ import { connectNodeAdapter, createGrpcTransport } from '@connectrpc/connect-nod
 import { expect, onTestFinished, test } from 'vitest';
 import { guardedManager } from './guarded-manager.ts';
 
-async function openServer() {
+async function openServer(pingIntervalMs = Number.POSITIVE_INFINITY) {
   const sessions: ServerHttp2Session[] = [];
   const server = createServer(
     connectNodeAdapter({
@@ -25,10 +25,11 @@ async function openServer() {
     server.close();
   });
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
-  const manager = guardedManager(url, { idleConnectionTimeoutMs: 60_000 });
+  const manager = guardedManager(url, { idleConnectionTimeoutMs: 60_000, pingIntervalMs });
   onTestFinished(() => manager.abort());
   const client = createClient(MasterService, createGrpcTransport({ baseUrl: url, sessionManager: manager }));
-  return { sessions, leave: async () => (await client.leave({ sessionId: '1' })).returned };
+  const leave = async () => (await client.leave({ sessionId: '1' }, { timeoutMs: 2_000 })).returned;
+  return { sessions, manager, leave };
 }
 
 // An uncaught exception, in whatever turn it comes, fails the run.
@@ -56,4 +57,28 @@ test.each([
     expect(await leave()).toBe(3);
   }
   expect(sessions.length).toBeGreaterThan(1);
+});
+
+test('a connection that ends while a ping asks for it, and calls that come meanwhile: one new connection serves them all', async () => {
+  const { sessions, manager, leave } = await openServer(1);
+  for (let round = 0; round < 10; round++) {
+    expect(await leave()).toBe(3);
+    await expect.poll(() => manager.state()).toBe('idle');
+    const { conn } = (manager as unknown as { s: { conn: ClientHttp2Session } }).s;
+    // Its time for a ping has come, and the server ends it before it answers: who hears of the end first calls at once.
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    const eager = once(conn, 'close').then(leave);
+    let atOnce: Promise<number> | undefined;
+    conn.prependListener('close', () => {
+      atOnce = leave();
+      atOnce.catch(() => {});
+    });
+    const pinging = leave();
+    for (const session of sessions) session.destroy();
+    for (const each of await Promise.allSettled([pinging, eager]))
+      if (each.status === 'rejected') expect(each.reason).toBeInstanceOf(ConnectError);
+    await atOnce?.catch(() => {});
+    expect(await leave()).toBe(3);
+    await expect.poll(() => sessions.filter((session) => !session.destroyed).length).toBe(1);
+  }
 });

@@ -1,22 +1,42 @@
+import type { ClientHttp2Session } from 'node:http2';
+import { Code, ConnectError } from '@connectrpc/connect';
 import { Http2SessionManager } from '@connectrpc/connect-node';
 
+/** The states of the manager in connect-node 2.2.0, which it keeps to itself. */
+type State =
+  | { readonly t: 'closed' | 'error' }
+  | { readonly t: 'connecting'; readonly conn: Promise<ClientHttp2Session>; abort(reason: Error): void }
+  | { readonly t: 'ready'; readonly conn: ClientHttp2Session; isShuttingDown(): boolean };
+
+interface Insides {
+  s: State;
+  setState(next: State): void;
+}
+
 /**
- * An Http2SessionManager whose connections never end the process. When a connection is given up (GOAWAY while idle, a failed ping,
- * abort), the manager of connect-node takes its listener off; the socket's own error comes a turn later, and with nobody there to
- * hear it Node makes an uncaught exception of it.
+ * An Http2SessionManager whose connections never end the process, and of which there is one. Two things in connect-node make that
+ * necessary. When a connection is given up (GOAWAY while idle, a failed ping, abort), the manager takes its listener off; the socket's
+ * own error comes a turn later, and with nobody there to hear it Node makes an uncaught exception of it. And when a connection ends
+ * while a ping asks whether it lives, a call may have begun a new one already when the ping's failure begins another: the first is
+ * forgotten with neither listener nor end, and who waits for it waits until its deadline.
  */
 export function guardedManager(...args: ConstructorParameters<typeof Http2SessionManager>): Http2SessionManager {
   const manager = new Http2SessionManager(...args);
-  const guarded = new WeakSet<object>();
-  const request = manager.request.bind(manager);
-  manager.request = async (...call) => {
-    const stream = await request(...call);
-    const session = stream.session;
-    if (session && !guarded.has(session)) {
-      guarded.add(session);
-      session.on('error', () => {});
+  const insides = manager as unknown as Insides;
+  const setState = insides.setState.bind(manager);
+  insides.setState = (next) => {
+    if (next.t === 'ready') next.conn.on('error', () => {});
+    if (next.t === 'connecting' && isUsable(insides.s)) {
+      next.conn.catch(() => {});
+      next.abort(new ConnectError('there is a connection already', Code.Unavailable));
+      return;
     }
-    return stream;
+    setState(next);
   };
   return manager;
+}
+
+function isUsable(state: State): boolean {
+  if (state.t === 'connecting') return true;
+  return state.t === 'ready' && !state.conn.closed && !state.conn.destroyed && !state.isShuttingDown();
 }
