@@ -9,7 +9,7 @@ export interface CallOptions {
   readonly timeoutMs?: number;
 }
 
-/** How reads are repeated while the server is unavailable. Submits are repeated in this way only with an idempotency key. */
+/** How reads are repeated while the server is unavailable or overloaded. Submits are repeated in this way only with an idempotency key. */
 export interface RetryTiming {
   /** Tries in all, the first included. Default 4. */
   readonly attempts: number;
@@ -44,7 +44,12 @@ export async function callOnce<T>(request: () => Promise<T>): Promise<T> {
   }
 }
 
-/** A request that may be repeated without harm: again while the server is unavailable, a few times. */
+/** Whether the same request may well be answered a moment later: nobody was reached, or too many ask at once. */
+export function isPassing(error: BatonError): boolean {
+  return error.code === 'unavailable' || error.reason === 'OVERLOADED';
+}
+
+/** A request that may be repeated without harm: again while the server is unavailable or overloaded, a few times. */
 export async function callRepeatably<T>(
   settings: CallSettings,
   options: CallOptions | undefined,
@@ -55,7 +60,7 @@ export async function callRepeatably<T>(
       return await request();
     } catch (thrown) {
       const error = toBatonError(thrown);
-      if (error.code !== 'unavailable' || attempt >= settings.retry.attempts) throw error;
+      if (!isPassing(error) || attempt >= settings.retry.attempts) throw error;
       await pauseBeforeRetry(settings.retry, attempt, error, options?.signal);
     }
   }

@@ -1,4 +1,4 @@
-import { type CallOptions, type CallSettings, canceled, pauseBeforeRetry } from './call.ts';
+import { type CallOptions, type CallSettings, canceled, isPassing, pauseBeforeRetry } from './call.ts';
 import { type BatonError, toBatonError } from './error.ts';
 
 /** What a consumer makes of each message: go on, or the stream has said all that it had to. */
@@ -46,7 +46,7 @@ export async function* reconnecting<Message, Item>(
     } catch (thrown) {
       if (signal?.aborted) throw canceled(signal.reason);
       broken = toBatonError(thrown);
-      if (broken.code !== 'unavailable') throw broken;
+      if (!isPassing(broken)) throw broken;
     } finally {
       leave.abort();
     }

@@ -1,4 +1,5 @@
 import { FailureType, TaskState } from '@baton/contract';
+import { errorDetails } from '@baton/contract/grpc';
 import { Code, ConnectError } from '@connectrpc/connect';
 import { expect, expectTypeOf, test } from 'vitest';
 import { createBaton } from './baton.ts';
@@ -172,6 +173,22 @@ test('a read is repeated while the server is unavailable, and then given up', as
   expect(fake.calls).toHaveLength(3);
   fake.failNext('getTask', unavailable(), unavailable(), unavailable());
   await expect(baton.tasks.get(id)).rejects.toMatchObject({ code: 'unavailable' });
+});
+
+test('a read that is refused because too many ask is repeated too', async () => {
+  const { fake, baton } = setUp();
+  const { id } = await baton.submit({ kind: 'k' });
+  fake.calls.length = 0;
+  const overloaded = () => {
+    const error = new ConnectError('later', Code.ResourceExhausted);
+    error.details = [{ desc: errorDetails.ErrorInfoSchema, value: { reason: 'OVERLOADED', domain: 'baton' } }];
+    return error;
+  };
+  fake.failNext('getTask', overloaded(), overloaded());
+  expect((await baton.tasks.get(id)).state).toBe('ready');
+  fake.failNext('getTask', new ConnectError('too large', Code.ResourceExhausted));
+  await expect(baton.tasks.get(id)).rejects.toMatchObject({ code: 'resource_exhausted' });
+  expect(fake.calls).toHaveLength(4);
 });
 
 test('a cancel is not repeated', async () => {
