@@ -1,5 +1,14 @@
 export { type AddressCheck, checkAddress, isMethodName } from './address.ts';
 export {
+  type CheckedExpression,
+  ExpressionError,
+  type ExpressionScope,
+  type Expressions,
+  type ExpressionVariables,
+  MAX_EXPRESSION_LENGTH,
+  type NodeView,
+} from './expressions.ts';
+export {
   type InputReference,
   type ResolvedInput,
   resolveInput,
@@ -22,13 +31,23 @@ export {
   DEFAULT_NODE_QUEUE,
   DEFAULT_NODE_TASK_CLASS,
   DEFAULT_NODE_TIMEOUT_MS,
+  EDGE_TYPES,
+  type EdgeType,
+  type ForEach,
+  JOIN_RULES,
+  type JoinRule,
+  MAX_CACHE_SECONDS,
   MAX_DEFINITION_EDGES,
   MAX_DEFINITION_NODES,
+  MAX_FOR_EACH_ITEMS,
   MAX_NAME_LENGTH,
   MAX_NODE_TAGS,
   MAX_TIMEOUT_SECONDS,
+  NODE_TYPES,
+  type NodeCache,
   type NodeDefinition,
   type NodeExecutor,
+  type NodeType,
   type WorkflowDefinition,
 } from './model.ts';
 export { type ParsedDefinition, parseDefinition, parseDefinitionJson } from './parse-definition.ts';

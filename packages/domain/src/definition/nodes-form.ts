@@ -143,8 +143,13 @@ function toNode(node: ReadNode, defaults: Policy): NodeDefinition {
     id: node.id,
     needs: node.needs.map((need) => need.name).sort(compareCodeUnits),
     executor,
-    kind: executor.type === 'function' ? executor.kind : executor.method,
+    kind: kindOf(executor),
     input: node.input,
     ...completePolicy(node.policy, defaults),
   };
+}
+
+function kindOf(executor: NodeExecutor): string {
+  if (executor.type === 'function') return executor.kind;
+  return executor.type === 'grpc' ? executor.method : executor.name;
 }

@@ -41,7 +41,7 @@ describe('a stored definition', () => {
   it.each([
     ['no JSON', '{'],
     ['no object', '[]'],
-    ['another version', sound.replace('"version":1', '"version":2')],
+    ['another version', sound.replace('"version":2', '"version":3')],
     ['another form', sound.replace('"form":"nodes"', '"form":"tree"')],
     ['no name', sound.replace('"name"', '"nome"')],
     ['nodes that are no list', sound.replace(/"nodes":\[.*\],"version"/, '"nodes":{},"version"')],

@@ -1,14 +1,19 @@
 import type { RetryPolicy } from '../retry.ts';
 import { TASK_CLASSES } from '../task-state.ts';
-import { canonicalJson, isRecord, type JsonValue, ownValue, type UnknownRecord } from './json.ts';
+import { canonicalJson, type JsonValue, ownValue, type UnknownRecord } from './json.ts';
 import type { NodeDefinition, NodeExecutor, WorkflowDefinition } from './model.ts';
+import { list, number, object, present, StoredFormError, string, strings } from './stored-fields.ts';
+import { readNodeOptions } from './stored-node-options.ts';
 
-const STORED_VERSION = 1;
+export { StoredFormError } from './stored-fields.ts';
 
-/** A text that is no stored definition, or one of a version that this code cannot read. */
-export class StoredFormError extends Error {
-  override readonly name = 'StoredFormError';
-}
+/**
+ * What is written. Version 1 is read too: nothing but the marker differs where a definition uses none of the fields of
+ * version 2. The marker and the number keep those definitions from masters that know version 1 only, and with it another
+ * way to advance runs: they refuse to read them.
+ */
+const STORED_VERSION = 2;
+const STORED_ENGINE = 2;
 
 /**
  * A definition as text to keep: canonical JSON, so that equal definitions have equal text, whatever the order, the
@@ -16,7 +21,7 @@ export class StoredFormError extends Error {
  * as `__proto__` survives as a value everywhere and as a key only with care.
  */
 export function toStoredForm(definition: WorkflowDefinition): string {
-  return canonicalJson({ ...definition, version: STORED_VERSION });
+  return canonicalJson({ ...definition, engine: STORED_ENGINE, version: STORED_VERSION });
 }
 
 /**
@@ -27,7 +32,9 @@ export function toStoredForm(definition: WorkflowDefinition): string {
 export function fromStoredForm(text: string): WorkflowDefinition {
   const root = object(parse(text), 'the definition');
   const version = ownValue(root, 'version');
-  if (version !== STORED_VERSION) throw new StoredFormError(`stored form ${String(version)} is not known here`);
+  if (version !== 1 && !(version === STORED_VERSION && ownValue(root, 'engine') === STORED_ENGINE)) {
+    throw new StoredFormError(`stored form ${String(version)} is not known here`);
+  }
   const form = string(root, 'form');
   if (form !== 'chain' && form !== 'nodes') throw new StoredFormError(`the form ${form} is not known here`);
   const nodes: NodeDefinition[] = [];
@@ -41,8 +48,13 @@ export function fromStoredForm(text: string): WorkflowDefinition {
     ids.add(node.id);
     nodes.push(node);
   }
-  const definition = { name: string(root, 'name'), form, nodes } as const;
-  return Object.hasOwn(root, 'description') ? { ...definition, description: string(root, 'description') } : definition;
+  return {
+    name: string(root, 'name'),
+    form,
+    nodes,
+    ...(Object.hasOwn(root, 'description') && { description: string(root, 'description') }),
+    ...(Object.hasOwn(root, 'output') && { output: present(root, 'output') as JsonValue }),
+  };
 }
 
 function parse(text: string): unknown {
@@ -68,6 +80,7 @@ function readNode(record: UnknownRecord): NodeDefinition {
     retry: readRetry(object(ownValue(record, 'retry'), 'a retry policy')),
     timeoutMs: number(record, 'timeoutMs'),
     priority: number(record, 'priority'),
+    ...readNodeOptions(record),
   };
 }
 
@@ -75,6 +88,10 @@ function readExecutor(record: UnknownRecord): NodeExecutor {
   const type = string(record, 'type');
   if (type === 'function') return { type, kind: string(record, 'kind') };
   if (type === 'grpc') return { type, address: string(record, 'address'), method: string(record, 'method') };
+  if (type === 'workflow') {
+    const version = present(record, 'version');
+    return { type, name: string(record, 'name'), version: version === null ? null : number(record, 'version') };
+  }
   throw new StoredFormError(`the executor ${type} is not known here`);
 }
 
@@ -86,40 +103,4 @@ function readRetry(record: UnknownRecord): RetryPolicy {
     maxDelayMs: number(record, 'maxDelayMs'),
     jitter: number(record, 'jitter'),
   };
-}
-
-function present(record: UnknownRecord, key: string): unknown {
-  const value = ownValue(record, key);
-  if (value === undefined) throw new StoredFormError(`a stored definition lacks "${key}"`);
-  return value;
-}
-
-function object(value: unknown, what: string): UnknownRecord {
-  if (!isRecord(value)) throw new StoredFormError(`${what} in a stored definition is not an object`);
-  return value;
-}
-
-function list(record: UnknownRecord, key: string): readonly unknown[] {
-  const value = present(record, key);
-  if (!Array.isArray(value)) throw new StoredFormError(`"${key}" in a stored definition is not a list`);
-  return value;
-}
-
-function string(record: UnknownRecord, key: string): string {
-  const value = present(record, key);
-  if (typeof value !== 'string') throw new StoredFormError(`"${key}" in a stored definition is not a string`);
-  return value;
-}
-
-function strings(record: UnknownRecord, key: string): string[] {
-  return list(record, key).map((item) => {
-    if (typeof item !== 'string') throw new StoredFormError(`"${key}" in a stored definition holds no strings`);
-    return item;
-  });
-}
-
-function number(record: UnknownRecord, key: string): number {
-  const value = present(record, key);
-  if (typeof value !== 'number') throw new StoredFormError(`"${key}" in a stored definition is not a number`);
-  return value;
 }
