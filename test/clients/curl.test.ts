@@ -19,7 +19,7 @@ async function ended(taskId: string, format?: string) {
 
 describe('a task typed by hand', () => {
   test.for([
-    ['an object', { a: [1, 2.5, -0.1], b: { c: 'ü ✓ \u0000' }, d: null }],
+    ['an object', { a: [1, 2.5, -0.1], b: { c: 'ü ✓ \u0001' }, d: null }],
     ['a number', 42],
     ['null', null],
     ['false', false],
@@ -261,11 +261,46 @@ describe('what is refused', () => {
   });
 });
 
-test('text that columns cannot keep is kept in inputs, which are bytes', async () => {
-  const task = await ended(await submit({ kind: 'echo', inputJson: '"\\u0000 \\ud800"' }), 'PAYLOAD_FORMAT_TEXT');
-  expect(task).toMatchObject({ state: 'TASK_STATE_SUCCEEDED', outputJson: '"\\u0000 \\ud800"' });
-  const readable = await ended(task.id);
-  expect(readable.state).toBe('TASK_STATE_SUCCEEDED');
+test('NUL and half of a pair in a payload are refused with their place; as bytes they are kept', async () => {
+  for (const [task, field] of [
+    ['"input":{"list":["\\ud83d\\ude00",{"x":"a\\u0000b"}]}', 'task.input.list[1].x'],
+    ['"input":{"\\ud800":1}', 'task.input["\\ud800"]'],
+    [`"inputJson":${JSON.stringify('{"x":"\\u0000"}')}`, 'task.input_json.x'],
+    ['"inputJson":"\\"\\ud800\\""', 'task.input_json'],
+  ]) {
+    const answer = await call('TaskService/SubmitTask', `{"task":{"kind":"echo",${task}}}`);
+    expect([answer.status, detail(answer, 'ErrorInfo')?.reason]).toEqual([400, 'INVALID_REQUEST']);
+    const [violation] = detail(answer, 'BadRequest').fieldViolations;
+    // A name that is no text itself is shown escaped.
+    expect(violation.field.replaceAll('\ufffd', '\\ud800')).toBe(field);
+    expect(violation.description).toContain('a lone surrogate');
+  }
+  const run = '{"definitionJson":"{}","inputJson":"\\"\\\\u0000\\""}';
+  expect(detail(await call('WorkflowService/StartRun', run), 'BadRequest').fieldViolations[0].field).toBe('input_json');
+  const bytes = Buffer.from('"\\u0000 \\ud800"').toString('base64');
+  const task = await ended(await submit({ kind: 'echo', inputBytes: bytes }), 'PAYLOAD_FORMAT_BYTES');
+  expect(task).toMatchObject({ state: 'TASK_STATE_SUCCEEDED', inputBytes: bytes });
+});
+
+test('a result with such a text fails its task at once, saying where', async () => {
+  const { task, attempts } = await call('TaskService/GetTask', {
+    taskId: await submit({ kind: 'unstorable', input: 1 }),
+    wait: '20s',
+  }).then(({ body }) => body);
+  expect(task.state).toBe('TASK_STATE_FAILED');
+  expect(attempts).toHaveLength(1);
+  expect(task.failure).toMatchObject({
+    type: 'FAILURE_TYPE_EVALUATION_ERROR',
+    nonRetryable: true,
+    message: expect.stringContaining('RESULT_NOT_STORABLE: result.rows[1] '),
+  });
+});
+
+test('colours in an error are no part of the failure that is kept', async () => {
+  const task = await ended(
+    await submit({ kind: 'fails', input: { message: '\u001b[31mred\u001b[0m alert' }, retry: { maxAttempts: 1 } }),
+  );
+  expect(task.failure.message).toBe('red alert');
 });
 
 test('JSON text nested 10 000 deep goes through a worker and comes back as text', async () => {

@@ -41,6 +41,9 @@ export const failsUntil = task({
   },
 });
 
+/** Returns a text that Postgres cannot keep. */
+export const unstorable = task({ id: 'unstorable', run: () => ({ rows: ['fine', 'a\u0000b'] }) });
+
 export const hopeless = task({
   id: 'hopeless',
   run: () => {

@@ -162,6 +162,9 @@ function errorOf(desc: DescMessage, json: JsonValue): Error | undefined {
 
 /** What is wrong with a value, or with one of a list or map. */
 function wrong(field: DescField, value: JsonValue, error: Error): string {
+  // Protobuf takes no other text.
+  if (field.scalar === ScalarType.STRING && typeof value === 'string')
+    return 'contains a lone surrogate, which no text may';
   const form = formOf(field);
   return form === undefined ? withoutPreamble(error) : `must be ${form}, not ${shown(value)}`;
 }

@@ -11,7 +11,7 @@ import {
   type TaskClass,
   type TaskResult,
 } from '@baton/contract';
-import { EXECUTOR_TYPES, type ExecutorType, Refusal } from '@baton/domain';
+import { EXECUTOR_TYPES, type ExecutorType, type Failure, Refusal, unstorableAt } from '@baton/domain';
 import {
   type Assignment,
   type Engine,
@@ -219,13 +219,13 @@ function checkIds(ids: readonly string[], field: string): void {
 function outcomeOf(result: TaskResult): Outcome {
   const { outcome } = result;
   switch (outcome.case) {
-    case 'success':
-      return {
-        type: 'success',
-        output: outcome.value.output,
-        encoding: (outcome.value.blob ?? outcome.value).encoding === PayloadEncoding.BYTES ? 2 : 1,
-        ...(outcome.value.blob && { outputBlob: outcome.value.blob.sha256 }),
-      };
+    case 'success': {
+      const { output, blob } = outcome.value;
+      const encoding = (blob ?? outcome.value).encoding === PayloadEncoding.BYTES ? 2 : 1;
+      const unstorable = encoding === 1 ? unstorableAt(output, 'result') : null;
+      if (unstorable !== null) return { type: 'failure', failure: unstorableResult(unstorable) };
+      return { type: 'success', output, encoding, ...(blob && { outputBlob: blob.sha256 }) };
+    }
     case 'failure': {
       const f = outcome.value;
       return {
@@ -252,6 +252,15 @@ function outcomeOf(result: TaskResult): Outcome {
         ],
       });
   }
+}
+
+/** Another attempt would return the same. */
+function unstorableResult(place: string): Failure {
+  return {
+    type: 'EVALUATION_ERROR',
+    message: `RESULT_NOT_STORABLE: ${place} is a text with NUL or a lone surrogate, which JSON here may not contain; return bytes instead`,
+    nonRetryable: true,
+  };
 }
 
 const EMPTY = new Uint8Array();

@@ -1,11 +1,13 @@
 import { PayloadEncoding, PayloadFormat } from '@baton/contract';
-import { Refusal } from '@baton/domain';
+import { Refusal, unstorableAt } from '@baton/domain';
 import type { JsonValue } from '@bufbuild/protobuf';
 import { fromJson, toJson } from '@bufbuild/protobuf';
 import { type Value, ValueSchema } from '@bufbuild/protobuf/wkt';
 import { isDeeperThan } from './json-depth.ts';
 
 export type Encoding = 1 | 2;
+
+const encoder = new TextEncoder();
 
 /** A payload as a request carries it, in one of three ways. */
 export type PayloadIn =
@@ -16,25 +18,22 @@ export type PayloadIn =
 
 /**
  * The bytes that are kept. A JSON value is written as compact text; JSON text is checked and kept byte for byte; bytes are bytes.
+ * JSON whose texts hold NUL or half of a surrogate pair is refused: hardly any reader can keep them.
  *
- * @param field for the error: path of the payload in the request
+ * @param field for the error: path of the message with the payload in the request; '': the request
  */
 export function decodePayload(payload: PayloadIn, field: string): { bytes: Uint8Array | null; encoding: Encoding } {
+  const prefix = field === '' ? '' : `${field}.`;
   switch (payload.case) {
     case 'input':
-      try {
-        return { bytes: new TextEncoder().encode(JSON.stringify(toJson(ValueSchema, payload.value))), encoding: 1 };
-      } catch (error) {
-        // Infinity (curl's 1e400), NaN, a value of no kind.
-        throw notJson(`${field}.input`, error);
-      }
+      return jsonBytes(writeValue(payload.value, `${prefix}input`), `${prefix}input`);
     case 'inputJson':
       try {
         JSON.parse(payload.value);
       } catch (error) {
-        throw notJson(`${field}.input_json`, error);
+        throw notJson(`${prefix}input_json`, error);
       }
-      return { bytes: new TextEncoder().encode(payload.value), encoding: 1 };
+      return jsonBytes(payload.value, `${prefix}input_json`);
     case 'inputBytes':
       return { bytes: payload.value, encoding: 2 };
     default:
@@ -42,8 +41,28 @@ export function decodePayload(payload: PayloadIn, field: string): { bytes: Uint8
   }
 }
 
+function writeValue(value: Value, field: string): string {
+  try {
+    return JSON.stringify(toJson(ValueSchema, value));
+  } catch (error) {
+    // Infinity (curl's 1e400), NaN, a value of no kind.
+    throw notJson(field, error);
+  }
+}
+
+function jsonBytes(text: string, field: string): { bytes: Uint8Array; encoding: Encoding } {
+  const place = unstorableAt(text, field);
+  if (place !== null) throw refused(place, UNSTORABLE);
+  return { bytes: encoder.encode(text), encoding: 1 };
+}
+
+const UNSTORABLE = 'a text contains NUL or a lone surrogate, which none may; send bytes instead';
+
 function notJson(field: string, error: unknown): Refusal {
-  const description = `not JSON: ${(error as Error).message}`;
+  return refused(field, `not JSON: ${(error as Error).message}`);
+}
+
+function refused(field: string, description: string): Refusal {
   return new Refusal('invalid_argument', 'INVALID_REQUEST', `${field}: ${description}`, {
     violations: [{ field, description }],
   });

@@ -35,7 +35,15 @@ export function isStorableText(text: string): boolean {
   return !UNSAFE.test(text);
 }
 
-/** Text that Postgres can keep. A failure path must never fail for the text of its error, so it replaces and goes on. */
+/** Colours and moves of a terminal: CSI, OSC with its text, and the shorter ones. */
+const TERMINAL = /\u001b\[[0-?]*[ -/]*[@-~]|\u001b\][^\u0007\u001b]*(?:\u0007|\u001b\\)|\u001b[ -/]*[0-Z\\^-~]/g;
+/** C0 but for tab and line feed, DEL, C1, and what Postgres does not keep. */
+const NOT_FOR_PEOPLE = new RegExp(`[\\u0000-\\u0008\\u000b-\\u001f\\u007f-\\u009f]|${UNSAFE.source}`, 'g');
+
+/**
+ * Words for people as they are kept: text that Postgres can keep, and that does nothing to the terminal of who reads it by SQL.
+ * A failure path must never fail for the text of its error, so it replaces and goes on.
+ */
 export function storableText(text: string): string {
-  return text.replace(UNSAFE, '\ufffd');
+  return text.replace(TERMINAL, '').replaceAll('\r\n', '\n').replace(NOT_FOR_PEOPLE, '\ufffd');
 }

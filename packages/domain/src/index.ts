@@ -3,6 +3,7 @@ export * from './definition/index.ts';
 export * from './event-type.ts';
 export * from './failure.ts';
 export * from './ids.ts';
+export * from './json-text.ts';
 export * from './refusal.ts';
 export * from './retry.ts';
 export * from './task-state.ts';
