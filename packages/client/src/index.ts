@@ -21,6 +21,10 @@ export type {
   CheckpointView,
 } from './checkpoints.ts';
 export { AttemptFailure, NonRetryable, RetryAfter } from './control-flow.ts';
+export type { Duration } from './durable/duration.ts';
+export { NonDeterminism, StepFailed, WorkflowUsageError } from './durable/errors.ts';
+export type { StepContext, StepOptions, StepRetry } from './durable/function-run.ts';
+export type { JournalFailure } from './durable/journal.ts';
 export { BatonError, type BatonErrorCode, toBatonError, type Violation } from './error.ts';
 export type { EventBatch, EventSubscription, Events, EventView, WatchEventsOptions } from './events.ts';
 export type { BlockerView, ExplanationView } from './explanation.ts';
@@ -90,4 +94,12 @@ export {
   taskStateNames,
   type WorkerStateName,
 } from './words.ts';
+export {
+  type ChildOptions,
+  isWorkflowFunction,
+  type RunTaskOptions,
+  type WorkflowContext,
+  type WorkflowFunction,
+  workflow,
+} from './workflow-function.ts';
 export type { WorkflowDefinition, Workflows } from './workflows.ts';
