@@ -1,13 +1,13 @@
 import { buildCommand, buildRouteMap } from '@stricli/core';
 import type { CliContext } from '../context.ts';
-import { helpText, type OutputFlags, outputAlias, outputFlags, wholeNumber } from '../flags.ts';
-import type { RestoreFlags, RetentionFlags } from './db-flags.ts';
+import { helpText, outputAlias, wholeNumber } from '../flags.ts';
+import { type DatabaseFlags, databaseFlags, type RestoreFlags, type RetentionFlags } from './db-flags.ts';
 
 const file = { brief: 'The backup, a .tar.gz', parse: String, placeholder: 'FILE' };
 
-const backup = buildCommand<OutputFlags, [string], CliContext>({
+const backup = buildCommand<DatabaseFlags, [string], CliContext>({
   loader: async () => (await import('./backup.ts')).backup,
-  parameters: { flags: outputFlags, aliases: outputAlias, positional: { kind: 'tuple', parameters: [file] } },
+  parameters: { flags: databaseFlags, aliases: outputAlias, positional: { kind: 'tuple', parameters: [file] } },
   docs: {
     brief: 'Write a backup of the embedded Postgres',
     fullDescription: helpText(
@@ -22,7 +22,7 @@ const restore = buildCommand<RestoreFlags, [string], CliContext>({
   loader: async () => (await import('./restore.ts')).restore,
   parameters: {
     flags: {
-      ...outputFlags,
+      ...databaseFlags,
       force: { kind: 'boolean', default: false, withNegated: false, brief: 'Replace the data that is there' },
     },
     aliases: outputAlias,
@@ -42,7 +42,7 @@ const retention = buildCommand<RetentionFlags, [], CliContext>({
   loader: async () => (await import('./retention.ts')).retention,
   parameters: {
     flags: {
-      ...outputFlags,
+      ...databaseFlags,
       dryRun: {
         kind: 'boolean',
         default: false,

@@ -72,3 +72,14 @@ test('retention refuses a history of less than a day', async () => {
   expect(exitCode).toBe(64);
   expect(stderr).toContain('BATON_HISTORY_DAYS');
 });
+
+test.each([['retention'], ['backup x.tar.gz'], ['restore x.tar.gz']])(
+  'db %s asks no master, and says so to who names one',
+  async (words) => {
+    const { baton } = await commandLine();
+    const { exitCode, stderr } = await baton(['db', ...words.split(' '), '--url', 'http://127.0.0.1:7800']);
+    expect(exitCode).toBe(64);
+    expect(stderr).toContain('DATABASE_URL');
+    expect(stderr).not.toContain('did you mean');
+  },
+);

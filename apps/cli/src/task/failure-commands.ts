@@ -52,6 +52,12 @@ export const resend = buildCommand<ResendFlags, string[], CliContext>({
     flags: {
       ...commonFlags,
       allDead: { kind: 'boolean', default: false, withNegated: false, brief: 'All that `baton task dead` lists' },
+      again: {
+        kind: 'boolean',
+        default: false,
+        withNegated: false,
+        brief: 'With --all-dead: also those that were sent again themselves, and failed again',
+      },
       queue: text('With --all-dead: only of this queue', 'NAME'),
       kind: text('With --all-dead: only of this kind', 'KIND'),
       type: types('With --all-dead: only of these types'),
@@ -69,7 +75,7 @@ export const resend = buildCommand<ResendFlags, string[], CliContext>({
         'baton task resend 42 43 --key second-try',
         'baton task resend --all-dead --queue night',
       ],
-      'Ends with 1 when one of them was refused.',
+      '--all-dead leaves out what has been sent again, and what was sent again and failed once more; --again takes the latter too.\nEnds with 1 when one of them was refused.',
     ),
   },
 });

@@ -14,6 +14,7 @@ export interface DeadFlags extends CommonFlags, DeadFilter {
 
 export interface ResendFlags extends CommonFlags, DeadFilter {
   readonly allDead: boolean;
+  readonly again: boolean;
   readonly key?: string;
 }
 

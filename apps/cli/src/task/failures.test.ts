@@ -62,6 +62,24 @@ test('resend --all-dead takes those of a filter, and no ids beside', async () =>
     expect((await baton(wrong)).exitCode).toBe(64);
 });
 
+test('resend --all-dead twice sends nothing twice: what failed again needs --again', async () => {
+  const { baton, fake } = await withDead(FailureType.UNKNOWN, FailureType.UNKNOWN);
+  await baton(['task', 'resend', '--all-dead']);
+  for (const id of ['3', '4']) fake.failTask(id, { type: FailureType.UNKNOWN, message: 'no more' }, 4);
+  const second = await baton(['task', 'resend', '--all-dead']);
+  expect(second).toMatchObject({
+    exitCode: 0,
+    stdout: '',
+    stderr: expect.stringContaining('2 tasks were sent again before'),
+  });
+  const third = await baton(['task', 'resend', '--all-dead', '--again', '-o', 'json']);
+  expect(JSON.parse(third.stdout)).toMatchObject([
+    { of: '4', taskId: '5' },
+    { of: '3', taskId: '6' },
+  ]);
+  expect((await baton(['task', 'resend', '1', '--again'])).exitCode).toBe(64);
+});
+
 test('failures are listed with their device and where the task stands now; stats count them', async () => {
   const { baton, fake } = await commandLine();
   expect((await baton(['task', 'failures'])).stderr).toContain('nothing of the kind');

@@ -9,11 +9,13 @@ const AT_ONCE = 500;
 export async function resend(this: CliContext, flags: ResendFlags, ...ids: string[]): Promise<void> {
   const { allDead, queue, kind, type, key } = flags;
   if (allDead === ids.length > 0) throw usageError('name tasks, or give --all-dead');
+  if (!allDead && flags.again) throw usageError('--again goes with --all-dead');
   if (!allDead && (queue !== undefined || kind !== undefined || type !== undefined))
     throw usageError('--queue, --kind and --type go with --all-dead');
   const baton = await this.connect(flags);
   let sent = 0;
   let refused = 0;
+  let skipped = 0;
   const all: object[] = [];
   const send = async (some: readonly string[]): Promise<void> => {
     for (const result of await baton.tasks.resend(some, { idempotencyKey: key, signal: this.signal })) {
@@ -31,11 +33,17 @@ export async function resend(this: CliContext, flags: ResendFlags, ...ids: strin
   if (allDead) {
     // What is sent again leaves this list: read first, page by page, then sent.
     const dead = await baton.tasks.dead({ queue, kind, types: type, pageSize: 1_000, signal: this.signal }).all();
-    ids = dead.map(({ task }) => task.id);
+    const first = flags.again ? dead : dead.filter(({ task }) => task.retryOf === undefined);
+    ids = first.map(({ task }) => task.id);
+    skipped = dead.length - first.length;
+    if (skipped > 0)
+      this.screen.note(
+        `${skipped} tasks were sent again before, failed again, and are skipped; --again takes them too`,
+      );
   }
   for (let from = 0; from < ids.length; from += AT_ONCE) await send(ids.slice(from, from + AT_ONCE));
-  this.record({ sent, refused, all_dead: allDead, key });
+  this.record({ sent, refused, skipped, all_dead: allDead, key });
   if (flags.output === 'json') this.screen.json(all);
-  else if (ids.length === 0) this.screen.note('no such task has failed for good');
+  else if (ids.length === 0 && skipped === 0) this.screen.note('no such task has failed for good');
   if (refused > 0) throw new CliFailure(EXIT.failed, `${refused} of ${sent + refused} tasks were not sent again`);
 }
