@@ -4,7 +4,7 @@ import { readConfig, WorkerConfigError } from './config.ts';
 test('everything has a default', () => {
   const config = readConfig({});
   expect(config).toMatchObject({
-    url: 'http://127.0.0.1:7800',
+    urls: ['http://127.0.0.1:7800'],
     namespace: 'default',
     classes: [],
     tags: [],
@@ -36,7 +36,7 @@ test('the environment is read, and flags win over it', () => {
     ['--name', 'w2', '--queues=q1,q2', '--watch'],
   );
   expect(config).toMatchObject({
-    url: 'http://10.0.0.5:7800',
+    urls: ['http://10.0.0.5:7800'],
     name: 'w2',
     slots: 3,
     classes: ['gpu', 'cpu_long'],
@@ -62,4 +62,32 @@ test('all that is wrong is named at once, with where it was said', () => {
   expect(read).toThrow(/BATON_WORKER_SLOTS is "-1"/);
   expect(read).toThrow(/BATON_WORKER_CLASSES has huge/);
   expect(() => readConfig({}, ['--sluts', '3'])).toThrow(/--sluts/);
+});
+
+test('several masters are a list, and everything that is wrong with it is named with its place', () => {
+  expect(readConfig({ BATON_URL: 'http://10.0.0.5:7800, http://10.0.0.6:7800/' }).urls).toEqual([
+    'http://10.0.0.5:7800',
+    'http://10.0.0.6:7800/',
+  ]);
+  expect(readConfig({ BATON_URL: 'http://a:1' }, ['--url', 'http://b:1,http://c:1']).urls).toEqual([
+    'http://b:1',
+    'http://c:1',
+  ]);
+  const problems = (env: Record<string, string>, argv: string[] = []) => {
+    try {
+      readConfig(env, argv);
+    } catch (error) {
+      return (error as WorkerConfigError).problems;
+    }
+    return [];
+  };
+  expect(problems({ BATON_URL: 'http://a:1,,b:2,https://c:3,' })).toEqual([
+    'URL 2 of 5 of BATON_URL is empty; write it as http://host:port',
+    'URL 3 of 5 of BATON_URL is "b:2"; write it as http://host:port',
+    'URL 4 of 5 of BATON_URL is "https://c:3"; write it as http://host:port',
+    'URL 5 of 5 of BATON_URL is empty; write it as http://host:port',
+  ]);
+  expect(problems({ BATON_URL: 'http://a:1' }, ['--url', 'http://b:1,nowhere'])).toEqual([
+    'URL 2 of 2 of --url is "nowhere"; write it as http://host:port',
+  ]);
 });

@@ -6,8 +6,8 @@ import type { LogLevel } from '@baton/telemetry';
 
 /** All that the worker process reads from its surroundings, read once. Lists are separated by commas. */
 export interface WorkerConfig {
-  /** BATON_URL, --url. Default http://127.0.0.1:7800. */
-  readonly url: string;
+  /** BATON_URL, --url: of a master, or of several of one Postgres. Default http://127.0.0.1:7800. */
+  readonly urls: readonly string[];
   /** BATON_NAMESPACE, --namespace. Default "default". */
   readonly namespace: string;
   /** BATON_WORKER_NAME, --name. Stable over restarts, unique in the namespace. Default: the host's name. */
@@ -100,10 +100,15 @@ export function readConfig(
     return Number(value);
   };
 
-  const url = text('url', 'http://127.0.0.1:7800');
-  if (!URL.canParse(url) || new URL(url).protocol !== 'http:') {
-    problems.push(`${source('url')} is "${url}"; write it as http://host:port`);
-  }
+  const urls = text('url', 'http://127.0.0.1:7800')
+    .split(',')
+    .map((each) => each.trim());
+  urls.forEach((url, i) => {
+    if (URL.parse(url)?.protocol !== 'http:') {
+      const place = urls.length === 1 ? source('url') : `URL ${i + 1} of ${urls.length} of ${source('url')}`;
+      problems.push(`${place} is ${url === '' ? 'empty' : `"${url}"`}; write it as http://host:port`);
+    }
+  });
   const classes = list('classes');
   const unknown = classes.filter((name) => !taskClassNames.includes(name as TaskClassName));
   if (unknown.length > 0) {
@@ -118,7 +123,7 @@ export function readConfig(
     problems.push(`${source('compression')} is "${compression}"; there are ${compressions.join(', ')}`);
   }
   const config: WorkerConfig = {
-    url,
+    urls,
     namespace: text('namespace', 'default'),
     name: text('name', hostname()),
     slots: whole('slots', readMachine().cpus, 1, 100_000),

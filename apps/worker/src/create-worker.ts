@@ -9,8 +9,11 @@ import manifest from '../package.json' with { type: 'json' };
 
 /** What a worker is made of. Everything has a default. */
 export interface WorkerOptions {
-  /** Of a master. Default http://127.0.0.1:7800. */
-  readonly url?: string;
+  /**
+   * Of a master, or of several of one Postgres: the worker uses one at a time, and goes on at another, with all that it runs, when that
+   * one is gone. Default http://127.0.0.1:7800.
+   */
+  readonly url?: string | readonly string[];
   /** Default "default". */
   readonly namespace?: string;
   /** Stable over restarts, unique in the namespace: a second worker of the same name takes the first one's place. Default: the host's name. */

@@ -20,7 +20,7 @@ export async function runWorker(
     log.error('tasks not loaded', { error });
     return 1;
   }
-  const make = (port: number): Worker => createWorker({ ...config, tasks, port, log });
+  const make = (port: number): Worker => createWorker({ ...config, url: config.urls, tasks, port, log });
   let worker = make(config.port);
   let failed = false;
 

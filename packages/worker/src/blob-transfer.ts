@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto';
 import type { BlobService } from '@baton/contract';
-import { type Client, Code, ConnectError } from '@connectrpc/connect';
+import { type Client, ConnectError } from '@connectrpc/connect';
 import { fullJitter } from './backoff.ts';
-import { describe, reasonOf } from './refusal.ts';
+import { describe, isVerdict, reasonOf } from './refusal.ts';
 
 /** Of one AppendBlob. */
 const chunkBytes = 1024 * 1024;
@@ -179,20 +179,4 @@ export class BlobTransfer {
     await new Promise((resolve) => setTimeout(resolve, fullJitter(failures, retry)));
     return failures;
   }
-}
-
-/** Codes by which a master says no. All others are of the moment: it is away, busy, of a version that is about to go, or the connection broke. */
-const verdicts: readonly Code[] = [
-  Code.InvalidArgument,
-  Code.NotFound,
-  Code.AlreadyExists,
-  Code.FailedPrecondition,
-  Code.ResourceExhausted,
-  Code.PermissionDenied,
-  Code.Unauthenticated,
-  Code.OutOfRange,
-];
-
-export function isVerdict(error: ConnectError): boolean {
-  return verdicts.includes(error.code) && reasonOf(error) !== 'STATEMENT_TIMEOUT';
 }

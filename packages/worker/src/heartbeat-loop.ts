@@ -31,7 +31,16 @@ export type HeartbeatEvent = { readonly sessionId: string } & (
   | { readonly type: 'lost'; readonly leases: HeldLease[] }
   /** The master wants everything held; answered by `sendHeld`. */
   | { readonly type: 'held-wanted' }
-  | { readonly type: 'failed'; readonly failures: number; readonly retryInMs: number; readonly reason: string }
+  | {
+      readonly type: 'failed';
+      readonly failures: number;
+      readonly retryInMs: number;
+      readonly reason: string;
+      /** Of the master. */
+      readonly url: string;
+      /** The next ones go to another master. */
+      readonly left: boolean;
+    }
   /** Accepted again, after it had failed. */
   | { readonly type: 'recovered'; readonly failures: number }
   /** The master does not know the session any more. */
@@ -43,6 +52,8 @@ export type HeartbeatEvent = { readonly sessionId: string } & (
 export interface HeartbeatLoopOptions {
   readonly namespace: string;
   readonly call: (request: HeartbeatRequest, timeoutMs: number) => Promise<HeartbeatResponse>;
+  /** How many there are, and at which the next call is made: at another after one that came to nothing. */
+  readonly masters: { readonly count: number; readonly url: string };
   /** Cuts the connection, after an answer did not come. */
   readonly reset: () => void;
   readonly shared: SharedState;
@@ -149,6 +160,7 @@ export class HeartbeatLoop {
     current.calling = true;
     clearTimeout(current.beatTimer);
     const sentMs = monotonicMs();
+    const { url } = this.#options.masters;
     const held = current.held;
     current.held = undefined;
     current.again = false;
@@ -186,12 +198,12 @@ export class HeartbeatLoop {
       current.calling = false;
       // The list is outdated by the next try; a master that still wants it asks again.
       if (this.#current === current) {
-        this.#failed(current, ConnectError.from(error));
+        this.#failed(current, ConnectError.from(error), url);
       }
     }
   }
 
-  #failed(current: Current, error: ConnectError): void {
+  #failed(current: Current, error: ConnectError, url: string): void {
     const { sessionId } = current;
     const reason = sessionRefusal(error);
     if (reason !== undefined) {
@@ -204,7 +216,15 @@ export class HeartbeatLoop {
     }
     current.failures++;
     const retryInMs = fullJitter(current.failures, { baseMs: 100, capMs: Math.min(current.intervalMs, 2_000) });
-    this.#options.emit({ type: 'failed', sessionId, failures: current.failures, retryInMs, reason: describe(error) });
+    this.#options.emit({
+      type: 'failed',
+      sessionId,
+      failures: current.failures,
+      retryInMs,
+      reason: describe(error),
+      url,
+      left: this.#options.masters.url !== url,
+    });
     this.#beatAfter(current, retryInMs);
   }
 
@@ -232,7 +252,8 @@ export class HeartbeatLoop {
 
   /** No call is waited for longer than until the next would be due, or the lease over. */
   #timeoutMs(current: Current, nowMs: number): number {
-    const left = current.renewedMs + current.ttlMs - nowMs;
+    // Each master gets a part of what is left: several that answer nothing must not use up the lease.
+    const left = (current.renewedMs + current.ttlMs - nowMs) / this.#options.masters.count;
     // Whole milliseconds: gRPC's header for it has no fractions.
     return Math.max(100, Math.ceil(Math.min(current.intervalMs, left)));
   }

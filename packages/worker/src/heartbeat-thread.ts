@@ -1,19 +1,20 @@
 // The entry of the heartbeat's own thread: it shares no loop and no connection with the code that tasks run.
 import { parentPort, workerData } from 'node:worker_threads';
 import { createLoadMeter } from '@baton/hardware';
-import { connectMaster } from './connection.ts';
+import { connectMasters } from './connection.ts';
 import type { HeartbeatCommand, HeartbeatMessage, HeartbeatThreadData } from './heartbeat.ts';
 import { HeartbeatLoop } from './heartbeat-loop.ts';
 import { SharedState } from './shared-state.ts';
 
 const data: HeartbeatThreadData = workerData;
 const port = parentPort!;
-const connection = connectMaster(data.connection);
+const connection = connectMasters(data.connection);
 const say = (message: HeartbeatMessage) => port.postMessage(message);
 
 const loop = new HeartbeatLoop({
   namespace: data.namespace,
   call: (request, timeoutMs) => connection.master.heartbeat(request, { timeoutMs }),
+  masters: connection,
   reset: connection.reset,
   shared: new SharedState(data.shared),
   load: createLoadMeter(),

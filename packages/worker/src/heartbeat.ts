@@ -2,7 +2,7 @@ import { Worker } from 'node:worker_threads';
 import type { HeldLease } from '@baton/contract';
 import { createLoadMeter } from '@baton/hardware';
 import type { Logger } from '@baton/telemetry';
-import { type ConnectionOptions, connectMaster } from './connection.ts';
+import { type ConnectionOptions, connectMasters } from './connection.ts';
 import { type HeartbeatEvent, HeartbeatLoop, type HeartbeatSession } from './heartbeat-loop.ts';
 import type { SharedBuffers, SharedState } from './shared-state.ts';
 
@@ -26,7 +26,8 @@ export interface HeartbeatThreadData {
 
 export interface HeartbeatOptions {
   readonly namespace: string;
-  readonly masterUrl: string;
+  /** Of the masters, in the order in which this worker turns to them. */
+  readonly masterUrls: readonly string[];
   readonly shared: SharedState;
   /** In a thread of its own, so that a blocked main loop keeps its leases; otherwise in the main loop. */
   readonly inThread: boolean;
@@ -44,15 +45,16 @@ export interface Heartbeat {
 }
 
 export function startHeartbeat(options: HeartbeatOptions): Heartbeat {
-  const connection: ConnectionOptions = { url: options.masterUrl, pingIntervalMs: 5_000, pingTimeoutMs: 3_000 };
+  const connection: ConnectionOptions = { urls: options.masterUrls, pingIntervalMs: 5_000, pingTimeoutMs: 3_000 };
   return options.inThread ? startThread(options, connection) : startInMainLoop(options, connection);
 }
 
 function startInMainLoop(options: HeartbeatOptions, connectTo: ConnectionOptions): Heartbeat {
-  const connection = connectMaster(connectTo);
+  const connection = connectMasters(connectTo);
   const loop = new HeartbeatLoop({
     namespace: options.namespace,
     call: (request, timeoutMs) => connection.master.heartbeat(request, { timeoutMs }),
+    masters: connection,
     reset: connection.reset,
     shared: options.shared,
     load: createLoadMeter(),
@@ -82,7 +84,7 @@ function startInMainLoop(options: HeartbeatOptions, connectTo: ConnectionOptions
     },
     async close() {
       loop.end();
-      connection.reset();
+      connection.close();
     },
   };
 }

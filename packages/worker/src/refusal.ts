@@ -23,3 +23,20 @@ export function describe(error: ConnectError): string {
   const reason = reasonOf(error);
   return reason === undefined ? error.message : `[${reason}] ${error.message}`;
 }
+
+/** Codes by which a master says no. All others are of the moment: it is away, busy, of a version that is about to go, or the connection broke. */
+const verdicts: readonly Code[] = [
+  Code.InvalidArgument,
+  Code.NotFound,
+  Code.AlreadyExists,
+  Code.FailedPrecondition,
+  Code.ResourceExhausted,
+  Code.PermissionDenied,
+  Code.Unauthenticated,
+  Code.OutOfRange,
+];
+
+/** Whether a master says no, and will say no again. */
+export function isVerdict(error: ConnectError): boolean {
+  return verdicts.includes(error.code) && reasonOf(error) !== 'STATEMENT_TIMEOUT';
+}

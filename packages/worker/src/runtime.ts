@@ -12,13 +12,14 @@ import { create, type MessageInitShape } from '@bufbuild/protobuf';
 import { durationMs } from '@bufbuild/protobuf/wkt';
 import { ConnectError } from '@connectrpc/connect';
 import { fullJitter } from './backoff.ts';
-import { type Compression, connectMaster, type MasterConnection } from './connection.ts';
+import { type Compression, connectMasters, type MasterConnection } from './connection.ts';
 import { WorkerOptionsError, WorkerStoppedError } from './errors.ts';
 import type { Executor } from './executor.ts';
 import { type Heartbeat, startHeartbeat } from './heartbeat.ts';
 import { LogHub } from './log-hub.ts';
 import { describe } from './refusal.ts';
 import { pause, registerUntilAccepted } from './registration.ts';
+import { inOrderOf } from './rotation.ts';
 import { Session, stampEveryMs } from './session.ts';
 import { SharedState } from './shared-state.ts';
 import { type State, type StateName, stateName, transitions } from './state.ts';
@@ -30,8 +31,11 @@ const rejoin = { baseMs: 200, capMs: 10_000 };
 
 /** Everything that a worker is made of. */
 export interface WorkerRuntimeOptions {
-  /** Of a master: http://host:port. */
-  readonly masterUrl: string;
+  /**
+   * Of a master, http://host:port, or of several of one Postgres: the worker uses one at a time, and goes on at another, in the same
+   * session, when that one cannot be reached or does not answer. With which it begins depends on its name.
+   */
+  readonly masterUrl: string | readonly string[];
   /** Default "default". */
   readonly namespace?: string;
   /** Stable over restarts; unique in the namespace. */
@@ -88,6 +92,7 @@ class Runtime implements WorkerRuntime {
   readonly #options: WorkerRuntimeOptions;
   readonly #log: Logger;
   readonly #connection: MasterConnection;
+  readonly #masterUrls: readonly string[];
   readonly #shared: SharedState;
   readonly #hub = new LogHub();
   #state: State = { kind: 'new' };
@@ -98,17 +103,20 @@ class Runtime implements WorkerRuntime {
   #drainGraceMs = 30_000;
   #protocolVersion: number = PROTOCOL_VERSIONS[0];
   #instanceId = '';
+  /** The session whose kinds have changed since it began. */
+  #newKinds: Session | undefined;
+  #announcing = false;
+  #announceAgain = false;
 
   constructor(options: WorkerRuntimeOptions) {
     this.#options = options;
     this.#shared = new SharedState(options.capabilities.slots);
     this.#log = options.log.child({ worker: options.name });
-    this.#connection = connectMaster({
-      url: options.masterUrl,
-      pingIntervalMs: 10_000,
-      pingTimeoutMs: 5_000,
-      compression: options.compression,
-    });
+    this.#masterUrls = inOrderOf(options.name, urlsOf(options));
+    this.#connection = connectMasters(
+      { urls: this.#masterUrls, pingIntervalMs: 10_000, pingTimeoutMs: 5_000, compression: options.compression },
+      (url, from) => this.#onMove(url, from),
+    );
     this.stopped = this.#stop.promise;
     // Whoever calls `start` gets it; nobody is obliged to.
     this.#registered.promise.catch(() => {});
@@ -153,7 +161,7 @@ class Runtime implements WorkerRuntime {
     }
     this.#heartbeat = startHeartbeat({
       namespace: this.#options.namespace ?? '',
-      masterUrl: this.#options.masterUrl,
+      masterUrls: this.#masterUrls,
       shared: this.#shared,
       inThread: this.#options.heartbeatInThread ?? true,
       stampEveryMs,
@@ -290,7 +298,7 @@ class Runtime implements WorkerRuntime {
         this.#log.warn('executor did not close', { executor: executor.type, error });
       }
     }
-    this.#connection.reset();
+    this.#connection.close();
     this.#become({ kind: 'stopped', reason });
     this.#registered.reject(new WorkerStoppedError(reason));
     this.#stop.resolve(reason);
@@ -312,6 +320,7 @@ class Runtime implements WorkerRuntime {
   }
 
   async #serve(): Promise<void> {
+    const connection = this.#connection;
     const port = this.#options.servicePort === undefined ? 0 : this.#options.servicePort;
     if (port === null) {
       return;
@@ -329,13 +338,15 @@ class Runtime implements WorkerRuntime {
             name: this.#options.name,
             namespace: this.#options.namespace ?? '',
             version: this.#options.version,
-            masterUrl: this.#options.masterUrl,
+            get masterUrl() {
+              return connection.url;
+            },
             runtime: this,
             capabilities: () => this.#capabilities(),
             shared: this.#shared,
             load: createLoadMeter(),
             hub: this.#hub,
-            tasks: this.#connection.tasks,
+            tasks: connection.tasks,
             closing,
           }),
         ),
@@ -364,25 +375,54 @@ class Runtime implements WorkerRuntime {
     });
   }
 
+  #onMove(url: string, from: string): void {
+    this.#log.info('master changed', { from, to: url });
+    // A master that knew the session before the change remembers what it was told then.
+    if (this.#newKinds !== undefined && this.#newKinds === this.session) {
+      void this.#announceKinds();
+    }
+  }
+
   /** Kinds came or went while a session lives: registering again with the same instance id keeps the session. */
   async #announceKinds(): Promise<void> {
     if (this.#state.kind !== 'registered') {
       return;
     }
+    this.#newKinds = this.#state.session;
+    this.#announceAgain = true;
+    if (this.#announcing) {
+      return;
+    }
+    this.#announcing = true;
+    const { master, atAny } = this.#connection;
     try {
-      await this.#connection.master.registerWorker(this.#request(), { timeoutMs: 10_000 });
-      this.#log.info('worker kinds announced', { kinds: this.#capabilities().kinds });
+      while (this.#announceAgain && this.#is('registered')) {
+        this.#announceAgain = false;
+        await atAny(() => master.registerWorker(this.#request(), { timeoutMs: 10_000 }));
+        this.#log.info('worker kinds announced', { kinds: this.#capabilities().kinds });
+      }
     } catch (error) {
       this.#log.warn('worker kinds not announced', { reason: describe(ConnectError.from(error)) });
+    } finally {
+      this.#announcing = false;
     }
   }
 }
 
+function urlsOf({ masterUrl }: WorkerRuntimeOptions): readonly string[] {
+  return typeof masterUrl === 'string' ? [masterUrl] : masterUrl;
+}
+
 function validate(options: WorkerRuntimeOptions): void {
   const problems: string[] = [];
-  const url = URL.canParse(options.masterUrl) ? new URL(options.masterUrl) : undefined;
-  if (url?.protocol !== 'http:') {
-    problems.push(`the master's URL "${options.masterUrl}" is not of the form http://host:port`);
+  const urls = urlsOf(options);
+  if (urls.length === 0) {
+    problems.push('it has no master');
+  }
+  for (const url of urls) {
+    if (URL.parse(url)?.protocol !== 'http:') {
+      problems.push(`the master's URL "${url}" is not of the form http://host:port`);
+    }
   }
   if (options.executors.length === 0) {
     problems.push('it has no executors');

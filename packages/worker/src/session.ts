@@ -209,8 +209,13 @@ export class Session {
         this.#options.log.warn('heartbeat failed', {
           failures: event.failures,
           retry_in_ms: event.retryInMs,
+          master: event.url,
           reason: event.reason,
         });
+        // This thread may not have noticed yet: an open poll says nothing. It may be answered still, so it is not cut off.
+        if (event.left && this.#options.connection.leave(event.url)) {
+          this.#exchange.renewPoll();
+        }
         break;
       case 'recovered':
         // The master is back: results need not wait for the end of their own pause.
@@ -245,12 +250,14 @@ export class Session {
       while (this.#unsent.length > 0) {
         const results = this.#unsent.splice(0, batchLength(this.#unsent));
         const request = { namespace, sessionId: this.id, results };
-        const { refused } = await connection.master.exchange(request, { timeoutMs: callTimeoutMs });
+        const { refused } = await connection.atAny(() =>
+          connection.master.exchange(request, { timeoutMs: callTimeoutMs }),
+        );
         log.info('results handed in late', { results: results.length, refused: refused.length });
       }
       await this.work.whenCodeEnded();
       const request = { namespace, sessionId: this.id, reason };
-      const { returned } = await connection.master.leave(request, { timeoutMs: farewellMs });
+      const { returned } = await connection.atAny(() => connection.master.leave(request, { timeoutMs: farewellMs }));
       log.info('left an earlier session', { returned, reason });
     } catch (error) {
       // The master let go of it, too; or its leases come back when they expire.
@@ -297,7 +304,7 @@ export class Session {
     heartbeat.send({ type: 'end' });
     try {
       const request = { namespace, sessionId: this.id, reason };
-      const { returned } = await connection.master.leave(request, { timeoutMs: farewellMs });
+      const { returned } = await connection.atAny(() => connection.master.leave(request, { timeoutMs: farewellMs }));
       log.info('left the master', { returned, reason });
     } catch (error) {
       // Its leases come back when they expire.

@@ -5,10 +5,10 @@ import { ConnectError } from '@connectrpc/connect';
 import type { Attempt, DataSink } from './attempt.ts';
 import type { BlobEncoding, BlobValue, SaveOptions } from './attempt-data.ts';
 import { fullJitter } from './backoff.ts';
-import { type BlobData, BlobTransfer, isVerdict, type TransferOptions } from './blob-transfer.ts';
+import { type BlobData, BlobTransfer, type TransferOptions } from './blob-transfer.ts';
 import type { MasterConnection } from './connection.ts';
 import { CheckpointError } from './errors.ts';
-import { describe, reasonOf } from './refusal.ts';
+import { describe, isVerdict, reasonOf } from './refusal.ts';
 import { TaskStopped } from './stop.ts';
 
 /** Larger checkpoints are uploaded, and named. */

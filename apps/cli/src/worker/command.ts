@@ -12,6 +12,7 @@ const start = buildCommand<StartFlags, [], CliContext>({
   parameters: {
     flags: {
       ...connectionFlags,
+      url: text('Where masters are; several of one Postgres by commas', 'URLS'),
       name: text('Its name, unique in the namespace', 'NAME'),
       slots: text('How many tasks at once', 'N'),
       classes: text('The classes of tasks it takes, by commas', 'LIST'),
@@ -27,7 +28,7 @@ const start = buildCommand<StartFlags, [], CliContext>({
     brief: 'Run a worker in this terminal',
     fullDescription: helpText(
       'Run a worker in this terminal; Ctrl-C drains it and ends it. `baton worker` alone does the same.',
-      ['baton worker --tasks tasks.ts', 'BATON_URL=http://10.0.0.5:7800 baton worker start'],
+      ['baton worker --tasks tasks.ts', 'BATON_URL=http://127.0.0.1:7800,http://127.0.0.1:7801 baton worker start'],
       'It is set up by its environment variables; flags win over them.',
     ),
   },
