@@ -22,8 +22,13 @@ export interface MasterNode {
 
 export interface WorkerNode {
   readonly program: Program;
-  /** Between it and the masters: each connection goes to any master that serves, as a load balancer sends it. */
+  /** Between it and the masters. */
+  readonly links: readonly WorkerLink[];
+}
+
+export interface WorkerLink {
   readonly link: FaultProxy;
+  readonly to: string;
 }
 
 /** All the processes of a run, and the wires between them. */
@@ -132,13 +137,22 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
       const serving = masters.flatMap(({ program: master }) => (master.url === undefined ? [] : [master.url]));
       return { port: serving.length === 0 ? 1 : Number(new URL(random.pick(serving)).port) };
     };
+    const only = (master: Program) => () => ({ port: master.url === undefined ? 1 : Number(new URL(master.url).port) });
     const workers: WorkerNode[] = [];
     for (let i = 1; i <= options.workers; i++) {
-      const link = await proxy({ target: balanced, protocol: 'http2' });
+      const links: WorkerLink[] = [];
+      if (i % 2 === 0) {
+        // One connection, to any master that serves, as a load balancer sends it.
+        links.push({ link: await proxy({ target: balanced, protocol: 'http2' }), to: 'masters' });
+      } else {
+        // It knows them all, and goes to one by its own choice.
+        for (const { program: master } of masters)
+          links.push({ link: await proxy({ target: only(master), protocol: 'http2' }), to: master.name });
+      }
       workers.push({
-        link,
+        links,
         program: program(`w${i}`, '@baton/worker/main', {
-          BATON_URL: link.url,
+          BATON_URL: links.map(({ link }) => link.url).join(','),
           BATON_WORKER_NAME: `w${i}`,
           BATON_WORKER_PORT: '0',
           BATON_WORKER_SLOTS: String(WORKER_SLOTS),
@@ -153,11 +167,11 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
     const frontDoor = await proxy({ target: balanced, protocol: 'bytes' });
     const rawLinks: FaultProxy[] = [];
     for (const { program: master } of masters) {
-      const target = () => ({ port: master.url === undefined ? 1 : Number(new URL(master.url).port) });
-      rawLinks.push(await proxy({ target, protocol: 'http2' }));
+      rawLinks.push(await proxy({ target: only(master), protocol: 'http2' }));
     }
     await Promise.all(workers.map(({ program: worker }) => worker.whenServing()));
-    const links = [...[...masters, ...workers].map(({ link }) => link), ...clientLinks, ...rawLinks];
+    const nodes = [...masters, ...workers.flatMap((worker) => worker.links)];
+    const links = [...nodes.map(({ link }) => link), ...clientLinks, ...rawLinks];
     let restarting: Promise<unknown> = Promise.resolve();
     return {
       restartPostgres(downMs) {

@@ -24,7 +24,9 @@ export interface FaultKind {
 /** Any wire: as often one of a worker as one of a master or a client. */
 export function drawLink(cluster: Cluster, random: Random): Wire {
   const groups: Wire[][] = [
-    cluster.workers.map(({ link, program }): Wire => [link, `${program.name} to masters`]),
+    cluster.workers.flatMap(({ links, program }) =>
+      links.map(({ link, to }): Wire => [link, `${program.name} to ${to}`]),
+    ),
     cluster.masters.map(({ link, program }): Wire => [link, `${program.name} to Postgres`]),
     cluster.clientLinks.map((link, i): Wire => [link, `client ${i + 1} to masters`]),
     cluster.rawLinks.map((link, i): Wire => [link, `raw workers to m${i + 1}`]),

@@ -41,8 +41,10 @@ export const cutAfterCommit = lose(
 export const dropWorkerAnswer = lose(
   'drop_answer_to_worker',
   ({ workers }, random) => {
-    const { link, program } = random.pick(workers);
-    return [link, program.name];
+    const { links, program } = random.pick(workers);
+    // One that it uses, if it has a choice.
+    const used = links.filter(({ link }) => link.open > 0);
+    return [random.pick(used.length > 0 ? used : links).link, program.name];
   },
   [0, 120],
 );
