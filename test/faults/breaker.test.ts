@@ -32,6 +32,8 @@ test.concurrent('a machine that crashes with ever other tasks is held back, over
   await using stage = await openStage(context);
   const stack = await stage.start({
     env: { BATON_LEASE_TTL_MS: '1000', BATON_HEARTBEAT_MS: '200' },
+    // However long this machine takes to start the other worker.
+    masterEnv: { BATON_BREAKER_SOLE_OPEN_MS: '300000' },
   });
   const ledger = stage.own(openLedger(stack.databaseUrl));
   const baton = createBaton({ url: stack.url, retry: { reconnectMs: 60_000 } });
@@ -184,4 +186,33 @@ test.concurrent('a worker that is half-open gets one task, and is shut out again
   await until(async () => (await stateOf(baton, 'w')) === 'closed', 'the breaker to close');
   expect(await worker.take(4)).toHaveLength(4);
   expect(await grantsAgainstBreakers(ledger)).toEqual([]);
+});
+
+test.concurrent('a lone worker behind many tasks of one kind that fails is tried with what is well', {
+  timeout,
+}, async (context) => {
+  await using stage = await openStage(context);
+  const stack = await stage.start({ workers: 0, masterEnv: { BATON_BREAKER_SOLE_OPEN_MS: '1000' } });
+  const ledger = stage.own(openLedger(stack.databaseUrl));
+  const baton = createBaton({ url: stack.url });
+  const worker = stage.own(await rawWorker(stack.url, 'lone', { kinds: ['buggy', 'well'] }));
+  const network = { type: FailureType.NETWORK_ERROR, message: 'no route to the service' };
+  const retry = { maxAttempts: 100, initialDelayMs: 10, maxDelayMs: 10 };
+  const buggy = await Promise.all(
+    Array.from({ length: 6 }, () => baton.submit({ kind: 'buggy', input: 1, retry, priority: 5 })),
+  );
+  const leases = await worker.take(3);
+  expect(leases).toHaveLength(3);
+  for (const lease of leases) await worker.fail(lease, network);
+  await until(async () => (await stateOf(baton, 'lone')) === 'open', 'the breaker to open');
+  const well = await Promise.all([1, 2].map(() => baton.submit({ kind: 'well', input: 1 })));
+  for (const task of well) {
+    const [probe] = await worker.take(4, 10_000);
+    expect(probe).toMatchObject({ kind: 'well' });
+    await worker.succeed(probe!);
+    await task.result();
+  }
+  await until(async () => (await stateOf(baton, 'lone')) === 'closed', 'the breaker to close');
+  expect(await grantsAgainstBreakers(ledger)).toEqual([]);
+  await Promise.all(buggy.map((task) => task.cancel()));
 });

@@ -429,6 +429,40 @@ describe('the probe', () => {
     expect((await claimProbe(sql, [paused.id, m.lane.id], m.session)).map((g) => g.taskId)).toEqual([high]);
   });
 
+  it('is of a kind that the machine has not failed, before priority; then of the one that failed longest ago', async () => {
+    const m = await machine();
+    const older = await stage.lane(`${m.name} older`);
+    await stage.submit(older, 1);
+    await end(await stage.claim(older, m.session, 1), 'NETWORK_ERROR');
+    await failures(m, 2, 'NETWORK_ERROR');
+    expect(await look(m)).toBe('open');
+    await age(m, POLICY.openMs);
+    expect(await look(m)).toBe('half_open');
+    // Of what failed by its own fault nothing is known of the machine.
+    const well = await stage.lane(`${m.name} well`);
+    const ready = async (lane: Lane, priority: number) => (await stage.submit(lane, 1, { priority }))[0]!;
+    const [first, second] = [await ready(well, 0), await ready(well, -1)];
+    await ready(m.lane, 9);
+    const lanes = [m.lane.id, older.id, well.id];
+    const order: string[] = [];
+    for (let n = 0; n < 4; n++) {
+      const [grant] = await claimProbe(sql, lanes, m.session);
+      order.push(
+        grant!.taskId === first
+          ? 'first'
+          : grant!.taskId === second
+            ? 'second'
+            : `lane ${lanes.indexOf(grant!.laneId)}`,
+      );
+      await end([grant!], n < 2 ? 'EVALUATION_ERROR' : 'NETWORK_ERROR');
+      if (n < 2) await sql.unsafe('delete from baton.ready where task_id = $1', [grant!.taskId]);
+      await look(m);
+      await age(m, POLICY.openMs);
+      await look(m);
+    }
+    expect(order).toEqual(['first', 'second', 'lane 1', 'lane 0']);
+  });
+
   it.each<[string, (m: Machine) => Promise<unknown>]>([
     [
       'has expired',

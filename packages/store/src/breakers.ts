@@ -17,7 +17,8 @@ export interface Incident extends BreakerKey {
   countedFrom: string | null;
 }
 
-const MACHINE_MADE_ATTEMPT = `a.state in ('failed', 'lost') and a.failure ->> 'type' in (${MACHINE_MADE.map((t) => `'${t}'`).join(', ')})`;
+/** Of attempts `a`. */
+export const MACHINE_MADE_ATTEMPT = `a.state in ('failed', 'lost') and a.failure ->> 'type' in (${MACHINE_MADE.map((t) => `'${t}'`).join(', ')})`;
 
 /** No more of a worker's failures are looked at, the newest first. */
 const MOST_FAILURES = 20_000;

@@ -1,9 +1,17 @@
+import { MACHINE_MADE_ATTEMPT } from './breakers.ts';
 import { type Grant, toGrant } from './claim.ts';
 import type { Sql } from './connection.ts';
 import { numbers } from './literals.ts';
 
+/** So many of the worker's failures are asked which queue and kind they were of, the newest first. */
+export const LOOKED_AT = 200;
+
 /**
  * Grants at most one task to a session whose worker's breaker is half-open and has no probe, and makes that task the probe.
+ *
+ * Before priority and age goes what the worker has not failed by itself: the queue and kind whose tasks never failed by the machine
+ * there, then that of the oldest such failure. Else several tasks of one kind that is at fault would be all that is tried, for as long
+ * as they are tried again, and what is well would wait behind them. A failed probe puts its own kind last, so each has its turn.
  *
  * Beside what CLAIM asks, the breaker's row is locked first: of any number of grants at once, on any number of masters, the others wait
  * for it and then find a probe. Like CLAIM it holds the session's and the lane's row until the commit.
@@ -17,6 +25,15 @@ with probing as materialized (
   select s.id, s.namespace_id, s.worker_id, s.expires_at from probing p join baton.sessions s on s.id = $2 and s.worker_id = p.worker_id
   where s.state = 'active' and s.expires_at > clock_timestamp()
   for share of s
+), failed as materialized (
+  select t.route_id, max(a.ended_at) as last_at from probing p
+  cross join lateral (
+    select a.task_id, a.ended_at from baton.attempts a
+    where a.worker_id = p.worker_id and ${MACHINE_MADE_ATTEMPT}
+    order by a.ended_at desc limit ${LOOKED_AT}
+  ) a
+  cross join lateral (select t.route_id from baton.tasks t where t.id = a.task_id limit 1) t
+  group by t.route_id
 ), heads as materialized (
   select r.* from taker
   cross join unnest($1::integer[]) as w(lane_id)
@@ -27,7 +44,8 @@ with probing as materialized (
     order by y.priority desc, y.position
     limit 1 for update skip locked
   ) r
-  order by r.priority desc, r.position limit 1
+  left join failed f on f.route_id = l.route_id
+  order by f.last_at nulls first, r.priority desc, r.position limit 1
 ), granting as materialized (
   select l.id from baton.lanes l where l.id = any(array(select lane_id from heads)) and not l.paused for share of l
 ), granted as (

@@ -217,7 +217,7 @@ export class LifeCycleSteps {
     const session = this.#random.pick(heldBack.length > 0 && this.#random.chance(0.8) ? heldBack : sessions);
     const laneIds = this.#someLanes();
     const grants = await claimProbe(this.#sql, laneIds, session.id);
-    await this.#granted(grants, model.claimProbe(this.db, laneIds, session.id));
+    await this.#granted(grants, model.claimProbe(this.db, laneIds, session.id, grants[0]?.taskId));
   }
 
   async #granted(grants: Grant[], expected: Grant[]): Promise<void> {

@@ -1,6 +1,7 @@
-import { compareIds, ID_EPOCH_MS, isTerminal } from '@baton/domain';
+import { compareIds, type Failure, ID_EPOCH_MS, isTerminal, MACHINE_MADE } from '@baton/domain';
 import type { CancelResult } from '../../cancel.ts';
 import type { Grant, Want } from '../../claim.ts';
+import { LOOKED_AT } from '../../claim-probe.ts';
 import type { Ended, EndedWord, Success } from '../../complete.ts';
 import { type StartSweep, UNSTARTED_MS } from '../../deadlines.ts';
 import type { HeldAttempt, Settled, Settlement } from '../../settle.ts';
@@ -146,8 +147,14 @@ function grant(db: ModelDatabase, task: ModelTask, session: ModelSession): Grant
   };
 }
 
-/** At most one task, for a worker whose breaker is half-open and has no probe; it becomes the probe. */
-export function claimProbe(db: ModelDatabase, laneIds: readonly number[], sessionId: string): Grant[] {
+const isMachineMade = (failure: Failure | null) => failure !== null && MACHINE_MADE.includes(failure.type);
+
+/**
+ * At most one task, for a worker whose breaker is half-open and has no probe; it becomes the probe.
+ *
+ * @param taken what the database took: of lanes whose tasks all failed by the machine it alone knows which failed first
+ */
+export function claimProbe(db: ModelDatabase, laneIds: readonly number[], sessionId: string, taken?: string): Grant[] {
   const session = db.sessions.get(sessionId);
   const breaker = session && db.breakers.get(session.workerId);
   if (!session || breaker?.state !== 'half_open' || breaker.probe) return [];
@@ -156,7 +163,18 @@ export function claimProbe(db: ModelDatabase, laneIds: readonly number[], sessio
     const lane = db.lanes.get(id);
     return lane && !lane.paused ? lane.ready.slice(0, 1) : [];
   });
-  const [head] = heads.sort(beforeInLane);
+  const failures = [...db.tasks.values()].flatMap(({ routeId, attempts }) =>
+    attempts
+      .filter(
+        (a) => a.workerId === session.workerId && ['failed', 'lost'].includes(a.state) && isMachineMade(a.failure),
+      )
+      .map(({ endedAtMs }) => ({ routeId, endedAtMs })),
+  );
+  const newest = failures.sort((a, b) => b.endedAtMs - a.endedAtMs).slice(0, LOOKED_AT);
+  const failed = new Set(newest.map(({ routeId }) => routeId));
+  const clean = heads.filter(({ routeId }) => !failed.has(routeId));
+  const [first] = (clean.length > 0 ? clean : heads).sort(beforeInLane);
+  const head = clean.length > 0 ? first : (heads.find(({ id }) => id === taken) ?? first);
   if (!head) return [];
   const granted = grant(db, head, session);
   breaker.probe = { taskId: granted.taskId, epoch: granted.epoch };
