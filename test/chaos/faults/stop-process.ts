@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { LEASE_TTL_MS } from '../cluster.ts';
+import { LEASE_TTL_MS, type MasterNode, type WorkerNode } from '../cluster.ts';
 import type { FaultKind } from './fault.ts';
 
 /** SIGSTOP, and SIGCONT after a part of the lease, or more than it. */
@@ -8,7 +8,7 @@ function stop(what: 'masters' | 'workers', name: string, [least, most]: readonly
     name,
     cards: 2,
     async fire({ cluster }, random) {
-      const { program } = random.pick(cluster[what]);
+      const { program } = random.pick<MasterNode | WorkerNode>(cluster[what]);
       const ms = Math.round(LEASE_TTL_MS * (least + (most - least) * random.next()));
       program.signal('SIGSTOP');
       await sleep(ms);
