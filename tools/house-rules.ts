@@ -19,14 +19,15 @@ export const LAYERS: Record<string, Layer> = {
   // The vocabulary, and what is generated from the contract.
   domain: { may: [], edge: everywhere },
   contract: { may: [], edge: everywhere },
+  expressions: { may: ['domain'], edge: everywhere },
 
   // The master's side.
   store: { may: ['domain'], edge: { nodeOnly: ['./node'] } },
-  engine: { may: ['domain', 'store'], edge: everywhere },
+  engine: { may: ['domain', 'expressions', 'store'], edge: everywhere },
   api: { may: ['contract', 'domain', 'engine'], edge: everywhere },
 
   // The worker's side. It never imports the store.
-  client: { may: ['contract', 'domain'], edge: everywhere },
+  client: { may: ['contract', 'domain', 'expressions'], edge: everywhere },
   runtime: { may: ['client', 'contract', 'domain', 'hardware', 'server', 'telemetry'] },
   executors: { may: ['client', 'contract', 'domain', 'runtime'] },
 
@@ -51,6 +52,9 @@ export const LAYERS: Record<string, Layer> = {
 
 /** npm packages that run without Node. `x/*` is every sub-path; what is not named here is taken for Node's alone. */
 export const EDGE_NPM: readonly string[] = [
+  '@bufbuild/cel',
+  '@bufbuild/cel/ext',
+  '@bufbuild/cel-spec/*',
   '@bufbuild/protobuf',
   '@bufbuild/protobuf/*',
   '@bufbuild/protovalidate',

@@ -63,6 +63,7 @@ export {
 } from './plan-run.ts';
 export {
   at as placeBelow,
+  didYouMean,
   type Place as FilePlace,
   type Problem,
   type ProblemCode,

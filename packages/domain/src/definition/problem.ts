@@ -141,6 +141,12 @@ export class Problems {
   }
 }
 
+/** `did you mean "x"?` for the closest of a few candidates, or undefined when none is close. */
+export function didYouMean(name: string, candidates: Iterable<string>): string | undefined {
+  const closest = new Suggestions().closest(name, candidates);
+  return closest === undefined ? undefined : `did you mean ${quote(closest)}?`;
+}
+
 const LONGEST_COMPARED = 64;
 
 /** Finds near names. It has a budget: 10 000 wrong names against 10 000 right ones must not cost seconds. */

@@ -1,0 +1,1 @@
+export { createExpressions, type ExpressionsOptions } from './create-expressions.ts';
