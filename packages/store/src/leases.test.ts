@@ -34,6 +34,16 @@ const BACK: Omit<Settlement, 'taskId' | 'epoch' | 'sessionId'> = {
   ranUs: 0,
 };
 
+/** Asks again after a deadlock, as the engine does: Postgres has undone all of the statement. */
+async function persistently<T>(statement: () => Promise<T>): Promise<T> {
+  for (let tries = 1; ; tries++)
+    try {
+      return await statement();
+    } catch (error) {
+      if ((error as { code?: string }).code !== '40P01' || tries === 6) throw error;
+    }
+}
+
 async function rowsOf(taskId: string): Promise<unknown> {
   const [row] = await sql.unsafe(
     `select (select to_jsonb(l) from baton.leases l where task_id = $1) as lease, (select to_jsonb(r) from baton.ready r where task_id = $1) as ready,
@@ -107,14 +117,16 @@ describe('the fence', () => {
       const ids = grants.map((g) => g.taskId);
       const failed = { ...BACK, attempt: 'failed', next: 'failed' } as const;
       const [completed, settled] = await Promise.all([
-        stage.complete(grants.slice(0, 100), sql),
-        settleTasks(
-          pools.hot,
-          grants.slice(100).map((g) => ({ ...failed, ...word(g) })),
+        persistently(() => stage.complete(grants.slice(0, 100), sql)),
+        persistently(() =>
+          settleTasks(
+            pools.hot,
+            grants.slice(100).map((g) => ({ ...failed, ...word(g) })),
+          ),
         ),
-        markStarted(pools.lease, session, held),
-        cancelTasks(pools.api, [...ids].reverse(), 'enough'),
-        markStarted(sql, session, [...held].reverse()),
+        persistently(() => markStarted(pools.lease, session, held)),
+        persistently(() => cancelTasks(pools.api, [...ids].reverse(), 'enough')),
+        persistently(() => markStarted(sql, session, [...held].reverse())),
       ]);
       expect([completed.length, settled.length]).toEqual([100, 100]);
     }
