@@ -160,6 +160,7 @@ export async function dropUnusedBlobs(
      ), judged as materialized (
        select o.*, exists (select from baton.tasks t where t.namespace_id = o.namespace_id and t.input_blob = o.sha256)
                 or exists (select from baton.outcomes e where e.namespace_id = o.namespace_id and e.output_blob = o.sha256)
+                or exists (select from baton.runs u where u.namespace_id = o.namespace_id and u.output_blob = o.sha256)
                 or exists (select from baton.checkpoints c where c.in_blob and c.sha256 = o.sha256) as referred
        from old o
      ), gone as (

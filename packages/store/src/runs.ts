@@ -4,7 +4,7 @@ import { byteas, jsons, numbers, texts } from './literals.ts';
 import type { Encoding, NewTask } from './submit.ts';
 import { INLINE_INPUT_BYTES } from './submit.ts';
 
-export type RunState = 'pending' | 'running' | 'succeeded' | 'failed' | 'cancelled';
+export type RunState = 'pending' | 'running' | 'waiting' | 'succeeded' | 'failed' | 'cancelled';
 export type RunNodeState = 'pending' | 'running' | 'succeeded' | 'failed' | 'cancelled' | 'skipped';
 
 export interface NewRun {

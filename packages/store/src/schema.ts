@@ -78,7 +78,10 @@ export const WAITING_REASONS = ['scheduled', 'backoff', 'blocked'] as const;
 export const OUTCOME_STATES = ['succeeded', 'failed', 'cancelled'] as const;
 /** What became of a lease. */
 export const ATTEMPT_STATES = ['succeeded', 'failed', 'cancelled', 'lost', 'returned'] as const;
-export const RUN_STATES = ['pending', 'running', 'succeeded', 'failed', 'cancelled'] as const;
+export const RUN_STATES = ['pending', 'running', 'waiting', 'succeeded', 'failed', 'cancelled'] as const;
+/** What a run is carried out by: the nodes of a definition, or a durable function. */
+export const RUN_FORMS = ['graph', 'function'] as const;
+export const RUN_ITEM_STATES = ['pending', 'running', 'succeeded', 'failed', 'cancelled'] as const;
 export const RUN_NODE_STATES = ['pending', 'running', 'succeeded', 'failed', 'cancelled', 'skipped'] as const;
 
 export const baton = pgSchema('baton');
@@ -256,6 +259,7 @@ export const tasks = baton.table(
     scheduleToStartMs: durationMs('schedule_to_start_ms'),
     progressTimeoutMs: durationMs('progress_timeout_ms'),
     inputBlob: bytea('input_blob'),
+    item: integer('item'),
   },
   (t) => [
     index('tasks_retry_of').on(t.retryOf).where(sql`${t.retryOf} is not null`),
@@ -614,13 +618,32 @@ export const runs = baton.table(
     labels: jsonb('labels').$type<Record<string, string>>(),
     idempotencyKey: text('idempotency_key'),
     principal: text('principal'),
+    form: text('form', { enum: RUN_FORMS }).notNull().default('graph'),
+    nodesEnded: integer('nodes_ended').notNull().default(0),
+    itemsTotal: integer('items_total').notNull().default(0),
+    currentNodes: text('current_nodes').array(),
+    output: bytea('output'),
+    outputEncoding: smallint('output_encoding').$type<1 | 2>(),
+    outputBlob: bytea('output_blob'),
+    failure: jsonb('failure').$type<Failure>(),
+    parentRunId: id('parent_run_id'),
+    parentNodeId: text('parent_node_id'),
+    parentItem: integer('parent_item'),
+    driverTaskId: id('driver_task_id'),
+    wakes: integer('wakes').notNull().default(0),
+    release: text('release'),
+    waitingFor: text('waiting_for').array(),
   },
   (t) => [
     index('runs_list').on(t.namespaceId, t.id),
     index('runs_open')
       .on(t.id)
-      .where(oneOf(t.state, ['pending', 'running'])),
+      .where(oneOf(t.state, ['pending', 'running', 'waiting'])),
+    index('runs_parent').on(t.parentRunId).where(sql`${t.parentRunId} is not null`),
+    index('runs_succeeded').on(t.namespaceId, t.workflowName, t.id).where(sql`${t.state} = 'succeeded'`),
+    index('runs_output_blob').on(t.namespaceId, t.outputBlob).where(sql`${t.outputBlob} is not null`),
     foreign('runs_namespace_id_fkey', [t.namespaceId], [namespaces.id]),
+    wordsCheck('runs_form_check', t.form, RUN_FORMS),
     wordsCheck('runs_state_check', t.state, RUN_STATES),
   ],
 );
@@ -640,11 +663,62 @@ export const runNodes = baton.table(
     endedAt: at('ended_at'),
     outputHash: text('output_hash'),
     failure: jsonb('failure').$type<Failure>(),
+    revision: integer('revision').notNull().default(0),
+    itemsTotal: integer('items_total'),
+    itemsStarted: integer('items_started'),
+    itemsEnded: integer('items_ended'),
+    itemsFailed: integer('items_failed'),
+    childRunId: id('child_run_id'),
+    cached: boolean('cached').notNull().default(false),
+    skipReason: text('skip_reason'),
   },
   (t) => [
     primaryKey({ name: 'run_nodes_pkey', columns: [t.runId, t.nodeId] }),
+    index('run_nodes_cached').on(t.taskId).where(sql`${t.cached}`),
     foreign('run_nodes_run_id_fkey', [t.runId], [runs.id]).onDelete('cascade'),
     wordsCheck('run_nodes_state_check', t.state, RUN_NODE_STATES),
+  ],
+);
+
+export const runItems = baton.table(
+  'run_items',
+  {
+    runId: id('run_id').notNull(),
+    taskId: id('task_id'),
+    childRunId: id('child_run_id'),
+    startedAt: at('started_at').notNull().default(now),
+    endedAt: at('ended_at'),
+    ordinal: integer('ordinal').notNull(),
+    item: integer('item').notNull(),
+    execution: integer('execution').notNull(),
+    attempts: integer('attempts').notNull().default(0),
+    workerId: integer('worker_id'),
+    cached: boolean('cached').notNull().default(false),
+    state: text('state', { enum: RUN_ITEM_STATES }).notNull(),
+    outputHash: text('output_hash'),
+    failure: jsonb('failure').$type<Failure>(),
+  },
+  (t) => [
+    primaryKey({ name: 'run_items_pkey', columns: [t.runId, t.ordinal, t.item] }),
+    index('run_items_cached').on(t.taskId).where(sql`${t.cached}`),
+    wordsCheck('run_items_state_check', t.state, RUN_ITEM_STATES),
+  ],
+);
+
+export const resultCache = baton.table(
+  'result_cache',
+  {
+    taskId: id('task_id').notNull(),
+    expiresAt: at('expires_at').notNull(),
+    namespaceId: integer('namespace_id').notNull(),
+    kind: text('kind').notNull(),
+    keyHash: bytea('key_hash').notNull(),
+  },
+  (t) => [
+    primaryKey({ name: 'result_cache_pkey', columns: [t.namespaceId, t.kind, t.keyHash] }),
+    index('result_cache_expiry').on(t.expiresAt),
+    index('result_cache_task').on(t.taskId),
+    foreign('result_cache_namespace_id_fkey', [t.namespaceId], [namespaces.id]),
   ],
 );
 
@@ -653,6 +727,7 @@ export const advances = baton.table('advances', {
   runId: id('run_id').notNull(),
   taskId: id('task_id'),
   at: at('at').notNull().default(now),
+  childRunId: id('child_run_id'),
 });
 
 // events and duties
