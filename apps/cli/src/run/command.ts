@@ -28,6 +28,20 @@ const startFlags: FlagParametersForType<StartFlags, CliContext> = {
     brief: 'Idempotency key: the same one gives the same run',
     placeholder: 'KEY',
   },
+  standalone: {
+    kind: 'boolean',
+    default: false,
+    withNegated: false,
+    brief: 'Without a server: master and worker in this process, until the end of the run',
+  },
+  tasks: {
+    kind: 'parsed',
+    parse: String,
+    variadic: true,
+    optional: true,
+    brief: 'With --standalone: a module that exports tasks',
+    placeholder: 'FILE',
+  },
 };
 
 const start = buildCommand<StartFlags, [string], CliContext>({
@@ -50,8 +64,10 @@ const start = buildCommand<StartFlags, [string], CliContext>({
         'baton run start pipeline.yaml --watch',
         'baton run start energy-pipeline --input year=2017 --input region=Iowa',
         'baton run start energy-pipeline --key monday -o json',
+        'baton run start report.yaml --standalone --tasks tasks.ts',
       ],
-      'With --watch it ends with 0 when the run succeeded and with 1 when it failed or was cancelled.',
+      'With --watch it ends with 0 when the run succeeded and with 1 when it failed or was cancelled. --standalone does the same, and keeps ' +
+        'what it stores where `baton up` does (BATON_HOME): a run that was interrupted goes on in the next process there.',
     ),
   },
 });

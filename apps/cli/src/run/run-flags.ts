@@ -6,6 +6,9 @@ export interface StartFlags extends CommonFlags {
   readonly input?: readonly string[];
   readonly inputJson?: string;
   readonly key?: string;
+  readonly standalone: boolean;
+  /** With `standalone`: modules of tasks. */
+  readonly tasks?: readonly string[];
 }
 
 export interface ListFlags extends CommonFlags {

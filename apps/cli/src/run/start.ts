@@ -1,11 +1,12 @@
 import { existsSync, statSync } from 'node:fs';
-import { JsonText, type WorkflowDefinition } from '@baton/client';
+import { type Baton, JsonText, type WorkflowDefinition } from '@baton/client';
 import type { CliContext } from '../context.ts';
 import { usageError } from '../exit.ts';
 import { inputOf, inputOfJson } from '../input.ts';
 import { soundWorkflowFile } from '../workflow/file.ts';
 import { followRun } from './follow.ts';
 import type { StartFlags } from './run-flags.ts';
+import { runStandalone } from './standalone.ts';
 
 /** `baton run start FILE|NAME`. */
 export async function start(this: CliContext, flags: StartFlags, workflow: string): Promise<void> {
@@ -16,22 +17,40 @@ export async function start(this: CliContext, flags: StartFlags, workflow: strin
   const source: string | WorkflowDefinition = isFile(workflow)
     ? await soundWorkflowFile(workflow, this.screen)
     : workflow;
+  if (flags.standalone) {
+    await runStandalone(this, flags, (baton, signal) => begin(this, baton, signal, flags, workflow, source, input));
+    return;
+  }
+  if (flags.tasks !== undefined) throw usageError('--tasks goes with --standalone: else the workers have the tasks');
   const baton = await this.connect(flags);
+  await begin(this, baton, this.signal, flags, workflow, source, input);
+}
+
+async function begin(
+  context: CliContext,
+  baton: Baton,
+  signal: AbortSignal | undefined,
+  flags: StartFlags,
+  workflow: string,
+  source: string | WorkflowDefinition,
+  input: ReturnType<typeof inputOf>,
+): Promise<void> {
+  const { screen } = context;
   const run = await baton.runs.start(source, {
     input: input && new JsonText(input.json),
     idempotencyKey: flags.key,
-    signal: this.signal,
+    signal,
   });
-  this.record({ run_id: run.id, workflow, deduplicated: run.deduplicated });
-  if (flags.watch) {
-    if (flags.output === 'table') this.screen.note({ text: `run ${run.id} started`, style: 'dim' });
-    await followRun(this, run.watch({ signal: this.signal }), flags.output);
+  context.record({ run_id: run.id, workflow, deduplicated: run.deduplicated });
+  if (flags.watch || flags.standalone) {
+    if (flags.output === 'table') screen.note({ text: `run ${run.id} started`, style: 'dim' });
+    await followRun(context, run.watch({ signal }), flags.output);
   } else if (flags.output === 'json') {
-    this.screen.json({ id: run.id, deduplicated: run.deduplicated });
+    screen.json({ id: run.id, deduplicated: run.deduplicated });
   } else {
-    this.screen.line(run.id);
+    screen.line(run.id);
     const what = run.deduplicated ? 'was started before with this key' : 'started';
-    this.screen.note({ text: `run ${run.id} ${what}; follow it: baton run watch ${run.id}`, style: 'dim' });
+    screen.note({ text: `run ${run.id} ${what}; follow it: baton run watch ${run.id}`, style: 'dim' });
   }
 }
 
