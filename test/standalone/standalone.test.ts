@@ -10,7 +10,7 @@ import { testDatabase } from '@baton/testkit';
 import { beforeAll, expect, onTestFinished, test } from 'vitest';
 import { total } from './tasks.ts';
 
-const bin = fileURLToPath(new URL('../../apps/cli/src/bin.ts', import.meta.url));
+const bin = fileURLToPath(new URL('./bin.ts', import.meta.resolve('@baton/cli')));
 const tasksModule = fileURLToPath(new URL('./tasks.ts', import.meta.url));
 
 const PIPELINE = {
