@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
-import { type NodeDefinition, parseDefinition, type WorkflowDefinition } from '@baton/domain';
+import { checkWorkflow } from '@baton/client/workflow-file';
+import type { NodeDefinition, WorkflowDefinition } from '@baton/domain';
 import { expect, test } from 'vitest';
 import { parse as parseYaml } from 'yaml';
 import { SERVICES } from '../src/service/kinds.ts';
@@ -7,7 +8,7 @@ import { SERVICES } from '../src/service/kinds.ts';
 const read = (name: string) => readFileSync(new URL(`../${name}`, import.meta.url), 'utf8');
 
 function definitionOf(value: unknown): WorkflowDefinition {
-  const parsed = parseDefinition(value);
+  const parsed = checkWorkflow(value);
   if (!parsed.ok) throw new Error(JSON.stringify(parsed.problems, null, 2));
   return parsed.definition;
 }

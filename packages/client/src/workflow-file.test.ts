@@ -1,6 +1,6 @@
-import { MAX_JSON_DEPTH, parseDefinition } from '@baton/domain';
+import { MAX_JSON_DEPTH } from '@baton/domain';
 import { describe, expect, it } from 'vitest';
-import { parseWorkflowFile, type WorkflowFileOptions } from './workflow-file.ts';
+import { checkWorkflowFile, parseWorkflowFile, type WorkflowFileOptions } from './workflow-file.ts';
 
 function read(text: string, options?: WorkflowFileOptions): unknown {
   const parsed = parseWorkflowFile(text, options);
@@ -36,7 +36,7 @@ describe('a workflow file', () => {
     ].join('\n');
     const json = JSON.stringify(read(yaml));
     expect(read(json)).toEqual(read(yaml));
-    expect(parseDefinition(read(yaml))).toMatchObject({ ok: true });
+    expect(checkWorkflowFile(yaml)).toMatchObject({ ok: true });
   });
 });
 

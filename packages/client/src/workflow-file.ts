@@ -6,15 +6,18 @@ import {
   MAX_JSON_VALUES,
   MAX_TEXT_LENGTH,
   MAX_TEXT_PROBLEMS,
+  type ParsedDefinition,
   type ParsedText,
   type Problem,
   type ProblemCode,
+  parseDefinition,
   parseJsonText,
   placeBelow,
   quoteText,
   setOwnValue,
   textProblem,
 } from '@baton/domain';
+import { createExpressions } from '@baton/expressions';
 import {
   Composer,
   type CST,
@@ -48,6 +51,29 @@ export interface WorkflowFileOptions {
  */
 export function parseWorkflowFile(text: string, options: WorkflowFileOptions = {}): ParsedText {
   return formatOf(text, options) === 'json' ? parseJsonText(text) : parseYaml(text);
+}
+
+const expressions = createExpressions();
+
+/** A workflow file that is sound, as the plain value that `workflows.apply` takes; or everything that is wrong with it. */
+export type CheckedWorkflowFile =
+  | { readonly ok: true; readonly value: JsonValue; readonly definition: CheckedDefinition }
+  | { readonly ok: false; readonly problems: readonly Problem[] };
+
+/** The normal form: every default filled in, nodes in an order in which they could run. */
+export type CheckedDefinition = Extract<ParsedDefinition, { ok: true }>['definition'];
+
+/** Reads the text of a workflow file and checks it as a master would, its expressions too, without asking one. */
+export function checkWorkflowFile(text: string, options: WorkflowFileOptions = {}): CheckedWorkflowFile {
+  const parsed = parseWorkflowFile(text, options);
+  return parsed.ok ? checkWorkflow(parsed.value) : parsed;
+}
+
+/** Checks a workflow that was read or built, as a master would. */
+export function checkWorkflow(value: unknown): CheckedWorkflowFile {
+  const checked = parseDefinition(value, expressions);
+  // What is sound is an object of JSON.
+  return checked.ok ? { ...checked, value: value as JsonValue } : checked;
 }
 
 function formatOf(text: string, { format, fileName = '' }: WorkflowFileOptions): WorkflowFileFormat {

@@ -10,6 +10,7 @@ import {
 import { hex, readWorkflow, storeWorkflow, type WorkflowRow } from '@baton/store';
 import { sha256 } from './digest.ts';
 import type { EngineEnvironment } from './environment.ts';
+import { expressions } from './expressions.ts';
 import type { LaneBook } from './lane-book.ts';
 import { persist } from './persist.ts';
 
@@ -26,7 +27,7 @@ export interface Workflows {
 
 /** @throws Refusal INVALID_WORKFLOW with every problem */
 function parsed(definitionJson: string): WorkflowDefinition {
-  const result = parseDefinitionJson(definitionJson);
+  const result = parseDefinitionJson(definitionJson, expressions);
   if (result.ok) return result.definition;
   const { problems } = result;
   throw new Refusal(
@@ -92,5 +93,5 @@ export function createWorkflows(env: EngineEnvironment, lanes: LaneBook): Workfl
     }
   }
 
-  return { validate: (definitionJson) => parseDefinitionJson(definitionJson), apply, definitionOf };
+  return { validate: (definitionJson) => parseDefinitionJson(definitionJson, expressions), apply, definitionOf };
 }

@@ -1,6 +1,6 @@
 import type { Baton } from '@baton/client';
+import { checkWorkflow } from '@baton/client/workflow-file';
 import { health } from '@baton/contract/grpc';
-import { parseDefinition } from '@baton/domain';
 import { Code, ConnectError, createClient } from '@connectrpc/connect';
 import { createGrpcTransport } from '@connectrpc/connect-node';
 import { type Finding, ok, problem, skipped } from './finding.ts';
@@ -30,7 +30,7 @@ export async function storedServices(baton: Baton): Promise<readonly ServiceUse[
 export function servicesOf(definitions: readonly unknown[]): readonly ServiceUse[] {
   const uses = new Map<string, string[]>();
   for (const value of definitions) {
-    const parsed = parseDefinition(value as Parameters<typeof parseDefinition>[0]);
+    const parsed = checkWorkflow(value);
     if (!parsed.ok) continue;
     for (const { id, executor } of parsed.definition.nodes) {
       if (executor.type !== 'grpc') continue;

@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import type { WorkflowDefinition } from '@baton/client';
-import { parseWorkflowFile } from '@baton/client/workflow-file';
-import { type Problem, parseDefinition, type WorkflowDefinition as ReadDefinition } from '@baton/domain';
+import { checkWorkflowFile } from '@baton/client/workflow-file';
+import type { Problem, WorkflowDefinition as ReadDefinition } from '@baton/domain';
 import { CliFailure, EXIT } from '../exit.ts';
 import type { Screen } from '../terminal/screen.ts';
 
@@ -20,12 +20,10 @@ export async function readWorkflowFile(path: string): Promise<WorkflowFile> {
     if (code === 'ENOENT') throw new CliFailure(EXIT.notFound, `there is no file ${path}`);
     throw new CliFailure(EXIT.failed, `${path} cannot be read: ${code ?? String(error)}`, [], { cause: error });
   }
-  const parsed = parseWorkflowFile(decodeUtf8(path, bytes), { fileName: path });
-  if (!parsed.ok) return parsed;
-  const checked = parseDefinition(parsed.value);
+  const checked = checkWorkflowFile(decodeUtf8(path, bytes), { fileName: path });
   if (!checked.ok) return checked;
   // Checked means an object.
-  return { ok: true, source: parsed.value as WorkflowDefinition, definition: checked.definition };
+  return { ok: true, source: checked.value as WorkflowDefinition, definition: checked.definition };
 }
 
 /** Read leniently, names in another encoding would all become the same replacement character. */

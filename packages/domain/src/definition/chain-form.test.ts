@@ -1,6 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { type Broken, chainFile, definitionOf, energyFile, problemsOf } from './definition.fixture.ts';
-import { parseDefinition } from './parse-definition.ts';
+import { type Broken, chainFile, definitionOf, energyFile, parseDefinition, problemsOf } from './definition.fixture.ts';
 import type { Problem } from './problem.ts';
 
 function brokenEnergy(change: (file: Broken) => void): Problem[] {

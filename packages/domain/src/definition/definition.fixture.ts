@@ -1,5 +1,14 @@
+import { createExpressions } from '@baton/expressions';
 import type { WorkflowDefinition } from './model.ts';
-import { parseDefinition } from './parse-definition.ts';
+import {
+  type ParsedDefinition,
+  parseDefinitionJson as parseJsonWith,
+  parseDefinition as parseWith,
+} from './parse-definition.ts';
+
+export const expressions = createExpressions();
+export const parseDefinition = (value: unknown): ParsedDefinition => parseWith(value, expressions);
+export const parseDefinitionJson = (text: string): ParsedDefinition => parseJsonWith(text, expressions);
 
 /** A value to be changed by a test: every field may be anything. */
 // biome-ignore lint/suspicious/noExplicitAny: tests break these files in every way that types forbid

@@ -1,7 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { definitionOf, nodesFile, seededRandom } from './definition.fixture.ts';
+import { definitionOf, nodesFile, parseDefinition, seededRandom } from './definition.fixture.ts';
 import { componentsOf, cycleThrough, type Graph, notUpstream, wavesOf } from './graph.ts';
-import { parseDefinition } from './parse-definition.ts';
 
 /** A random graph; without cycles its nodes are shuffled, so that their numbers say nothing. */
 function randomGraph(seed: number, options: { readonly cyclic: boolean }): Graph {

@@ -9,9 +9,11 @@ export {
   type NodeView,
 } from './expressions.ts';
 export {
+  type ExpressionContext,
   type InputReference,
   type ResolvedInput,
   resolveInput,
+  templateNodes,
   type UnresolvedReference,
   type ValuePath,
 } from './input-template.ts';
@@ -70,4 +72,5 @@ export {
   quote as quoteText,
   ROOT as FILE_ROOT,
 } from './problem.ts';
+export { nodesReadBy, type Resolved, resolveItems, resolveWhen } from './resolve-node.ts';
 export { fromStoredForm, StoredFormError, toStoredForm } from './stored-form.ts';

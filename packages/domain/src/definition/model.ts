@@ -113,7 +113,7 @@ export const MAX_FOR_EACH_ITEMS = 100_000;
 
 /** The most labels of a node, and the longest text of one, as for tasks. */
 export const MAX_NODE_LABELS = 64;
-export const MAX_LABEL_LENGTH = 1_000;
+export const MAX_LABEL_LENGTH = 2_000;
 
 /** The longest time that a result may be used again: a year. */
 export const MAX_CACHE_SECONDS = 31_536_000;

@@ -5,7 +5,12 @@ import { type Problems, quote } from './problem.ts';
 
 const GRPC_FIELDS = ['service', 'address', 'method'] as const;
 
-/** Reads what carries a node out: `task` or `grpc`, exactly one. Undefined when it is wrong, which is reported. */
+const EXECUTORS = ['task', 'grpc', 'workflow'] as const;
+
+/** The highest version that a file may name; those of Postgres are whole numbers of 31 bits. */
+const MAX_VERSION = 2_147_483_647;
+
+/** Reads what carries a node out: one of `task`, `grpc`, `workflow`. Undefined when it is wrong, which is reported. */
 export function readExecutor(
   problems: Problems,
   fields: Fields,
@@ -13,17 +18,34 @@ export function readExecutor(
 ): NodeExecutor | undefined {
   const kind = fields.name('task');
   const call = fields.has('grpc') ? readCall(problems, fields, services) : undefined;
-  if (fields.has('task') && fields.has('grpc')) {
-    const message = 'a node has either "task" or "grpc", this one has both';
-    problems.add(fields.place, 'TWO_EXECUTORS', message, 'remove one of them');
+  const name = fields.name('workflow');
+  const version = fields.number('version', { min: 1, max: MAX_VERSION, integer: true });
+  if (fields.has('version') && !fields.has('workflow')) {
+    const message = '"version" is that of a "workflow", which this node does not run';
+    problems.add(fields.at('version'), 'UNKNOWN_FIELD', message, 'leave it out, or add "workflow"');
+  }
+  const given = EXECUTORS.filter((field) => fields.has(field));
+  if (given.length > 1) {
+    const has = given.length === 2 ? 'both' : 'all three';
+    const either = `either ${given.map(quote).join(' or ')}`;
+    problems.add(fields.place, 'TWO_EXECUTORS', `a node has ${either}, this one has ${has}`, 'remove one of them');
     return undefined;
   }
-  if (!fields.has('task') && !fields.has('grpc')) {
-    const hint = 'add "task": "kind", or "grpc": { "service": "name", "method": "Service/Method" }';
-    problems.add(fields.place, 'NO_EXECUTOR', 'a node has either "task" or "grpc", this one has neither', hint);
-    return undefined;
+  switch (given[0]) {
+    case 'task':
+      return kind === undefined ? undefined : { type: 'function', kind };
+    case 'grpc':
+      return call;
+    case 'workflow':
+      return name === undefined ? undefined : { type: 'workflow', name, version: version ?? null };
+    default: {
+      const hint =
+        'add "task": "kind", or "grpc": { "service": "name", "method": "Service/Method" }, or "workflow": "name"';
+      const message = 'a node has either "task", "grpc" or "workflow", this one has none';
+      problems.add(fields.place, 'NO_EXECUTOR', message, hint);
+      return undefined;
+    }
   }
-  return kind === undefined ? call : { type: 'function', kind };
 }
 
 function readCall(

@@ -15,9 +15,14 @@ export interface GraphNode {
  * Reports what is wrong with the graph: ids given twice, needs that name nobody, oneself or the same node twice, every
  * knot of cycles by a shortest cycle in it, references to nodes that are not upstream.
  *
+ * @param references those of the run's output, which may name every node
  * @returns the graph over the indexes of `nodes`; undefined when ids are not unique, for then links mean nothing
  */
-export function checkGraph(problems: Problems, nodes: readonly GraphNode[]): Graph | undefined {
+export function checkGraph(
+  problems: Problems,
+  nodes: readonly GraphNode[],
+  references: readonly FoundReference[] = [],
+): Graph | undefined {
   const indexes = new Map<string, number>();
   let isUnique = true;
   for (const [index, { id, place }] of nodes.entries()) {
@@ -32,6 +37,7 @@ export function checkGraph(problems: Problems, nodes: readonly GraphNode[]): Gra
   const needs = nodes.map((node) => readNeeds(problems, node, indexes));
   const graph: Graph = { needs };
   reportCycles(problems, nodes, graph);
+  for (const reference of references) if (!indexes.has(reference.node)) refuseUnknown(problems, reference, indexes);
   checkReferences(problems, nodes, indexes, graph);
   return isUnique ? graph : undefined;
 }
@@ -92,15 +98,23 @@ function checkReferences(
   const notNeeded = new Set(notUpstream(graph, questions).map((question) => question.reference));
   for (const { id, references } of nodes) {
     for (const reference of references) {
-      const { node, place } = reference;
+      const { node, place, by, isExpression } = reference;
       if (unknown.has(reference)) {
-        const hint = problems.didYouMean(node, indexes.keys());
-        problems.add(place, 'UNKNOWN_REFERENCE', `the input refers to ${quote(node)}, which is not a node`, hint);
+        refuseUnknown(problems, reference, indexes);
       } else if (notNeeded.has(reference)) {
-        const message = `the input of ${quote(id)} refers to ${quote(node)}, which need not have run before it`;
+        const message = `${by} of ${quote(id)} refers to ${quote(node)}, which need not have run before it`;
         const hint = node === id ? 'a node cannot use its own output' : `add ${quote(node)} to its "needs"`;
-        problems.add(place, 'REFERENCE_NOT_UPSTREAM', message, hint);
+        problems.add(place, isExpression ? 'EXPRESSION_NOT_UPSTREAM' : 'REFERENCE_NOT_UPSTREAM', message, hint);
       }
     }
   }
+}
+
+function refuseUnknown(
+  problems: Problems,
+  { node, place, by }: FoundReference,
+  indexes: ReadonlyMap<string, number>,
+): void {
+  const hint = problems.didYouMean(node, indexes.keys());
+  problems.add(place, 'UNKNOWN_REFERENCE', `${by} refers to ${quote(node)}, which is not a node`, hint);
 }

@@ -20,12 +20,23 @@ export interface Policy {
   readonly retry?: RetryFields | undefined;
   readonly timeoutMs?: number | undefined;
   readonly priority?: number | undefined;
+  readonly scheduleToStartMs?: number | undefined;
+  readonly progressTimeoutMs?: number | undefined;
 }
 
 type RetryFields = { readonly [Field in keyof RetryPolicy]?: RetryPolicy[Field] | undefined };
 
 /** The fields of a policy, in a node and in `defaults`. */
-export const POLICY_FIELDS = ['queue', 'task_class', 'tags', 'retry', 'timeout_seconds', 'priority'] as const;
+export const POLICY_FIELDS = [
+  'queue',
+  'task_class',
+  'tags',
+  'retry',
+  'timeout_seconds',
+  'schedule_to_start_seconds',
+  'progress_timeout_seconds',
+  'priority',
+] as const;
 const RETRY_FIELDS = ['max_attempts', 'initial_delay_seconds', 'factor', 'max_delay_seconds', 'jitter'] as const;
 
 const MAX_ATTEMPTS = 1_000;
@@ -34,14 +45,20 @@ const MAX_PRIORITY = 1_000;
 
 /** Reads the policy fields of a node or of `defaults`. */
 export function readPolicy(problems: Problems, fields: Fields): Policy {
-  const timeoutSeconds = fields.number('timeout_seconds', { above: 0, max: MAX_TIMEOUT_SECONDS });
+  const seconds = (field: string): number | undefined => {
+    const value = fields.number(field, { above: 0, max: MAX_TIMEOUT_SECONDS });
+    return value === undefined ? undefined : secondsToMs(value);
+  };
+  const timeoutMs = seconds('timeout_seconds');
   return {
     queue: fields.name('queue'),
     taskClass: readTaskClass(problems, fields),
     tags: readTags(problems, fields),
     retry: readRetry(problems, fields),
-    timeoutMs: timeoutSeconds === undefined ? undefined : secondsToMs(timeoutSeconds),
+    timeoutMs,
     priority: fields.number('priority', { min: -MAX_PRIORITY, max: MAX_PRIORITY, integer: true }),
+    scheduleToStartMs: seconds('schedule_to_start_seconds'),
+    progressTimeoutMs: seconds('progress_timeout_seconds'),
   };
 }
 
@@ -49,11 +66,16 @@ export function readPolicy(problems: Problems, fields: Fields): Policy {
 export function completePolicy(
   policy: Policy,
   defaults: Policy,
-): Pick<NodeDefinition, 'queue' | 'taskClass' | 'tags' | 'retry' | 'timeoutMs' | 'priority'> {
+): Pick<
+  NodeDefinition,
+  'queue' | 'taskClass' | 'tags' | 'retry' | 'timeoutMs' | 'priority' | 'scheduleToStartMs' | 'progressTimeoutMs'
+> {
   const retryField = <Field extends keyof RetryPolicy>(field: Field): RetryPolicy[Field] =>
     policy.retry?.[field] ?? defaults.retry?.[field] ?? DEFAULT_RETRY[field];
   const hasMaximum = (policy.retry?.maxDelayMs ?? defaults.retry?.maxDelayMs) !== undefined;
   const initialDelayMs = retryField('initialDelayMs');
+  const scheduleToStartMs = policy.scheduleToStartMs ?? defaults.scheduleToStartMs;
+  const progressTimeoutMs = policy.progressTimeoutMs ?? defaults.progressTimeoutMs;
   return {
     queue: policy.queue ?? defaults.queue ?? DEFAULT_NODE_QUEUE,
     taskClass: policy.taskClass ?? defaults.taskClass ?? DEFAULT_NODE_TASK_CLASS,
@@ -68,6 +90,8 @@ export function completePolicy(
     },
     timeoutMs: policy.timeoutMs ?? defaults.timeoutMs ?? DEFAULT_NODE_TIMEOUT_MS,
     priority: policy.priority ?? defaults.priority ?? 0,
+    ...(scheduleToStartMs !== undefined && { scheduleToStartMs }),
+    ...(progressTimeoutMs !== undefined && { progressTimeoutMs }),
   };
 }
 

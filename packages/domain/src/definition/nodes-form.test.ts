@@ -1,6 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { type Broken, definitionOf, nodesFile, problemsOf } from './definition.fixture.ts';
-import { parseDefinition } from './parse-definition.ts';
+import { type Broken, definitionOf, nodesFile, parseDefinition, problemsOf } from './definition.fixture.ts';
 import type { Problem } from './problem.ts';
 
 function problemList(file: unknown): Problem[] {
@@ -225,7 +224,11 @@ describe('a broken file', () => {
     [
       'neither task nor grpc',
       (file) => delete file.nodes.load.task,
-      { path: 'nodes.load', code: 'NO_EXECUTOR', message: 'a node has either "task" or "grpc", this one has neither' },
+      {
+        path: 'nodes.load',
+        code: 'NO_EXECUTOR',
+        message: 'a node has either "task", "grpc" or "workflow", this one has none',
+      },
     ],
     ['both task and grpc', (file) => (file.nodes.analyze.task = 'x'), { path: 'nodes.analyze', code: 'TWO_EXECUTORS' }],
     ['an empty task', (file) => (file.nodes.load.task = ''), { path: 'nodes.load.task', code: 'EMPTY_FIELD' }],

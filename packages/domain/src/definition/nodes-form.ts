@@ -1,7 +1,8 @@
+import type { Expressions } from './expressions.ts';
 import { Fields, readAddress, readName, readRecord } from './fields.ts';
 import { wavesOf } from './graph.ts';
 import { checkTemplate, type FoundReference } from './input-template.ts';
-import { compareCodeUnits, describeValue, isRecord, type JsonValue, type UnknownRecord } from './json.ts';
+import { compareCodeUnits, describeValue, isRecord, type JsonValue, setOwnValue, type UnknownRecord } from './json.ts';
 import {
   MAX_DEFINITION_EDGES,
   MAX_DEFINITION_NODES,
@@ -11,21 +12,39 @@ import {
 } from './model.ts';
 import { readExecutor } from './node-executor.ts';
 import { checkGraph, type GraphNode } from './node-graph.ts';
+import { type ReadNeed, readNeeds } from './node-needs.ts';
+import { type NodeOptions, OPTION_FIELDS, readOptions } from './node-options.ts';
 import { completePolicy, POLICY_FIELDS, type Policy, readPolicy } from './node-policy.ts';
 import { at, type Place, type Problems, quote, ROOT } from './problem.ts';
 
 /** The fields of Baton's own form. `name` and `nodes` are required. */
-export const NODES_FIELDS = ['name', 'description', 'defaults', 'services', 'nodes'] as const;
-const NODE_FIELDS = ['id', 'needs', 'task', 'grpc', 'input', ...POLICY_FIELDS] as const;
+export const NODES_FIELDS = ['name', 'description', 'defaults', 'services', 'output', 'nodes'] as const;
+const NODE_FIELDS = [
+  'id',
+  'needs',
+  'task',
+  'grpc',
+  'workflow',
+  'version',
+  'input',
+  ...OPTION_FIELDS,
+  ...POLICY_FIELDS,
+] as const;
 
 interface ReadNode extends GraphNode {
+  readonly needs: readonly ReadNeed[];
+  readonly options: NodeOptions;
   readonly executor: NodeExecutor | undefined;
   readonly input: JsonValue;
   readonly policy: Policy;
 }
 
 /** Reads Baton's own form: nodes with `needs`, as an object by id or as a list of objects with an `id`. */
-export function readNodesForm(problems: Problems, record: UnknownRecord): WorkflowDefinition | undefined {
+export function readNodesForm(
+  problems: Problems,
+  record: UnknownRecord,
+  expressions: Expressions,
+): WorkflowDefinition | undefined {
   const fields = new Fields(problems, ROOT, record);
   const name = fields.requiredName('name');
   const description = fields.has('description') ? fields.text('description') : undefined;
@@ -37,15 +56,25 @@ export function readNodesForm(problems: Problems, record: UnknownRecord): Workfl
     defaultFields.refuseUnknown(POLICY_FIELDS);
   }
   const services = readServices(problems, fields);
-  const nodes = readNodes(problems, fields, services);
+  const output = fields.raw('output');
+  let references: FoundReference[] = [];
+  if (output !== undefined) {
+    references = checkTemplate(problems, fields.at('output'), output, { expressions, scope: {}, what: 'the output' });
+  }
+  const nodes = readNodes(problems, fields, { services, expressions });
   fields.refuseUnknown(NODES_FIELDS);
   if (!nodes) return undefined;
 
-  const graph = checkGraph(problems, nodes);
+  const graph = checkGraph(problems, nodes, references);
   if (!problems.isEmpty || name === undefined || !graph) return undefined;
   const order = wavesOf(graph).flatMap((wave) => wave.map((index) => nodes[index]!).sort(byId));
-  const definition = { name, form: 'nodes' as const, nodes: order.map((node) => toNode(node, defaults)) };
-  return description === undefined ? definition : { ...definition, description };
+  return {
+    name,
+    form: 'nodes',
+    nodes: order.map((node) => toNode(node, defaults)),
+    ...(description !== undefined && { description }),
+    ...(output !== undefined && { output: output as JsonValue }),
+  };
 }
 
 function byId(a: ReadNode, b: ReadNode): number {
@@ -63,9 +92,13 @@ function readServices(problems: Problems, fields: Fields): Map<string, string | 
   return services;
 }
 
-type Services = ReadonlyMap<string, string | undefined>;
+/** What the nodes of a file are read with. */
+interface Surroundings {
+  readonly services: ReadonlyMap<string, string | undefined>;
+  readonly expressions: Expressions;
+}
 
-function readNodes(problems: Problems, fields: Fields, services: Services): ReadNode[] | undefined {
+function readNodes(problems: Problems, fields: Fields, surroundings: Surroundings): ReadNode[] | undefined {
   if (!fields.require('nodes')) return undefined;
   const place = fields.at('nodes');
   const value = fields.raw('nodes');
@@ -87,7 +120,7 @@ function readNodes(problems: Problems, fields: Fields, services: Services): Read
   const nodes: ReadNode[] = [];
   let edges = 0;
   for (const [key, item] of entries) {
-    const node = readNode(problems, at(place, key), key, item, services);
+    const node = readNode(problems, at(place, key), key, item, surroundings);
     if (node) nodes.push(node);
     edges += node?.needs.length ?? 0;
   }
@@ -104,26 +137,30 @@ function readNode(
   place: Place,
   key: string | number,
   value: unknown,
-  services: Services,
+  { services, expressions }: Surroundings,
 ): ReadNode | undefined {
   const title = typeof key === 'string' ? `the node ${quote(key)}` : 'a node';
   if (typeof key === 'string') readName(problems, place, key, 'the id of a node');
   const record = readRecord(problems, place, value, title);
   if (!record) {
     return typeof key === 'string'
-      ? { id: key, place, needs: [], references: [], executor: undefined, input: {}, policy: {} }
+      ? { id: key, place, needs: [], references: [], executor: undefined, input: {}, policy: {}, options: {} }
       : undefined;
   }
   const fields = new Fields(problems, place, record);
   const id = readId(problems, fields, key);
-  const needs = fields.names('needs') ?? [];
+  const needs = readNeeds(problems, fields);
   const executor = readExecutor(problems, fields, services);
-  let references: FoundReference[] = [];
-  if (fields.has('input')) references = checkTemplate(problems, fields.at('input'), fields.raw('input'));
+  const { options, references: named, items } = readOptions(problems, fields, expressions);
+  let references: readonly FoundReference[] = named;
+  if (fields.has('input')) {
+    const rules = { expressions, scope: { items } };
+    references = [...checkTemplate(problems, fields.at('input'), fields.raw('input'), rules), ...named];
+  }
   const policy = readPolicy(problems, fields);
   fields.refuseUnknown(NODE_FIELDS);
   if (id === undefined) return undefined;
-  return { id, place, needs, references, executor, input: (fields.raw('input') ?? {}) as JsonValue, policy };
+  return { id, place, needs, references, executor, input: (fields.raw('input') ?? {}) as JsonValue, policy, options };
 }
 
 /** The id: the key of an object, where an `id` field may repeat it, or the `id` field of a list's item. */
@@ -146,7 +183,16 @@ function toNode(node: ReadNode, defaults: Policy): NodeDefinition {
     kind: kindOf(executor),
     input: node.input,
     ...completePolicy(node.policy, defaults),
+    ...node.options,
+    ...edgeTypesOf(node),
   };
+}
+
+/** The labels of a node's needs, where they are not what a need is anyway. */
+function edgeTypesOf({ needs }: ReadNode): Pick<NodeDefinition, 'edgeTypes'> {
+  const edgeTypes: Record<string, 'control' | 'reward'> = {};
+  for (const { name, type } of needs) if (type === 'control' || type === 'reward') setOwnValue(edgeTypes, name, type);
+  return Object.keys(edgeTypes).length === 0 ? {} : { edgeTypes };
 }
 
 function kindOf(executor: NodeExecutor): string {

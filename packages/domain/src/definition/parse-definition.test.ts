@@ -1,7 +1,14 @@
 import { describe, expect, it } from 'vitest';
-import { type Broken, chainFile, energyFile, nodesFile, problemsOf } from './definition.fixture.ts';
+import {
+  type Broken,
+  chainFile,
+  energyFile,
+  nodesFile,
+  parseDefinition,
+  parseDefinitionJson,
+  problemsOf,
+} from './definition.fixture.ts';
 import { MAX_JSON_DEPTH } from './json.ts';
-import { parseDefinition, parseDefinitionJson } from './parse-definition.ts';
 
 describe('the form of a file', () => {
   it('is told by its fields', () => {

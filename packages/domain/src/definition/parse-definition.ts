@@ -1,4 +1,5 @@
 import { CHAIN_FIELDS, readChainForm } from './chain-form.ts';
+import type { Expressions } from './expressions.ts';
 import { describeValue, isRecord, MAX_JSON_DEPTH, MAX_JSON_VALUES, ownValue, type UnknownRecord } from './json.ts';
 import { parseJsonText } from './json-text.ts';
 import type { WorkflowDefinition } from './model.ts';
@@ -14,10 +15,12 @@ export type ParsedDefinition =
  * Reads a workflow from the value of a JSON or YAML file, in either of the two forms, which are told apart by their
  * fields. Reports everything that is wrong at once; the same file always gives the same problems in the same order.
  * Linear in the size of the file, and safe for any value: also one that is too deep, too large or contains itself.
+ *
+ * @param expressions the language of `when` and `$expr`; `createExpressions()` of `@baton/expressions`
  */
-export function parseDefinition(value: unknown): ParsedDefinition {
+export function parseDefinition(value: unknown, expressions: Expressions): ParsedDefinition {
   const problems = new Problems();
-  const definition = isBounded(problems, value) ? readEitherForm(problems, value) : undefined;
+  const definition = isBounded(problems, value) ? readEitherForm(problems, value, expressions) : undefined;
   return definition && problems.isEmpty ? { ok: true, definition } : { ok: false, problems: problems.list };
 }
 
@@ -25,23 +28,23 @@ export function parseDefinition(value: unknown): ParsedDefinition {
  * Reads a workflow from JSON text: `parseDefinition` of `parseJsonText`, so that a key given twice, or a number that
  * would lose digits, is a problem here and not a surprise later.
  */
-export function parseDefinitionJson(text: string): ParsedDefinition {
+export function parseDefinitionJson(text: string, expressions: Expressions): ParsedDefinition {
   const parsed = parseJsonText(text);
-  return parsed.ok ? parseDefinition(parsed.value) : parsed;
+  return parsed.ok ? parseDefinition(parsed.value, expressions) : parsed;
 }
 
 const FORMS =
   'a workflow has "name" and "nodes" (nodes with "needs"), or "workflow_name", "start_node", "execution_mode", ' +
   '"service_registry" and "containers" (a chain)';
 
-function readEitherForm(problems: Problems, value: unknown): WorkflowDefinition | undefined {
+function readEitherForm(problems: Problems, value: unknown, expressions: Expressions): WorkflowDefinition | undefined {
   if (!isRecord(value)) {
     problems.add(ROOT, 'WRONG_TYPE', `a workflow must be an object, not ${describeValue(value)}`, FORMS);
     return undefined;
   }
   const form = formOf(value);
   if (form === 'chain') return readChainForm(problems, value);
-  if (form === 'nodes') return readNodesForm(problems, value);
+  if (form === 'nodes') return readNodesForm(problems, value, expressions);
   if (form === 'both') {
     const message = 'this has both "nodes" and "containers", so it could be either form';
     problems.add(ROOT, 'AMBIGUOUS_FORM', message, FORMS);

@@ -25,6 +25,11 @@ export type ProblemCode =
   | 'UNKNOWN_EXECUTION_MODE'
   | 'UNKNOWN_TASK_CLASS'
   | 'DUPLICATE_TAG'
+  | 'UNKNOWN_VALUE'
+  | 'UNKNOWN_NODE_TYPE'
+  | 'UNKNOWN_EDGE_TYPE'
+  | 'TWO_FAN_OUTS'
+  | 'TOO_MANY_ITEMS'
   // names and addresses
   | 'ID_MISMATCH'
   | 'DUPLICATE_ID'
@@ -44,10 +49,12 @@ export type ProblemCode =
   | 'DUPLICATE_NEED'
   | 'SELF_EDGE'
   | 'CYCLE'
-  // references inside `input`
+  // references and expressions
   | 'MALFORMED_REFERENCE'
   | 'UNKNOWN_REFERENCE'
-  | 'REFERENCE_NOT_UPSTREAM';
+  | 'REFERENCE_NOT_UPSTREAM'
+  | 'MALFORMED_EXPRESSION'
+  | 'EXPRESSION_NOT_UPSTREAM';
 
 /** One thing that is wrong with a definition. */
 export interface Problem {
