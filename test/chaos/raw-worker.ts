@@ -11,7 +11,13 @@ const SLOTS = 6;
 const CALL_TIMEOUT_MS = 4_000;
 const OUTPUT = new TextEncoder().encode('"raw"');
 
-const REPORTED = { success: 'succeeded', failure: 'failed', cancelled: 'cancelled', returned: 'returned' } as const;
+const REPORTED = {
+  success: 'succeeded',
+  failure: 'failed',
+  cancelled: 'cancelled',
+  returned: 'returned',
+  suspended: 'returned',
+} as const;
 
 type Result = MessageInitShape<typeof TaskResultSchema>;
 

@@ -25,6 +25,7 @@ import { durationMs, timestampMs } from '@bufbuild/protobuf/wkt';
 import type { ServiceImpl } from '@connectrpc/connect';
 import { checkpointHandlers } from './checkpoint-handlers.ts';
 import { durationFromMs } from './durations.ts';
+import { functionDefinition, journalHandlers } from './journal-handlers.ts';
 import { type ApiOptions, eitherAborts } from './options.ts';
 import { masterStreams } from './stream-handlers.ts';
 import { blobMessage } from './task-messages.ts';
@@ -80,6 +81,11 @@ export function masterService(engine: Engine, options: ApiOptions): Partial<Serv
           pid: c.pid,
         },
       });
+      if (request.functions.length > 0)
+        await engine.functions.register(
+          await engine.lanes.namespaceId(request.namespace || 'default'),
+          request.functions.map(functionDefinition),
+        );
       return {
         sessionId,
         masterId: options.masterId,
@@ -194,6 +200,7 @@ export function masterService(engine: Engine, options: ApiOptions): Partial<Serv
 
     ...masterStreams(engine),
     ...checkpointHandlers(engine),
+    ...journalHandlers(engine),
 
     async leave(request) {
       checkIds([request.sessionId], 'session_id');
@@ -245,10 +252,17 @@ function outcomeOf(result: TaskResult): Outcome {
       return { type: 'cancelled' };
     case 'returned':
       return { type: 'returned' };
+    case 'suspended': {
+      const { wakes, dueTime } = outcome.value;
+      return { type: 'suspended', wakes: wakes.toString(), dueAtMs: dueTime ? timestampMs(dueTime) : null };
+    }
     default:
       throw new Refusal('invalid_argument', 'INVALID_REQUEST', `the result of task ${result.taskId} has no outcome`, {
         violations: [
-          { field: 'results.outcome', description: 'one of success, failure, cancelled, returned is required' },
+          {
+            field: 'results.outcome',
+            description: 'one of success, failure, cancelled, returned, suspended is required',
+          },
         ],
       });
   }

@@ -62,7 +62,7 @@ export const breakerStates: Record<BreakerWord, BreakerState> = {
 export const runStates = {
   pending: RunState.PENDING,
   running: RunState.RUNNING,
-  waiting: RunState.RUNNING,
+  waiting: RunState.WAITING,
   succeeded: RunState.SUCCEEDED,
   failed: RunState.FAILED,
   cancelled: RunState.CANCELLED,

@@ -16,6 +16,7 @@ import {
   type RunNodeRow,
   type RunRow,
   readRun,
+  readRunFacts,
   readRunNodes,
   readWorkflow,
   type WorkflowRow,
@@ -23,6 +24,7 @@ import {
 import { create } from '@bufbuild/protobuf';
 import { timestampFromDate } from '@bufbuild/protobuf/wkt';
 import type { ServiceImpl } from '@connectrpc/connect';
+import { functionHandlers, functionRun } from './function-handlers.ts';
 import { type ApiOptions, eitherAborts, throwIfCut } from './options.ts';
 import { decodePageToken, encodePageToken } from './page-token.ts';
 import { decodePayload, inputPayload, outputPayload } from './payloads.ts';
@@ -46,6 +48,14 @@ export function workflowService(
     const namespaceId = await idOf(namespace);
     const row = isId(runId) ? await readRun(api, namespaceId, runId) : null;
     if (!row) throw notFound('run', runId);
+    const facts = await readRunFacts(api, runId);
+    if (facts?.form === 'function') {
+      const message = create(RunSchema, {
+        ...runHead(row, namespace || 'default', format),
+        ...(await functionRun(api, row, facts, format)),
+      });
+      return { row, message };
+    }
     const nodes = await readRunNodes(api, runId, outputs && format !== PayloadFormat.NONE);
     const definition = await workflows.definitionOf(namespaceId, row.workflowName, row.workflowVersion);
     const needs = new Map(definition.nodes.map((n) => [n.id, n.needs]));
@@ -169,6 +179,7 @@ export function workflowService(
           const now = JSON.stringify([
             row.state,
             row.execution,
+            message.waitingFor,
             message.nodes.map((n) => [n.state, n.attempts, n.worker]),
           ]);
           if (now !== last) yield { run: message };
@@ -199,8 +210,10 @@ export function workflowService(
     },
 
     async retryRun(request) {
-      return runs.retry(await idOf(request.namespace), request.runId);
+      return runs.retry(await idOf(request.namespace), request.runId, request.fromNodeIds);
     },
+
+    ...functionHandlers(engine),
   };
 }
 

@@ -13,7 +13,7 @@ export interface RunTaskOptions extends TaskPolicy {
 export interface ChildOptions {
   /** Its name in the journal. Default: the workflow's id. */
   readonly name?: string;
-  /** The same key for the same workflow gives the same run, whoever starts it. */
+  /** As an idempotency key: where the key stands for a run that this one did not start, the child is refused. */
   readonly key?: string;
 }
 

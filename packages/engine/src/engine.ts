@@ -10,7 +10,9 @@ import type { EngineEnvironment } from './environment.ts';
 import { createEventHub, type EventHub } from './event-hub.ts';
 import { type Explanation, explainTask } from './explain.ts';
 import { createFailures, type Failures } from './failures.ts';
+import { createFunctionRuns, type FunctionRuns } from './function-runs.ts';
 import { createEdgeHints, createHints, type Hints, noHints } from './hints.ts';
+import { createJournals, type Journals } from './journal.ts';
 import { createLaneBook, type LaneBook } from './lane-book.ts';
 import { type Counters, createCounters } from './metrics.ts';
 import { createOutputKeeper, type OutputChunk, type RefusedOutput } from './outputs.ts';
@@ -35,6 +37,7 @@ export interface ClientEngine extends ClientStreams {
   tasks: Tasks;
   workflows: Workflows;
   runs: Runs;
+  functions: FunctionRuns;
   breakers: Breakers;
   failures: Failures;
   blobs: Blobs;
@@ -49,6 +52,8 @@ export interface ClientEngine extends ClientStreams {
 export interface Engine extends ClientEngine {
   hub: EventHub;
   sessions: Sessions;
+  /** Journals of durable functions, as workers write them. */
+  journals: Journals;
   appendLogs(line: NewLogLine): Promise<boolean>;
   /** Keeps output of running tasks; answers with what was not taken. */
   appendOutput(sessionId: string, chunks: readonly OutputChunk[]): Promise<RefusedOutput[]>;
@@ -128,12 +133,21 @@ export function createEngine(env: EngineEnvironment): Engine {
   const sessions = createSessions(env, lanes, dispatcher, results, counters, breakerBook, hints.orders);
   const tasks = createTasks(env, hub, ends, { onEnded, orderCancel: sessions.orderCancel });
   const workflows = createWorkflows(env, lanes);
-  const runs = createRuns(env, workflows, lanes, counters, {
+  const onRunChanged = () => {
+    hub.poke();
+    hints.changed();
+  };
+  const functions: FunctionRuns = createFunctionRuns(env, lanes, counters, {
     onReady,
-    onChanged: () => {
-      hub.poke();
-      hints.changed();
-    },
+    onChanged: onRunChanged,
+    cancelTasks: tasks.cancelAll,
+    cancelRun: (namespaceId, runId, reason) => runs.cancel(namespaceId, runId, reason),
+    startChild: (namespaceId, child) => runs.startChild(namespaceId, child),
+    poke: () => runs.poke(),
+  });
+  const runs: Runs = createRuns(env, workflows, lanes, counters, functions, {
+    onReady,
+    onChanged: onRunChanged,
     cancelTasks: tasks.cancelAll,
   });
   const retention = createRetention(env);
@@ -174,6 +188,7 @@ export function createEngine(env: EngineEnvironment): Engine {
     tasks,
     workflows,
     runs,
+    functions,
     blobs,
     checkpoints: createCheckpoints(env, blobs, counters),
     breakers: createBreakers(env, () => breakerBook.poke()),
@@ -181,6 +196,7 @@ export function createEngine(env: EngineEnvironment): Engine {
     explain: (namespace, taskId) => explainTask(env, namespace, taskId),
     submitter,
     failures: createFailures(env, lanes, submitter),
+    journals: createJournals(env, counters, functions.maker),
     appendLogs: logs.add,
     appendOutput: createOutputKeeper(env, streams.outputs.poke),
     ...streams,
@@ -215,7 +231,15 @@ export function createClientEngine(env: EngineEnvironment): ClientEngine {
     orderCancel: (sessionId) => hints.orders(sessionId),
   });
   const workflows = createWorkflows(env, lanes);
-  const runs = createRuns(env, workflows, lanes, counters, {
+  const functions: FunctionRuns = createFunctionRuns(env, lanes, counters, {
+    onReady: hints.lane,
+    onChanged: hints.run,
+    cancelTasks: tasks.cancelAll,
+    cancelRun: (namespaceId, runId, reason) => runs.cancel(namespaceId, runId, reason),
+    startChild: (namespaceId, child) => runs.startChild(namespaceId, child),
+    poke: hints.run,
+  });
+  const runs: Runs = createRuns(env, workflows, lanes, counters, functions, {
     onReady: hints.lane,
     onChanged: hints.run,
     cancelTasks: tasks.cancelAll,
@@ -228,6 +252,7 @@ export function createClientEngine(env: EngineEnvironment): ClientEngine {
     tasks,
     workflows,
     runs,
+    functions,
     blobs,
     checkpoints: createCheckpoints(env, blobs, counters),
     breakers: createBreakers(env, nothing),

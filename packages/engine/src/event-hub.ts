@@ -27,8 +27,13 @@ export type HubListener = (batch: HubBatch) => void;
  * here, and twice a second for what others wrote.
  */
 export interface EventHub {
-  /** Batches in order, from some position between the call and now on. Returns the end of it. */
+  /** Batches in order, from some position on: see `standing`. Returns the end of it. */
   listen(listener: HubListener): () => void;
+  /**
+   * Resolves when the tailer stands somewhere: whatever is not readable yet when it has resolved comes to those that listen. Before,
+   * the tailer may begin behind what is read meanwhile. Resolves when the hub is closed, too.
+   */
+  standing(): Promise<void>;
   /** A worker's name; empty for 0, and for one that does not exist any more. */
   workerName(id: number): Promise<string>;
   /** Listeners now. */
@@ -46,6 +51,7 @@ const IDLE_MS = 500;
 
 export function createEventHub(env: EngineEnvironment): EventHub {
   const listeners = new Set<HubListener>();
+  const waiting = new Set<() => void>();
   let position: EventPosition | null = null;
   let running = false;
   let closed = false;
@@ -58,6 +64,7 @@ export function createEventHub(env: EngineEnvironment): EventHub {
       while (listeners.size > 0 && !closed) {
         try {
           position ??= await eventsNow(env.pools.api);
+          stand();
           const rows = await readEvents(env.pools.api, position, ROWS, EVENTS);
           for (const row of rows) {
             position = { xid: row.xid, id: row.id };
@@ -76,6 +83,11 @@ export function createEventHub(env: EngineEnvironment): EventHub {
       // Somebody may have come between the last look and now.
       if (listeners.size > 0 && !closed) void tail();
     }
+  }
+
+  function stand(): void {
+    for (const resolve of waiting) resolve();
+    waiting.clear();
   }
 
   const pause = (ms: number) =>
@@ -111,6 +123,10 @@ export function createEventHub(env: EngineEnvironment): EventHub {
       if (!running) void tail();
       return () => listeners.delete(listener);
     },
+    standing() {
+      if (position !== null || closed) return Promise.resolve();
+      return new Promise((resolve) => waiting.add(resolve));
+    },
     poke() {
       if (listeners.size === 0) return;
       const wasEager = env.now() < eagerUntil;
@@ -121,6 +137,7 @@ export function createEventHub(env: EngineEnvironment): EventHub {
     close() {
       closed = true;
       listeners.clear();
+      stand();
       wake?.();
     },
   };

@@ -1,9 +1,10 @@
 import { createIdMaker, Refusal } from '@baton/domain';
-import { migrate, openPools, openSql, type Pools, type Sql } from '@baton/store';
+import { eventsNow, migrate, openPools, openSql, type Pools, type Sql } from '@baton/store';
 import { loadMigrations } from '@baton/store/node';
 import { testDatabase } from '@baton/testkit';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type EngineEnvironment, silentLog } from './environment.ts';
+import { followLog } from './event-follow.ts';
 import { createEventHub, type EventHub } from './event-hub.ts';
 import { watchEvents } from './event-watch.ts';
 import { DEFAULT_SETTINGS } from './settings.ts';
@@ -216,4 +217,31 @@ describe('watching the event log', () => {
     }
     expect(hub.listeners).toBe(0);
   });
+});
+
+it('what is written while the tailer looks for its beginning is not lost', async () => {
+  const position = await eventsNow(pools.api);
+  const looks = Promise.withResolvers<void>();
+  const slow = {
+    // Only the tailer asks for the present here; its answer waits.
+    unsafe: async (...call: Parameters<Sql['unsafe']>) => {
+      if (call[0].startsWith('select (pg_snapshot_xmin')) await looks.promise;
+      return pools.api.unsafe(...call);
+    },
+  } as unknown as Sql;
+  const slowEnv = { ...env, pools: { ...pools, api: slow } };
+  const slowHub = createEventHub(slowEnv);
+  const abort = new AbortController();
+  const follower = followLog(slowEnv, slowHub, position, abort.signal);
+  const first = follower.next();
+  // Time for the first read, which must not be taken for all that there was.
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  await write(pools.api, 3);
+  const written = String(nextTask - 1);
+  looks.resolve();
+  const { value } = await first;
+  expect(value?.events.map((event: { taskId: string }) => event.taskId)).toContain(written);
+  abort.abort();
+  await follower.return(undefined);
+  slowHub.close();
 });

@@ -17,6 +17,7 @@ export const COUNTERS = {
   baton_sessions_lost_total: 'Sessions that expired.',
   baton_run_steps_total: 'Steps of runs that were written.',
   baton_run_conflicts_total: 'Steps of runs that another master had done first.',
+  baton_journal_entries_total: 'Entries written to journals of durable functions.',
 } as const;
 export type CounterName = keyof typeof COUNTERS;
 

@@ -1,5 +1,5 @@
-/** Of the protocol between masters and workers. N and N−1 run together. */
-export const PROTOCOL_VERSION = 2;
+/** Of the protocol between masters and workers. N and N−1 run together; 3 knows durable functions. */
+export const PROTOCOL_VERSION = 3;
 export const OLDEST_PROTOCOL_VERSION = 1;
 
 const PATTERN = /^protocol>(\d{1,5})$/;

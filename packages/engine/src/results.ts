@@ -17,7 +17,9 @@ import {
   readHeld,
   type Settlement,
   type Success,
+  type Suspension,
   settleTasks,
+  suspendTasks,
 } from '@baton/store';
 import { biggerMachine, ranOutAgain } from './bigger-machine.ts';
 import type { Blobs } from './blobs.ts';
@@ -36,7 +38,9 @@ export type Outcome =
     }
   | { type: 'failure'; failure: Failure }
   | { type: 'cancelled' }
-  | { type: 'returned' };
+  | { type: 'returned' }
+  /** A durable function waits. */
+  | { type: 'suspended'; wakes: string; dueAtMs: number | null };
 
 export interface Report {
   taskId: string;
@@ -49,7 +53,13 @@ export interface Report {
 
 type Word = Pick<Report, 'taskId' | 'epoch' | 'sessionId'>;
 
-const SAID = { success: 'succeeded', failure: 'failed', cancelled: 'cancelled', returned: 'returned' } as const;
+const SAID = {
+  success: 'succeeded',
+  failure: 'failed',
+  cancelled: 'cancelled',
+  returned: 'returned',
+  suspended: 'returned',
+} as const;
 
 /** null: taken. Otherwise the stable reason of the refusal. */
 export type Verdict = null | { reason: 'LEASE_LOST' | 'RESULT_TOO_LARGE'; message: string };
@@ -169,6 +179,29 @@ export function createResults(
     },
   });
 
+  const suspensions = createCoalescer<Suspension, Verdict>({
+    endOfTurn: env.endOfTurn,
+    maxItems: settings.batchRows,
+    inFlight: 2,
+    run: async (batch) => {
+      const sorted = [...batch].sort(byTask);
+      const suspended = await persist(() => suspendTasks(pools.hot, sorted), env.random);
+      const done = new Map(suspended.map((s) => [s.taskId, s]));
+      const verdicts = await verdictsFor(
+        batch,
+        (s) => done.has(s.taskId),
+        () => 'returned',
+      );
+      for (const { taskId, dueAtMs } of batch) {
+        const { next, laneId, runId } = done.get(taskId) ?? {};
+        if (next === 'ready') sinks.onReady(laneId!);
+        else if (next === 'cancelled') sinks.onEnded(taskId, runId!);
+        else if (next === 'waiting' && dueAtMs !== null) sinks.onBackoff(Math.max(0, dueAtMs - env.now()));
+      }
+      return verdicts;
+    },
+  });
+
   async function decide(report: Report, lease: HeldAttempt): Promise<Settlement> {
     const base = {
       taskId: report.taskId,
@@ -239,6 +272,7 @@ export function createResults(
   return {
     report(report) {
       const { outcome } = report;
+      if (outcome.type === 'suspended') return suspensions.add({ ...report, ...outcome });
       if (outcome.type !== 'success') return reports.add(report);
       const fail = (failure: Failure) => reports.add({ ...report, outcome: { type: 'failure', failure } });
       if (outcome.output.byteLength > settings.maxResultBytes)

@@ -9,6 +9,7 @@ import {
   lookUpKeys,
   type RunState,
   readRun,
+  readRunFacts,
   readRunNodes,
   readWorkflow,
   reopenRun,
@@ -18,6 +19,8 @@ import {
 } from '@baton/store';
 import { sha256 } from './digest.ts';
 import type { EngineEnvironment } from './environment.ts';
+import { readFunctionForm } from './function-definition.ts';
+import type { FunctionRuns } from './function-runs.ts';
 import type { LaneBook } from './lane-book.ts';
 import type { Counters } from './metrics.ts';
 import { persist } from './persist.ts';
@@ -31,13 +34,27 @@ export interface StartRun {
   encoding: Encoding;
   idempotencyKey: string | null;
   labels: Record<string, string> | null;
+  /** Chosen before, where a start may be repeated. */
+  runId?: string;
+  /** The run that starts it. */
+  parent?: { runId: string; nodeId: string };
 }
 
 /** Runs of workflows. A run is data in Postgres that any master can advance; progress is a step guarded by its revision. */
 export interface Runs {
   start(namespace: string, request: StartRun): Promise<{ runId: string; deduplicated: boolean }>;
+  /** Starts a run that another one waits for. */
+  startChild(
+    namespaceId: number,
+    child: Omit<StartRun, 'workflow' | 'labels'> & { workflowName: string; runId: string },
+  ): Promise<{ runId: string; deduplicated: boolean }>;
   cancel(namespaceId: number, runId: string, reason: string): Promise<RunState>;
-  retry(namespaceId: number, runId: string): Promise<{ execution: number; nodeIds: string[] }>;
+  /** @param fromNodeIds of a durable function: steps to go back to; default: what failed */
+  retry(
+    namespaceId: number,
+    runId: string,
+    fromNodeIds?: readonly string[],
+  ): Promise<{ execution: number; nodeIds: string[] }>;
   /** Takes up the runs that have something to do. */
   poke(): void;
   stop(): Promise<void>;
@@ -57,6 +74,7 @@ export function createRuns(
   workflows: Workflows,
   lanes: LaneBook,
   counters: Counters,
+  functions: FunctionRuns,
   sinks: RunSinks,
 ): Runs {
   const { pools, settings } = env;
@@ -65,14 +83,20 @@ export function createRuns(
   let again = false;
   let stopped = false;
 
-  async function start(namespace: string, request: StartRun): Promise<{ runId: string; deduplicated: boolean }> {
+  const start = async (namespace: string, request: StartRun) =>
+    startIn(await lanes.namespaceId(namespace), namespace, request);
+
+  async function startIn(
+    namespaceId: number,
+    namespace: string,
+    request: StartRun,
+  ): Promise<{ runId: string; deduplicated: boolean }> {
     if (request.input && request.input.byteLength > settings.maxInputBytes)
       throw new Refusal(
         'resource_exhausted',
         'INPUT_TOO_LARGE',
         `the input has ${request.input.byteLength} bytes; at most ${settings.maxInputBytes} are taken`,
       );
-    const namespaceId = await lanes.namespaceId(namespace);
     let workflow: WorkflowRow;
     if ('definitionJson' in request.workflow)
       workflow = (await workflows.apply(namespace, request.workflow.definitionJson)).workflow;
@@ -81,8 +105,9 @@ export function createRuns(
       if (!found) throw notFound('workflow', request.workflow.name);
       workflow = found;
     }
+    if (readFunctionForm(workflow.storedForm)) return functions.start(namespaceId, { ...request, workflow });
     const definition = await workflows.definitionOf(namespaceId, workflow.name, workflow.version);
-    const runId = env.ids.next();
+    const runId = request.runId ?? env.ids.next();
     const idempotency = request.idempotencyKey
       ? {
           key: request.idempotencyKey,
@@ -150,7 +175,11 @@ export function createRuns(
   async function advanceAll(): Promise<void> {
     do {
       again = false;
-      const due = await dueAdvances(pools.api, ADVANCES);
+      const all = await dueAdvances(pools.api, ADVANCES);
+      await functions
+        .advance(all.filter((d) => d.isFunction))
+        .catch((error) => env.log.error('advancing functions failed', { error: String(error) }));
+      const due = all.filter((d) => !d.isFunction);
       // Runs do not touch each other; a few at once keeps one slow run from holding up the rest.
       for (let i = 0; i < due.length; i += 4)
         await Promise.all(
@@ -162,7 +191,7 @@ export function createRuns(
               ),
             ),
         );
-      if (due.length > 0) again = again || due.reduce((n, d) => n + d.advanceIds.length, 0) >= ADVANCES;
+      if (all.length > 0) again = again || all.reduce((n, d) => n + d.advanceIds.length, 0) >= ADVANCES;
     } while (again && !stopped);
   }
 
@@ -182,13 +211,15 @@ export function createRuns(
 
   return {
     start,
+    startChild: (namespaceId, { workflowName, ...child }) =>
+      startIn(namespaceId, '', { ...child, labels: null, workflow: { name: workflowName, version: null } }),
     poke,
     async cancel(namespaceId, runId, reason) {
       const state = isId(runId)
         ? await requestRunCancel(pools.api, namespaceId, runId, storableText(reason || 'cancelled'))
         : null;
       if (!state) throw notFound('run', runId);
-      if (state !== 'pending' && state !== 'running')
+      if (state !== 'pending' && state !== 'running' && state !== 'waiting')
         throw new Refusal(
           'failed_precondition',
           'RUN_ENDED',
@@ -197,7 +228,7 @@ export function createRuns(
       poke();
       return state;
     },
-    async retry(namespaceId, runId) {
+    async retry(namespaceId, runId, fromNodeIds = []) {
       for (;;) {
         const run = isId(runId) ? await readRun(pools.api, namespaceId, runId) : null;
         if (!run) throw notFound('run', runId);
@@ -207,6 +238,11 @@ export function createRuns(
             'RUN_NOT_RETRYABLE',
             `run ${runId} is ${run.state}; only failed and cancelled runs can be retried`,
           );
+        if ((await readRunFacts(pools.api, runId))?.form === 'function') {
+          const retried = await functions.retry(run, fromNodeIds);
+          if (retried) return retried;
+          continue;
+        }
         const definition = await workflows.definitionOf(run.namespaceId, run.workflowName, run.workflowVersion);
         const rows = await readRunNodes(pools.api, runId, false);
         const nodeIds = planRetry(definition, new Map(rows.map((r) => [r.nodeId, r.state as NodeState])));

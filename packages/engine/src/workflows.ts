@@ -11,6 +11,7 @@ import { hex, readWorkflow, storeWorkflow, type WorkflowRow } from '@baton/store
 import { sha256 } from './digest.ts';
 import type { EngineEnvironment } from './environment.ts';
 import { expressions } from './expressions.ts';
+import { readFunctionForm } from './function-definition.ts';
 import type { LaneBook } from './lane-book.ts';
 import { persist } from './persist.ts';
 
@@ -56,6 +57,9 @@ export function createWorkflows(env: EngineEnvironment, lanes: LaneBook): Workfl
     if (!known) {
       known = readWorkflow(pools.api, namespaceId, name, version).then((row) => {
         if (!row) throw notFound('workflow', `${name} version ${version}`);
+        const definition = readFunctionForm(row.storedForm);
+        // A function says itself what it does next: there is no graph.
+        if (definition) return { name, description: definition.description, form: 'nodes', nodes: [] };
         return fromStoredForm(row.storedForm);
       });
       definitions.set(key, known);

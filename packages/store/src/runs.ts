@@ -163,14 +163,22 @@ export async function listRuns(
 }
 
 /** Runs that have something to do, the longest waiting first. */
-export async function dueAdvances(sql: Sql, limit: number): Promise<{ runId: string; advanceIds: string[] }[]> {
+export async function dueAdvances(
+  sql: Sql,
+  limit: number,
+): Promise<{ runId: string; advanceIds: string[]; isFunction: boolean }[]> {
   const rows = await sql.unsafe(
-    `/* baton due advances */ select run_id, jsonb_agg(id::text) as ids from (select id, run_id from baton.advances order by id limit $1) a
-     group by run_id order by min(id)`,
+    `/* baton due advances */ select a.run_id, a.ids, coalesce(u.form = 'function', false) as is_function
+     from (select run_id, jsonb_agg(id::text) as ids, min(id) as first from (select id, run_id from baton.advances order by id limit $1) a
+           group by run_id) a left join baton.runs u on u.id = a.run_id order by a.first`,
     [limit],
     { prepare: true },
   );
-  return rows.map((r) => ({ runId: r.run_id as string, advanceIds: r.ids as string[] }));
+  return rows.map((r) => ({
+    runId: r.run_id as string,
+    advanceIds: r.ids as string[],
+    isFunction: r.is_function as boolean,
+  }));
 }
 
 /** How the tasks of a run's running nodes ended. */
@@ -328,7 +336,7 @@ export async function requestRunCancel(
     `/* baton cancel run */
      with asked as (
        update baton.runs set cancel_reason = coalesce(cancel_reason, $3), revision = revision + 1
-       where id = $1 and namespace_id = $2 and state in ('pending', 'running') returning id
+       where id = $1 and namespace_id = $2 and state in ('pending', 'running', 'waiting') returning id
      ), advanced as (insert into baton.advances (run_id) select id from asked)
      select state from baton.runs where id = $1 and namespace_id = $2`,
     [runId, namespaceId, reason],

@@ -35,6 +35,8 @@ import {
   uniqueIndex,
 } from 'drizzle-orm/pg-core';
 
+const JOURNAL_KINDS = ['step', 'sleep', 'signal', 'task', 'child'] as const;
+
 /** 63 bits, made by a master; an opaque decimal string in TypeScript, never a number. */
 const id = customType<{ data: string; driverData: string }>({ dataType: () => 'bigint' });
 
@@ -729,6 +731,57 @@ export const advances = baton.table('advances', {
   at: at('at').notNull().default(now),
   childRunId: id('child_run_id'),
 });
+
+export const journal = baton.table(
+  'journal',
+  {
+    runId: id('run_id').notNull(),
+    number: integer('number').notNull(),
+    position: integer('position'),
+    afterPosition: integer('after_position').notNull().default(0),
+    at: at('at').notNull().default(now),
+    endedAt: at('ended_at'),
+    dueAt: at('due_at'),
+    refId: id('ref_id'),
+    attempts: integer('attempts').notNull().default(0),
+    encoding: smallint('encoding').$type<1 | 2>(),
+    kind: text('kind', { enum: JOURNAL_KINDS }).notNull(),
+    name: text('name').notNull(),
+    output: bytea('output'),
+    outputBlob: bytea('output_blob'),
+    failure: jsonb('failure').$type<Failure>(),
+  },
+  (t) => [
+    primaryKey({ name: 'journal_pkey', columns: [t.runId, t.number] }),
+    uniqueIndex('journal_position').on(t.runId, t.position).where(sql`${t.position} is not null`),
+    index('journal_open').on(t.runId, t.number).where(sql`${t.position} is null`),
+    foreign('journal_run_id_fkey', [t.runId], [runs.id]).onDelete('cascade'),
+    wordsCheck('journal_kind_check', t.kind, JOURNAL_KINDS),
+    check('journal_number_check', sql`${t.number} > 0`),
+    check('journal_position_check', sql`${t.position} > 0`),
+    check('journal_check', sql`(${t.position} is null) = (${t.endedAt} is null)`),
+  ],
+);
+
+export const runSignals = baton.table(
+  'run_signals',
+  {
+    id: id('id').primaryKey(),
+    runId: id('run_id').notNull(),
+    at: at('at').notNull().default(now),
+    takenBy: integer('taken_by'),
+    encoding: smallint('encoding').$type<1 | 2>().notNull(),
+    name: text('name').notNull(),
+    key: text('key'),
+    payload: bytea('payload'),
+    principal: text('principal'),
+  },
+  (t) => [
+    uniqueIndex('run_signals_key').on(t.runId, t.key).where(sql`${t.key} is not null`),
+    index('run_signals_open').on(t.runId, t.name, t.id).where(sql`${t.takenBy} is null`),
+    foreign('run_signals_run_id_fkey', [t.runId], [runs.id]).onDelete('cascade'),
+  ],
+);
 
 // events and duties
 

@@ -7,6 +7,7 @@ import type { Message } from "@bufbuild/protobuf";
 import type { BlobRef, Failure, FunctionExecutor, GrpcExecutor, PayloadEncoding, TaskClass } from "./common_pb.js";
 import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
 import type { Checkpoint } from "./checkpoint_pb.js";
+import type { JournalEntry, JournalKind } from "./journal_pb.js";
 
 /**
  * Describes the file baton/v1/master.proto.
@@ -156,7 +157,7 @@ export declare type RegisterWorkerRequest = Message<"baton.v1.RegisterWorkerRequ
   instanceId: string;
 
   /**
-   * 1.
+   * 1 to 3.
    *
    * @generated from field: uint32 protocol_version = 4;
    */
@@ -183,6 +184,13 @@ export declare type RegisterWorkerRequest = Message<"baton.v1.RegisterWorkerRequ
    * @generated from field: map<string, string> metadata = 8;
    */
   metadata: { [key: string]: string };
+
+  /**
+   * Durable functions that it has; they become workflows that can be started by name.
+   *
+   * @generated from field: repeated baton.v1.FunctionWorkflow functions = 9;
+   */
+  functions: FunctionWorkflow[];
 };
 
 /**
@@ -190,6 +198,65 @@ export declare type RegisterWorkerRequest = Message<"baton.v1.RegisterWorkerRequ
  * Use `create(RegisterWorkerRequestSchema)` to create a new message.
  */
 export declare const RegisterWorkerRequestSchema: GenMessage<RegisterWorkerRequest>;
+
+/**
+ * A durable function, as its code describes it.
+ *
+ * @generated from message baton.v1.FunctionWorkflow
+ */
+export declare type FunctionWorkflow = Message<"baton.v1.FunctionWorkflow"> & {
+  /**
+   * Its name as a workflow, and the kind of its tasks.
+   *
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * Version of the code; empty: any.
+   *
+   * @generated from field: string release = 2;
+   */
+  release: string;
+
+  /**
+   * @generated from field: string description = 3;
+   */
+  description: string;
+
+  /**
+   * @generated from field: string queue = 4;
+   */
+  queue: string;
+
+  /**
+   * @generated from field: baton.v1.TaskClass task_class = 5;
+   */
+  taskClass: TaskClass;
+
+  /**
+   * @generated from field: repeated string tags = 6;
+   */
+  tags: string[];
+
+  /**
+   * @generated from field: int32 priority = 7;
+   */
+  priority: number;
+
+  /**
+   * Of one go at it; 0: the default.
+   *
+   * @generated from field: uint64 start_to_close_ms = 8;
+   */
+  startToCloseMs: bigint;
+};
+
+/**
+ * Describes the message baton.v1.FunctionWorkflow.
+ * Use `create(FunctionWorkflowSchema)` to create a new message.
+ */
+export declare const FunctionWorkflowSchema: GenMessage<FunctionWorkflow>;
 
 /**
  * @generated from message baton.v1.RegisterWorkerResponse
@@ -328,6 +395,33 @@ export declare type TaskReturned = Message<"baton.v1.TaskReturned"> & {
 export declare const TaskReturnedSchema: GenMessage<TaskReturned>;
 
 /**
+ * A durable function has nothing left to do but wait: the lease ends at no cost, and the task is ready again when something happens.
+ *
+ * @generated from message baton.v1.TaskSuspended
+ */
+export declare type TaskSuspended = Message<"baton.v1.TaskSuspended"> & {
+  /**
+   * As of the newest answer to AppendJournal or LoadJournal: what happened since then makes the task ready at once.
+   *
+   * @generated from field: uint64 wakes = 1;
+   */
+  wakes: bigint;
+
+  /**
+   * When the first of its waits ends by itself, by the clock that due times are of; absent: none does.
+   *
+   * @generated from field: google.protobuf.Timestamp due_time = 2;
+   */
+  dueTime?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message baton.v1.TaskSuspended.
+ * Use `create(TaskSuspendedSchema)` to create a new message.
+ */
+export declare const TaskSuspendedSchema: GenMessage<TaskSuspended>;
+
+/**
  * @generated from message baton.v1.TaskResult
  */
 export declare type TaskResult = Message<"baton.v1.TaskResult"> & {
@@ -368,6 +462,12 @@ export declare type TaskResult = Message<"baton.v1.TaskResult"> & {
      */
     value: TaskReturned;
     case: "returned";
+  } | {
+    /**
+     * @generated from field: baton.v1.TaskSuspended suspended = 8;
+     */
+    value: TaskSuspended;
+    case: "suspended";
   } | { case: undefined; value?: undefined };
 
   /**
@@ -1251,6 +1351,402 @@ export declare type LoadCheckpointResponse = Message<"baton.v1.LoadCheckpointRes
 export declare const LoadCheckpointResponseSchema: GenMessage<LoadCheckpointResponse>;
 
 /**
+ * What a function adds: a step that has ended or is to be tried again, or something that it waits for.
+ *
+ * @generated from message baton.v1.NewJournalEntry
+ */
+export declare type NewJournalEntry = Message<"baton.v1.NewJournalEntry"> & {
+  /**
+   * @generated from field: uint32 number = 1;
+   */
+  number: number;
+
+  /**
+   * @generated from field: baton.v1.JournalKind kind = 2;
+   */
+  kind: JournalKind;
+
+  /**
+   * @generated from field: string name = 3;
+   */
+  name: string;
+
+  /**
+   * @generated from field: uint32 after_position = 4;
+   */
+  afterPosition: number;
+
+  /**
+   * Of a step: it is over. Otherwise it waits.
+   *
+   * @generated from field: bool ended = 5;
+   */
+  ended: boolean;
+
+  /**
+   * @generated from field: uint32 attempts = 6;
+   */
+  attempts: number;
+
+  /**
+   * @generated from field: baton.v1.PayloadEncoding encoding = 7;
+   */
+  encoding: PayloadEncoding;
+
+  /**
+   * @generated from field: optional bytes output = 8;
+   */
+  output?: Uint8Array | undefined;
+
+  /**
+   * @generated from field: baton.v1.Failure failure = 9;
+   */
+  failure?: Failure | undefined;
+
+  /**
+   * Due so long from now.
+   *
+   * @generated from field: optional uint64 due_in_ms = 10;
+   */
+  dueInMs?: bigint | undefined;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp due_time = 11;
+   */
+  dueTime?: Timestamp | undefined;
+
+  /**
+   * @generated from oneof baton.v1.NewJournalEntry.makes
+   */
+  makes: {
+    /**
+     * @generated from field: baton.v1.JournalTask task = 12;
+     */
+    value: JournalTask;
+    case: "task";
+  } | {
+    /**
+     * @generated from field: baton.v1.JournalChild child = 13;
+     */
+    value: JournalChild;
+    case: "child";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message baton.v1.NewJournalEntry.
+ * Use `create(NewJournalEntrySchema)` to create a new message.
+ */
+export declare const NewJournalEntrySchema: GenMessage<NewJournalEntry>;
+
+/**
+ * A task that a function submits.
+ *
+ * @generated from message baton.v1.JournalTask
+ */
+export declare type JournalTask = Message<"baton.v1.JournalTask"> & {
+  /**
+   * @generated from field: string kind = 1;
+   */
+  kind: string;
+
+  /**
+   * @generated from field: string queue = 2;
+   */
+  queue: string;
+
+  /**
+   * @generated from field: baton.v1.TaskClass task_class = 3;
+   */
+  taskClass: TaskClass;
+
+  /**
+   * @generated from field: repeated string tags = 4;
+   */
+  tags: string[];
+
+  /**
+   * @generated from field: int32 priority = 5;
+   */
+  priority: number;
+
+  /**
+   * @generated from field: uint64 start_to_close_ms = 6;
+   */
+  startToCloseMs: bigint;
+
+  /**
+   * What is 0 has the server's default.
+   *
+   * @generated from field: uint32 max_attempts = 7;
+   */
+  maxAttempts: number;
+
+  /**
+   * @generated from field: uint64 initial_delay_ms = 8;
+   */
+  initialDelayMs: bigint;
+
+  /**
+   * @generated from field: double factor = 9;
+   */
+  factor: number;
+
+  /**
+   * @generated from field: uint64 max_delay_ms = 10;
+   */
+  maxDelayMs: bigint;
+
+  /**
+   * @generated from field: double jitter = 11;
+   */
+  jitter: number;
+
+  /**
+   * @generated from field: baton.v1.PayloadEncoding encoding = 12;
+   */
+  encoding: PayloadEncoding;
+
+  /**
+   * @generated from field: optional bytes input = 13;
+   */
+  input?: Uint8Array | undefined;
+};
+
+/**
+ * Describes the message baton.v1.JournalTask.
+ * Use `create(JournalTaskSchema)` to create a new message.
+ */
+export declare const JournalTaskSchema: GenMessage<JournalTask>;
+
+/**
+ * A run that a function starts.
+ *
+ * @generated from message baton.v1.JournalChild
+ */
+export declare type JournalChild = Message<"baton.v1.JournalChild"> & {
+  /**
+   * @generated from field: string workflow_name = 1;
+   */
+  workflowName: string;
+
+  /**
+   * @generated from field: string key = 2;
+   */
+  key: string;
+
+  /**
+   * @generated from field: baton.v1.PayloadEncoding encoding = 3;
+   */
+  encoding: PayloadEncoding;
+
+  /**
+   * @generated from field: optional bytes input = 4;
+   */
+  input?: Uint8Array | undefined;
+};
+
+/**
+ * Describes the message baton.v1.JournalChild.
+ * Use `create(JournalChildSchema)` to create a new message.
+ */
+export declare const JournalChildSchema: GenMessage<JournalChild>;
+
+/**
+ * @generated from message baton.v1.JournalAppend
+ */
+export declare type JournalAppend = Message<"baton.v1.JournalAppend"> & {
+  /**
+   * @generated from field: string task_id = 1;
+   */
+  taskId: string;
+
+  /**
+   * @generated from field: uint32 epoch = 2;
+   */
+  epoch: number;
+
+  /**
+   * What was resolved behind it is told.
+   *
+   * @generated from field: uint32 seen_position = 3;
+   */
+  seenPosition: number;
+
+  /**
+   * None: only asks.
+   *
+   * @generated from field: repeated baton.v1.NewJournalEntry entries = 4;
+   */
+  entries: NewJournalEntry[];
+};
+
+/**
+ * Describes the message baton.v1.JournalAppend.
+ * Use `create(JournalAppendSchema)` to create a new message.
+ */
+export declare const JournalAppendSchema: GenMessage<JournalAppend>;
+
+/**
+ * @generated from message baton.v1.AppendJournalRequest
+ */
+export declare type AppendJournalRequest = Message<"baton.v1.AppendJournalRequest"> & {
+  /**
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * @generated from field: string session_id = 2;
+   */
+  sessionId: string;
+
+  /**
+   * @generated from field: repeated baton.v1.JournalAppend appends = 3;
+   */
+  appends: JournalAppend[];
+};
+
+/**
+ * Describes the message baton.v1.AppendJournalRequest.
+ * Use `create(AppendJournalRequestSchema)` to create a new message.
+ */
+export declare const AppendJournalRequestSchema: GenMessage<AppendJournalRequest>;
+
+/**
+ * @generated from message baton.v1.JournalAnswer
+ */
+export declare type JournalAnswer = Message<"baton.v1.JournalAnswer"> & {
+  /**
+   * LEASE_LOST, JOURNAL_FULL or INVALID_REQUEST; empty: taken.
+   *
+   * @generated from field: string reason = 1;
+   */
+  reason: string;
+
+  /**
+   * @generated from field: string message = 2;
+   */
+  message: string;
+
+  /**
+   * Resolved behind the seen position, by position; then those of the sent that wait.
+   *
+   * @generated from field: repeated baton.v1.JournalEntry entries = 3;
+   */
+  entries: JournalEntry[];
+
+  /**
+   * How often something has happened to the run.
+   *
+   * @generated from field: uint64 wakes = 4;
+   */
+  wakes: bigint;
+};
+
+/**
+ * Describes the message baton.v1.JournalAnswer.
+ * Use `create(JournalAnswerSchema)` to create a new message.
+ */
+export declare const JournalAnswerSchema: GenMessage<JournalAnswer>;
+
+/**
+ * @generated from message baton.v1.AppendJournalResponse
+ */
+export declare type AppendJournalResponse = Message<"baton.v1.AppendJournalResponse"> & {
+  /**
+   * In the order of the appends.
+   *
+   * @generated from field: repeated baton.v1.JournalAnswer answers = 1;
+   */
+  answers: JournalAnswer[];
+
+  /**
+   * The clock that due times are of.
+   *
+   * @generated from field: google.protobuf.Timestamp now = 2;
+   */
+  now?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message baton.v1.AppendJournalResponse.
+ * Use `create(AppendJournalResponseSchema)` to create a new message.
+ */
+export declare const AppendJournalResponseSchema: GenMessage<AppendJournalResponse>;
+
+/**
+ * @generated from message baton.v1.LoadJournalRequest
+ */
+export declare type LoadJournalRequest = Message<"baton.v1.LoadJournalRequest"> & {
+  /**
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * @generated from field: string session_id = 2;
+   */
+  sessionId: string;
+
+  /**
+   * @generated from field: string task_id = 3;
+   */
+  taskId: string;
+
+  /**
+   * @generated from field: uint32 epoch = 4;
+   */
+  epoch: number;
+
+  /**
+   * Entries behind this number; 0: from the first, and what can be resolved now is resolved before.
+   *
+   * @generated from field: uint32 after_number = 5;
+   */
+  afterNumber: number;
+};
+
+/**
+ * Describes the message baton.v1.LoadJournalRequest.
+ * Use `create(LoadJournalRequestSchema)` to create a new message.
+ */
+export declare const LoadJournalRequestSchema: GenMessage<LoadJournalRequest>;
+
+/**
+ * @generated from message baton.v1.LoadJournalResponse
+ */
+export declare type LoadJournalResponse = Message<"baton.v1.LoadJournalResponse"> & {
+  /**
+   * By number.
+   *
+   * @generated from field: repeated baton.v1.JournalEntry entries = 1;
+   */
+  entries: JournalEntry[];
+
+  /**
+   * @generated from field: bool more = 2;
+   */
+  more: boolean;
+
+  /**
+   * @generated from field: uint64 wakes = 3;
+   */
+  wakes: bigint;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp now = 4;
+   */
+  now?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message baton.v1.LoadJournalResponse.
+ * Use `create(LoadJournalResponseSchema)` to create a new message.
+ */
+export declare const LoadJournalResponseSchema: GenMessage<LoadJournalResponse>;
+
+/**
  * @generated from message baton.v1.LeaveRequest
  */
 export declare type LeaveRequest = Message<"baton.v1.LeaveRequest"> & {
@@ -1367,6 +1863,26 @@ export declare const MasterService: GenService<{
     methodKind: "unary";
     input: typeof LoadCheckpointRequestSchema;
     output: typeof LoadCheckpointResponseSchema;
+  },
+  /**
+   * Adds to the journals of durable functions whose leases the session holds, and tells what has been resolved in them. Repeatable.
+   *
+   * @generated from rpc baton.v1.MasterService.AppendJournal
+   */
+  appendJournal: {
+    methodKind: "unary";
+    input: typeof AppendJournalRequestSchema;
+    output: typeof AppendJournalResponseSchema;
+  },
+  /**
+   * The journal of a durable function whose lease the session holds, in pages.
+   *
+   * @generated from rpc baton.v1.MasterService.LoadJournal
+   */
+  loadJournal: {
+    methodKind: "unary";
+    input: typeof LoadJournalRequestSchema;
+    output: typeof LoadJournalResponseSchema;
   },
   /**
    * Ends the session; what it still holds goes back.

@@ -5,6 +5,7 @@
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import { file_baton_v1_checkpoint } from "./checkpoint_pb.js";
 import { file_baton_v1_common } from "./common_pb.js";
+import { file_baton_v1_journal } from "./journal_pb.js";
 import { file_buf_validate_validate } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
 import { file_google_protobuf_duration, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 
@@ -12,7 +13,7 @@ import { file_google_protobuf_duration, file_google_protobuf_timestamp } from "@
  * Describes the file baton/v1/master.proto.
  */
 export const file_baton_v1_master = /*@__PURE__*/
-  fileDesc("ChViYXRvbi92MS9tYXN0ZXIucHJvdG8SCGJhdG9uLnYxIksKA0dwdRIMCgR1dWlkGAEgASgJEg0KBW1vZGVsGAIgASgJEhQKDG1lbW9yeV9ieXRlcxgDIAEoBBIRCglzaW11bGF0ZWQYBCABKAgi0AIKEldvcmtlckNhcGFiaWxpdGllcxIKCgJvcxgBIAEoCRIMCgRhcmNoGAIgASgJEgwKBGNwdXMYAyABKA0SFAoMbWVtb3J5X2J5dGVzGAQgASgEEhsKBGdwdXMYBSADKAsyDS5iYXRvbi52MS5HcHUSOAoMdGFza19jbGFzc2VzGAYgAygOMhMuYmF0b24udjEuVGFza0NsYXNzQg26SAqSAQciBYIBAhABEhYKBHRhZ3MYByADKAlCCLpIBZIBAhBAEh0KCWV4ZWN1dG9ycxgIIAMoCUIKukgHkgEECAEQEBIYCgVraW5kcxgJIAMoCUIJukgGkgEDEJBOEhkKBnF1ZXVlcxgKIAMoCUIJukgGkgEDEOgHEhoKBXNsb3RzGAsgASgNQgu6SAgqBhigjQYoARIQCghob3N0bmFtZRgMIAEoCRILCgNwaWQYDSABKA0iqwMKFVJlZ2lzdGVyV29ya2VyUmVxdWVzdBI4CgluYW1lc3BhY2UYASABKAlCJbpIInIgMh5eKFthLXowLTldW2EtejAtOS5fLV17MCw2Mn0pPyQSLQoEbmFtZRgCIAEoCUIfukgcchoQARjIATITXlteXHgwMC1ceDFmXHg3Zl0rJBIeCgtpbnN0YW5jZV9pZBgDIAEoCUIJukgGcgQQCBhkEhgKEHByb3RvY29sX3ZlcnNpb24YBCABKA0SGAoHdmVyc2lvbhgFIAEoCUIHukgEcgIYZBI6CgxjYXBhYmlsaXRpZXMYBiABKAsyHC5iYXRvbi52MS5Xb3JrZXJDYXBhYmlsaXRpZXNCBrpIA8gBARIdCgtzZXJ2aWNlX3VybBgHIAEoCUIIukgFcgMY6AcSSQoIbWV0YWRhdGEYCCADKAsyLS5iYXRvbi52MS5SZWdpc3RlcldvcmtlclJlcXVlc3QuTWV0YWRhdGFFbnRyeUIIukgFmgECEEAaLwoNTWV0YWRhdGFFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIrYCChZSZWdpc3RlcldvcmtlclJlc3BvbnNlEhIKCnNlc3Npb25faWQYASABKAkSEQoJbWFzdGVyX2lkGAIgASgJEhgKEHByb3RvY29sX3ZlcnNpb24YAyABKA0SLAoJbGVhc2VfdHRsGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEjUKEmhlYXJ0YmVhdF9pbnRlcnZhbBgFIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIsCglsb25nX3BvbGwYBiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLgoLZHJhaW5fZ3JhY2UYByABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SGAoQbWF4X3Jlc3VsdF9ieXRlcxgIIAEoBCI2CgVPZmZlchIOCgZudW1iZXIYASABKAQSHQoKZnJlZV9zbG90cxgCIAEoDUIJukgGKgQYoI0GImsKC1Rhc2tTdWNjZXNzEg4KBm91dHB1dBgBIAEoDBIrCghlbmNvZGluZxgCIAEoDjIZLmJhdG9uLnYxLlBheWxvYWRFbmNvZGluZxIfCgRibG9iGAMgASgLMhEuYmF0b24udjEuQmxvYlJlZiIPCg1UYXNrQ2FuY2VsbGVkIg4KDFRhc2tSZXR1cm5lZCKTAgoKVGFza1Jlc3VsdBIqCgd0YXNrX2lkGAEgASgJQhm6SBZyFDISXlsxLTldWzAtOV17MCwxOH0kEg0KBWVwb2NoGAIgASgNEigKB3N1Y2Nlc3MYAyABKAsyFS5iYXRvbi52MS5UYXNrU3VjY2Vzc0gAEiQKB2ZhaWx1cmUYBCABKAsyES5iYXRvbi52MS5GYWlsdXJlSAASLAoJY2FuY2VsbGVkGAUgASgLMhcuYmF0b24udjEuVGFza0NhbmNlbGxlZEgAEioKCHJldHVybmVkGAYgASgLMhYuYmF0b24udjEuVGFza1JldHVybmVkSAASDgoGcmFuX3VzGAcgASgEQhAKB291dGNvbWUSBbpIAggBIpADCgVMZWFzZRIPCgd0YXNrX2lkGAEgASgJEg0KBWVwb2NoGAIgASgNEg8KB2F0dGVtcHQYAyABKA0SFAoMbWF4X2F0dGVtcHRzGAQgASgNEgwKBGtpbmQYBSABKAkSLgoIZnVuY3Rpb24YBiABKAsyGi5iYXRvbi52MS5GdW5jdGlvbkV4ZWN1dG9ySAASJgoEZ3JwYxgHIAEoCzIWLmJhdG9uLnYxLkdycGNFeGVjdXRvckgAEg0KBWlucHV0GAggASgMEisKCGVuY29kaW5nGAkgASgOMhkuYmF0b24udjEuUGF5bG9hZEVuY29kaW5nEhkKEXN0YXJ0X3RvX2Nsb3NlX21zGAogASgEEg4KBnJ1bl9pZBgLIAEoCRIPCgdub2RlX2lkGAwgASgJEiUKCmlucHV0X2Jsb2IYDSABKAsyES5iYXRvbi52MS5CbG9iUmVmEhsKE3Byb2dyZXNzX3RpbWVvdXRfbXMYDiABKAQSEgoKY2hlY2twb2ludBgPIAEoBEIKCghleGVjdXRvciJMCglIZWxkTGVhc2USDwoHdGFza19pZBgBIAEoCRINCgVlcG9jaBgCIAEoDRIPCgdzdGFydGVkGAMgASgIEg4KBnJhbl9tcxgEIAEoBCKHAQoIVGFza1NpZ24SDwoHdGFza19pZBgBIAEoCRINCgVlcG9jaBgCIAEoDRIRCglzaWxlbnRfbXMYAyABKAQSGwoTcHJvZ3Jlc3NfdGltZW91dF9tcxgEIAEoBBIQCghmcmFjdGlvbhgFIAEoARIZCgdtZXNzYWdlGAYgASgJQgi6SAVyAyiAICI9CgtDYW5jZWxPcmRlchIPCgd0YXNrX2lkGAEgASgJEg0KBWVwb2NoGAIgASgNEg4KBnJlYXNvbhgDIAEoCSJ+CgZPcmRlcnMSJgoHY2FuY2VscxgBIAMoCzIVLmJhdG9uLnYxLkNhbmNlbE9yZGVyEg0KBWRyYWluGAIgASgIEhAKCHNodXRkb3duGAMgASgIEg4KBnJlY2FsbBgEIAEoDRIbChNxdWFyYW50aW5lZF9kZXZpY2VzGAUgAygJImkKDVJlZnVzZWRSZXN1bHQSDwoHdGFza19pZBgBIAEoCRINCgVlcG9jaBgCIAEoDRIOCgZyZWFzb24YAyABKAkSDwoHbWVzc2FnZRgEIAEoCRIXCg9leHBlY3RlZF9vZmZzZXQYBSABKAQioAEKD0V4Y2hhbmdlUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSEgoKc2Vzc2lvbl9pZBgCIAEoCRIOCgZudW1iZXIYAyABKAQSJQoHcmVzdWx0cxgEIAMoCzIULmJhdG9uLnYxLlRhc2tSZXN1bHQSHgoFb2ZmZXIYBSABKAsyDy5iYXRvbi52MS5PZmZlchIPCgd3YWl0X21zGAYgASgNIn8KEEV4Y2hhbmdlUmVzcG9uc2USKAoHcmVmdXNlZBgBIAMoCzIXLmJhdG9uLnYxLlJlZnVzZWRSZXN1bHQSHwoGbGVhc2VzGAIgAygLMg8uYmF0b24udjEuTGVhc2USIAoGb3JkZXJzGAMgASgLMhAuYmF0b24udjEuT3JkZXJzIigKCkhlbGREaWdlc3QSDQoFY291bnQYASABKA0SCwoDeG9yGAIgASgGIpEBCg1Xb3JrZXJNZXRyaWNzEhMKC2NwdV9wZXJjZW50GAEgASgBEhYKDm1lbW9yeV9wZXJjZW50GAIgASgBEhcKD3Rhc2tzX2NvbXBsZXRlZBgDIAEoBBIUCgx0YXNrc19mYWlsZWQYBCABKAQSDwoHcnVubmluZxgFIAEoDRITCgtsb29wX2xhZ19tcxgGIAEoDSKLAgoQSGVhcnRiZWF0UmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSEgoKc2Vzc2lvbl9pZBgCIAEoCRIOCgZudW1iZXIYAyABKAQSJAoGZGlnZXN0GAQgASgLMhQuYmF0b24udjEuSGVsZERpZ2VzdBIhCgRoZWxkGAUgAygLMhMuYmF0b24udjEuSGVsZExlYXNlEhgKEGhlbGRfaXNfY29tcGxldGUYBiABKAgSEAoIZHJhaW5pbmcYByABKAgSKAoHbWV0cmljcxgIIAEoCzIXLmJhdG9uLnYxLldvcmtlck1ldHJpY3MSIQoFc2lnbnMYCSADKAsyEi5iYXRvbi52MS5UYXNrU2lnbiKZAQoRSGVhcnRiZWF0UmVzcG9uc2USLAoJbGVhc2VfdHRsGAEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhEKCXNlbmRfaGVsZBgCIAEoCBIhCgRsb3N0GAMgAygLMhMuYmF0b24udjEuSGVsZExlYXNlEiAKBm9yZGVycxgEIAEoCzIQLmJhdG9uLnYxLk9yZGVycyKdAQoHTG9nTGluZRIPCgd0YXNrX2lkGAEgASgJEg0KBWVwb2NoGAIgASgNEg8KB2F0dGVtcHQYAyABKA0SEAoIc2VxdWVuY2UYBCABKAQSFwoGc3RyZWFtGAUgASgJQge6SARyAhgUEgwKBHRleHQYBiABKAkSKAoEdGltZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiZwoRQXBwZW5kTG9nc1JlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEhIKCnNlc3Npb25faWQYAiABKAkSKwoFbGluZXMYAyADKAsyES5iYXRvbi52MS5Mb2dMaW5lQgm6SAaSAQMQkE4iJQoSQXBwZW5kTG9nc1Jlc3BvbnNlEg8KB3JlZnVzZWQYASABKA0ibgoTQXBwZW5kT3V0cHV0UmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSEgoKc2Vzc2lvbl9pZBgCIAEoCRIwCgZjaHVua3MYAyADKAsyFS5iYXRvbi52MS5PdXRwdXRDaHVua0IJukgGkgEDEOgHInEKC091dHB1dENodW5rEioKB3Rhc2tfaWQYASABKAlCGbpIFnIUMhJeWzEtOV1bMC05XXswLDE4fSQSDQoFZXBvY2gYAiABKA0SDgoGb2Zmc2V0GAMgASgEEhcKBGRhdGEYBCABKAxCCbpIBnoEGICAQCJAChRBcHBlbmRPdXRwdXRSZXNwb25zZRIoCgdyZWZ1c2VkGAEgAygLMhcuYmF0b24udjEuUmVmdXNlZFJlc3VsdCLUAwoVU2F2ZUNoZWNrcG9pbnRSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRISCgpzZXNzaW9uX2lkGAIgASgJEioKB3Rhc2tfaWQYAyABKAlCGbpIFnIUMhJeWzEtOV1bMC05XXswLDE4fSQSDQoFZXBvY2gYBCABKA0SGgoHc2F2ZV9pZBgFIAEoCUIJukgGcgQQCBhkEg4KBGRhdGEYBiABKAxIABIhCgRibG9iGAcgASgLMhEuYmF0b24udjEuQmxvYlJlZkgAEigKBnNoYTI1NhgIIAEoCUIYukgVchMyEV4oWzAtOWEtZl17NjR9KT8kEisKCGVuY29kaW5nGAkgASgOMhkuYmF0b24udjEuUGF5bG9hZEVuY29kaW5nEhsKBXNjb3JlGAogASgBQge6SAQSAkABSAGIAQESSQoIbWV0YWRhdGEYCyADKAsyLS5iYXRvbi52MS5TYXZlQ2hlY2twb2ludFJlcXVlc3QuTWV0YWRhdGFFbnRyeUIIukgFmgECEEAaLwoNTWV0YWRhdGFFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBQhAKB2NvbnRlbnQSBbpIAggBQggKBl9zY29yZSIoChZTYXZlQ2hlY2twb2ludFJlc3BvbnNlEg4KBm51bWJlchgBIAEoBCKJAQoVTG9hZENoZWNrcG9pbnRSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRISCgpzZXNzaW9uX2lkGAIgASgJEioKB3Rhc2tfaWQYAyABKAlCGbpIFnIUMhJeWzEtOV1bMC05XXswLDE4fSQSDQoFZXBvY2gYBCABKA0SDgoGbnVtYmVyGAUgASgEIlAKFkxvYWRDaGVja3BvaW50UmVzcG9uc2USKAoKY2hlY2twb2ludBgBIAEoCzIULmJhdG9uLnYxLkNoZWNrcG9pbnQSDAoEZGF0YRgCIAEoDCJPCgxMZWF2ZVJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEhIKCnNlc3Npb25faWQYAiABKAkSGAoGcmVhc29uGAMgASgJQgi6SAVyAxjQDyIhCg1MZWF2ZVJlc3BvbnNlEhAKCHJldHVybmVkGAEgASgNMu4ECg1NYXN0ZXJTZXJ2aWNlElMKDlJlZ2lzdGVyV29ya2VyEh8uYmF0b24udjEuUmVnaXN0ZXJXb3JrZXJSZXF1ZXN0GiAuYmF0b24udjEuUmVnaXN0ZXJXb3JrZXJSZXNwb25zZRJBCghFeGNoYW5nZRIZLmJhdG9uLnYxLkV4Y2hhbmdlUmVxdWVzdBoaLmJhdG9uLnYxLkV4Y2hhbmdlUmVzcG9uc2USRAoJSGVhcnRiZWF0EhouYmF0b24udjEuSGVhcnRiZWF0UmVxdWVzdBobLmJhdG9uLnYxLkhlYXJ0YmVhdFJlc3BvbnNlEkcKCkFwcGVuZExvZ3MSGy5iYXRvbi52MS5BcHBlbmRMb2dzUmVxdWVzdBocLmJhdG9uLnYxLkFwcGVuZExvZ3NSZXNwb25zZRJNCgxBcHBlbmRPdXRwdXQSHS5iYXRvbi52MS5BcHBlbmRPdXRwdXRSZXF1ZXN0Gh4uYmF0b24udjEuQXBwZW5kT3V0cHV0UmVzcG9uc2USUwoOU2F2ZUNoZWNrcG9pbnQSHy5iYXRvbi52MS5TYXZlQ2hlY2twb2ludFJlcXVlc3QaIC5iYXRvbi52MS5TYXZlQ2hlY2twb2ludFJlc3BvbnNlElgKDkxvYWRDaGVja3BvaW50Eh8uYmF0b24udjEuTG9hZENoZWNrcG9pbnRSZXF1ZXN0GiAuYmF0b24udjEuTG9hZENoZWNrcG9pbnRSZXNwb25zZSIDkAIBEjgKBUxlYXZlEhYuYmF0b24udjEuTGVhdmVSZXF1ZXN0GhcuYmF0b24udjEuTGVhdmVSZXNwb25zZWIGcHJvdG8z", [file_baton_v1_checkpoint, file_baton_v1_common, file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_timestamp]);
+  fileDesc("ChViYXRvbi92MS9tYXN0ZXIucHJvdG8SCGJhdG9uLnYxIksKA0dwdRIMCgR1dWlkGAEgASgJEg0KBW1vZGVsGAIgASgJEhQKDG1lbW9yeV9ieXRlcxgDIAEoBBIRCglzaW11bGF0ZWQYBCABKAgi0AIKEldvcmtlckNhcGFiaWxpdGllcxIKCgJvcxgBIAEoCRIMCgRhcmNoGAIgASgJEgwKBGNwdXMYAyABKA0SFAoMbWVtb3J5X2J5dGVzGAQgASgEEhsKBGdwdXMYBSADKAsyDS5iYXRvbi52MS5HcHUSOAoMdGFza19jbGFzc2VzGAYgAygOMhMuYmF0b24udjEuVGFza0NsYXNzQg26SAqSAQciBYIBAhABEhYKBHRhZ3MYByADKAlCCLpIBZIBAhBAEh0KCWV4ZWN1dG9ycxgIIAMoCUIKukgHkgEECAEQEBIYCgVraW5kcxgJIAMoCUIJukgGkgEDEJBOEhkKBnF1ZXVlcxgKIAMoCUIJukgGkgEDEOgHEhoKBXNsb3RzGAsgASgNQgu6SAgqBhigjQYoARIQCghob3N0bmFtZRgMIAEoCRILCgNwaWQYDSABKA0i5QMKFVJlZ2lzdGVyV29ya2VyUmVxdWVzdBI4CgluYW1lc3BhY2UYASABKAlCJbpIInIgMh5eKFthLXowLTldW2EtejAtOS5fLV17MCw2Mn0pPyQSLQoEbmFtZRgCIAEoCUIfukgcchoQARjIATITXlteXHgwMC1ceDFmXHg3Zl0rJBIeCgtpbnN0YW5jZV9pZBgDIAEoCUIJukgGcgQQCBhkEhgKEHByb3RvY29sX3ZlcnNpb24YBCABKA0SGAoHdmVyc2lvbhgFIAEoCUIHukgEcgIYZBI6CgxjYXBhYmlsaXRpZXMYBiABKAsyHC5iYXRvbi52MS5Xb3JrZXJDYXBhYmlsaXRpZXNCBrpIA8gBARIdCgtzZXJ2aWNlX3VybBgHIAEoCUIIukgFcgMY6AcSSQoIbWV0YWRhdGEYCCADKAsyLS5iYXRvbi52MS5SZWdpc3RlcldvcmtlclJlcXVlc3QuTWV0YWRhdGFFbnRyeUIIukgFmgECEEASOAoJZnVuY3Rpb25zGAkgAygLMhouYmF0b24udjEuRnVuY3Rpb25Xb3JrZmxvd0IJukgGkgEDEOgHGi8KDU1ldGFkYXRhRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASKJAgoQRnVuY3Rpb25Xb3JrZmxvdxIWCgJpZBgBIAEoCUIKukgHcgUQARjIARIYCgdyZWxlYXNlGAIgASgJQge6SARyAhhkEh0KC2Rlc2NyaXB0aW9uGAMgASgJQgi6SAVyAxiQThIXCgVxdWV1ZRgEIAEoCUIIukgFcgMYyAESMQoKdGFza19jbGFzcxgFIAEoDjITLmJhdG9uLnYxLlRhc2tDbGFzc0IIukgFggECEAESFgoEdGFncxgGIAMoCUIIukgFkgECEEASJQoIcHJpb3JpdHkYByABKAVCE7pIEBoOGOgHKJj4/////////wESGQoRc3RhcnRfdG9fY2xvc2VfbXMYCCABKAQitgIKFlJlZ2lzdGVyV29ya2VyUmVzcG9uc2USEgoKc2Vzc2lvbl9pZBgBIAEoCRIRCgltYXN0ZXJfaWQYAiABKAkSGAoQcHJvdG9jb2xfdmVyc2lvbhgDIAEoDRIsCglsZWFzZV90dGwYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SNQoSaGVhcnRiZWF0X2ludGVydmFsGAUgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEiwKCWxvbmdfcG9sbBgGIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIuCgtkcmFpbl9ncmFjZRgHIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIYChBtYXhfcmVzdWx0X2J5dGVzGAggASgEIjYKBU9mZmVyEg4KBm51bWJlchgBIAEoBBIdCgpmcmVlX3Nsb3RzGAIgASgNQgm6SAYqBBigjQYiawoLVGFza1N1Y2Nlc3MSDgoGb3V0cHV0GAEgASgMEisKCGVuY29kaW5nGAIgASgOMhkuYmF0b24udjEuUGF5bG9hZEVuY29kaW5nEh8KBGJsb2IYAyABKAsyES5iYXRvbi52MS5CbG9iUmVmIg8KDVRhc2tDYW5jZWxsZWQiDgoMVGFza1JldHVybmVkIkwKDVRhc2tTdXNwZW5kZWQSDQoFd2FrZXMYASABKAQSLAoIZHVlX3RpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIsECCgpUYXNrUmVzdWx0EioKB3Rhc2tfaWQYASABKAlCGbpIFnIUMhJeWzEtOV1bMC05XXswLDE4fSQSDQoFZXBvY2gYAiABKA0SKAoHc3VjY2VzcxgDIAEoCzIVLmJhdG9uLnYxLlRhc2tTdWNjZXNzSAASJAoHZmFpbHVyZRgEIAEoCzIRLmJhdG9uLnYxLkZhaWx1cmVIABIsCgljYW5jZWxsZWQYBSABKAsyFy5iYXRvbi52MS5UYXNrQ2FuY2VsbGVkSAASKgoIcmV0dXJuZWQYBiABKAsyFi5iYXRvbi52MS5UYXNrUmV0dXJuZWRIABIsCglzdXNwZW5kZWQYCCABKAsyFy5iYXRvbi52MS5UYXNrU3VzcGVuZGVkSAASDgoGcmFuX3VzGAcgASgEQhAKB291dGNvbWUSBbpIAggBIpADCgVMZWFzZRIPCgd0YXNrX2lkGAEgASgJEg0KBWVwb2NoGAIgASgNEg8KB2F0dGVtcHQYAyABKA0SFAoMbWF4X2F0dGVtcHRzGAQgASgNEgwKBGtpbmQYBSABKAkSLgoIZnVuY3Rpb24YBiABKAsyGi5iYXRvbi52MS5GdW5jdGlvbkV4ZWN1dG9ySAASJgoEZ3JwYxgHIAEoCzIWLmJhdG9uLnYxLkdycGNFeGVjdXRvckgAEg0KBWlucHV0GAggASgMEisKCGVuY29kaW5nGAkgASgOMhkuYmF0b24udjEuUGF5bG9hZEVuY29kaW5nEhkKEXN0YXJ0X3RvX2Nsb3NlX21zGAogASgEEg4KBnJ1bl9pZBgLIAEoCRIPCgdub2RlX2lkGAwgASgJEiUKCmlucHV0X2Jsb2IYDSABKAsyES5iYXRvbi52MS5CbG9iUmVmEhsKE3Byb2dyZXNzX3RpbWVvdXRfbXMYDiABKAQSEgoKY2hlY2twb2ludBgPIAEoBEIKCghleGVjdXRvciJMCglIZWxkTGVhc2USDwoHdGFza19pZBgBIAEoCRINCgVlcG9jaBgCIAEoDRIPCgdzdGFydGVkGAMgASgIEg4KBnJhbl9tcxgEIAEoBCKHAQoIVGFza1NpZ24SDwoHdGFza19pZBgBIAEoCRINCgVlcG9jaBgCIAEoDRIRCglzaWxlbnRfbXMYAyABKAQSGwoTcHJvZ3Jlc3NfdGltZW91dF9tcxgEIAEoBBIQCghmcmFjdGlvbhgFIAEoARIZCgdtZXNzYWdlGAYgASgJQgi6SAVyAyiAICI9CgtDYW5jZWxPcmRlchIPCgd0YXNrX2lkGAEgASgJEg0KBWVwb2NoGAIgASgNEg4KBnJlYXNvbhgDIAEoCSJ+CgZPcmRlcnMSJgoHY2FuY2VscxgBIAMoCzIVLmJhdG9uLnYxLkNhbmNlbE9yZGVyEg0KBWRyYWluGAIgASgIEhAKCHNodXRkb3duGAMgASgIEg4KBnJlY2FsbBgEIAEoDRIbChNxdWFyYW50aW5lZF9kZXZpY2VzGAUgAygJImkKDVJlZnVzZWRSZXN1bHQSDwoHdGFza19pZBgBIAEoCRINCgVlcG9jaBgCIAEoDRIOCgZyZWFzb24YAyABKAkSDwoHbWVzc2FnZRgEIAEoCRIXCg9leHBlY3RlZF9vZmZzZXQYBSABKAQioAEKD0V4Y2hhbmdlUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSEgoKc2Vzc2lvbl9pZBgCIAEoCRIOCgZudW1iZXIYAyABKAQSJQoHcmVzdWx0cxgEIAMoCzIULmJhdG9uLnYxLlRhc2tSZXN1bHQSHgoFb2ZmZXIYBSABKAsyDy5iYXRvbi52MS5PZmZlchIPCgd3YWl0X21zGAYgASgNIn8KEEV4Y2hhbmdlUmVzcG9uc2USKAoHcmVmdXNlZBgBIAMoCzIXLmJhdG9uLnYxLlJlZnVzZWRSZXN1bHQSHwoGbGVhc2VzGAIgAygLMg8uYmF0b24udjEuTGVhc2USIAoGb3JkZXJzGAMgASgLMhAuYmF0b24udjEuT3JkZXJzIigKCkhlbGREaWdlc3QSDQoFY291bnQYASABKA0SCwoDeG9yGAIgASgGIpEBCg1Xb3JrZXJNZXRyaWNzEhMKC2NwdV9wZXJjZW50GAEgASgBEhYKDm1lbW9yeV9wZXJjZW50GAIgASgBEhcKD3Rhc2tzX2NvbXBsZXRlZBgDIAEoBBIUCgx0YXNrc19mYWlsZWQYBCABKAQSDwoHcnVubmluZxgFIAEoDRITCgtsb29wX2xhZ19tcxgGIAEoDSKLAgoQSGVhcnRiZWF0UmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSEgoKc2Vzc2lvbl9pZBgCIAEoCRIOCgZudW1iZXIYAyABKAQSJAoGZGlnZXN0GAQgASgLMhQuYmF0b24udjEuSGVsZERpZ2VzdBIhCgRoZWxkGAUgAygLMhMuYmF0b24udjEuSGVsZExlYXNlEhgKEGhlbGRfaXNfY29tcGxldGUYBiABKAgSEAoIZHJhaW5pbmcYByABKAgSKAoHbWV0cmljcxgIIAEoCzIXLmJhdG9uLnYxLldvcmtlck1ldHJpY3MSIQoFc2lnbnMYCSADKAsyEi5iYXRvbi52MS5UYXNrU2lnbiKZAQoRSGVhcnRiZWF0UmVzcG9uc2USLAoJbGVhc2VfdHRsGAEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhEKCXNlbmRfaGVsZBgCIAEoCBIhCgRsb3N0GAMgAygLMhMuYmF0b24udjEuSGVsZExlYXNlEiAKBm9yZGVycxgEIAEoCzIQLmJhdG9uLnYxLk9yZGVycyKdAQoHTG9nTGluZRIPCgd0YXNrX2lkGAEgASgJEg0KBWVwb2NoGAIgASgNEg8KB2F0dGVtcHQYAyABKA0SEAoIc2VxdWVuY2UYBCABKAQSFwoGc3RyZWFtGAUgASgJQge6SARyAhgUEgwKBHRleHQYBiABKAkSKAoEdGltZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiZwoRQXBwZW5kTG9nc1JlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEhIKCnNlc3Npb25faWQYAiABKAkSKwoFbGluZXMYAyADKAsyES5iYXRvbi52MS5Mb2dMaW5lQgm6SAaSAQMQkE4iJQoSQXBwZW5kTG9nc1Jlc3BvbnNlEg8KB3JlZnVzZWQYASABKA0ibgoTQXBwZW5kT3V0cHV0UmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSEgoKc2Vzc2lvbl9pZBgCIAEoCRIwCgZjaHVua3MYAyADKAsyFS5iYXRvbi52MS5PdXRwdXRDaHVua0IJukgGkgEDEOgHInEKC091dHB1dENodW5rEioKB3Rhc2tfaWQYASABKAlCGbpIFnIUMhJeWzEtOV1bMC05XXswLDE4fSQSDQoFZXBvY2gYAiABKA0SDgoGb2Zmc2V0GAMgASgEEhcKBGRhdGEYBCABKAxCCbpIBnoEGICAQCJAChRBcHBlbmRPdXRwdXRSZXNwb25zZRIoCgdyZWZ1c2VkGAEgAygLMhcuYmF0b24udjEuUmVmdXNlZFJlc3VsdCLUAwoVU2F2ZUNoZWNrcG9pbnRSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRISCgpzZXNzaW9uX2lkGAIgASgJEioKB3Rhc2tfaWQYAyABKAlCGbpIFnIUMhJeWzEtOV1bMC05XXswLDE4fSQSDQoFZXBvY2gYBCABKA0SGgoHc2F2ZV9pZBgFIAEoCUIJukgGcgQQCBhkEg4KBGRhdGEYBiABKAxIABIhCgRibG9iGAcgASgLMhEuYmF0b24udjEuQmxvYlJlZkgAEigKBnNoYTI1NhgIIAEoCUIYukgVchMyEV4oWzAtOWEtZl17NjR9KT8kEisKCGVuY29kaW5nGAkgASgOMhkuYmF0b24udjEuUGF5bG9hZEVuY29kaW5nEhsKBXNjb3JlGAogASgBQge6SAQSAkABSAGIAQESSQoIbWV0YWRhdGEYCyADKAsyLS5iYXRvbi52MS5TYXZlQ2hlY2twb2ludFJlcXVlc3QuTWV0YWRhdGFFbnRyeUIIukgFmgECEEAaLwoNTWV0YWRhdGFFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBQhAKB2NvbnRlbnQSBbpIAggBQggKBl9zY29yZSIoChZTYXZlQ2hlY2twb2ludFJlc3BvbnNlEg4KBm51bWJlchgBIAEoBCKJAQoVTG9hZENoZWNrcG9pbnRSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRISCgpzZXNzaW9uX2lkGAIgASgJEioKB3Rhc2tfaWQYAyABKAlCGbpIFnIUMhJeWzEtOV1bMC05XXswLDE4fSQSDQoFZXBvY2gYBCABKA0SDgoGbnVtYmVyGAUgASgEIlAKFkxvYWRDaGVja3BvaW50UmVzcG9uc2USKAoKY2hlY2twb2ludBgBIAEoCzIULmJhdG9uLnYxLkNoZWNrcG9pbnQSDAoEZGF0YRgCIAEoDCK0AwoPTmV3Sm91cm5hbEVudHJ5EhcKBm51bWJlchgBIAEoDUIHukgEKgIoARIjCgRraW5kGAIgASgOMhUuYmF0b24udjEuSm91cm5hbEtpbmQSDAoEbmFtZRgDIAEoCRIWCg5hZnRlcl9wb3NpdGlvbhgEIAEoDRINCgVlbmRlZBgFIAEoCBIQCghhdHRlbXB0cxgGIAEoDRIrCghlbmNvZGluZxgHIAEoDjIZLmJhdG9uLnYxLlBheWxvYWRFbmNvZGluZxITCgZvdXRwdXQYCCABKAxIAYgBARIiCgdmYWlsdXJlGAkgASgLMhEuYmF0b24udjEuRmFpbHVyZRIWCglkdWVfaW5fbXMYCiABKARIAogBARIsCghkdWVfdGltZRgLIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASJQoEdGFzaxgMIAEoCzIVLmJhdG9uLnYxLkpvdXJuYWxUYXNrSAASJwoFY2hpbGQYDSABKAsyFi5iYXRvbi52MS5Kb3VybmFsQ2hpbGRIAEIHCgVtYWtlc0IJCgdfb3V0cHV0QgwKCl9kdWVfaW5fbXMivwIKC0pvdXJuYWxUYXNrEgwKBGtpbmQYASABKAkSDQoFcXVldWUYAiABKAkSJwoKdGFza19jbGFzcxgDIAEoDjITLmJhdG9uLnYxLlRhc2tDbGFzcxIMCgR0YWdzGAQgAygJEhAKCHByaW9yaXR5GAUgASgFEhkKEXN0YXJ0X3RvX2Nsb3NlX21zGAYgASgEEhQKDG1heF9hdHRlbXB0cxgHIAEoDRIYChBpbml0aWFsX2RlbGF5X21zGAggASgEEg4KBmZhY3RvchgJIAEoARIUCgxtYXhfZGVsYXlfbXMYCiABKAQSDgoGaml0dGVyGAsgASgBEisKCGVuY29kaW5nGAwgASgOMhkuYmF0b24udjEuUGF5bG9hZEVuY29kaW5nEhIKBWlucHV0GA0gASgMSACIAQFCCAoGX2lucHV0In0KDEpvdXJuYWxDaGlsZBIVCg13b3JrZmxvd19uYW1lGAEgASgJEgsKA2tleRgCIAEoCRIrCghlbmNvZGluZxgDIAEoDjIZLmJhdG9uLnYxLlBheWxvYWRFbmNvZGluZxISCgVpbnB1dBgEIAEoDEgAiAEBQggKBl9pbnB1dCJyCg1Kb3VybmFsQXBwZW5kEg8KB3Rhc2tfaWQYASABKAkSDQoFZXBvY2gYAiABKA0SFQoNc2Vlbl9wb3NpdGlvbhgDIAEoDRIqCgdlbnRyaWVzGAQgAygLMhkuYmF0b24udjEuTmV3Sm91cm5hbEVudHJ5ImcKFEFwcGVuZEpvdXJuYWxSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRISCgpzZXNzaW9uX2lkGAIgASgJEigKB2FwcGVuZHMYAyADKAsyFy5iYXRvbi52MS5Kb3VybmFsQXBwZW5kImgKDUpvdXJuYWxBbnN3ZXISDgoGcmVhc29uGAEgASgJEg8KB21lc3NhZ2UYAiABKAkSJwoHZW50cmllcxgDIAMoCzIWLmJhdG9uLnYxLkpvdXJuYWxFbnRyeRINCgV3YWtlcxgEIAEoBCJqChVBcHBlbmRKb3VybmFsUmVzcG9uc2USKAoHYW5zd2VycxgBIAMoCzIXLmJhdG9uLnYxLkpvdXJuYWxBbnN3ZXISJwoDbm93GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJxChJMb2FkSm91cm5hbFJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEhIKCnNlc3Npb25faWQYAiABKAkSDwoHdGFza19pZBgDIAEoCRINCgVlcG9jaBgEIAEoDRIUCgxhZnRlcl9udW1iZXIYBSABKA0ihAEKE0xvYWRKb3VybmFsUmVzcG9uc2USJwoHZW50cmllcxgBIAMoCzIWLmJhdG9uLnYxLkpvdXJuYWxFbnRyeRIMCgRtb3JlGAIgASgIEg0KBXdha2VzGAMgASgEEicKA25vdxgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiTwoMTGVhdmVSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRISCgpzZXNzaW9uX2lkGAIgASgJEhgKBnJlYXNvbhgDIAEoCUIIukgFcgMY0A8iIQoNTGVhdmVSZXNwb25zZRIQCghyZXR1cm5lZBgBIAEoDTKMBgoNTWFzdGVyU2VydmljZRJTCg5SZWdpc3RlcldvcmtlchIfLmJhdG9uLnYxLlJlZ2lzdGVyV29ya2VyUmVxdWVzdBogLmJhdG9uLnYxLlJlZ2lzdGVyV29ya2VyUmVzcG9uc2USQQoIRXhjaGFuZ2USGS5iYXRvbi52MS5FeGNoYW5nZVJlcXVlc3QaGi5iYXRvbi52MS5FeGNoYW5nZVJlc3BvbnNlEkQKCUhlYXJ0YmVhdBIaLmJhdG9uLnYxLkhlYXJ0YmVhdFJlcXVlc3QaGy5iYXRvbi52MS5IZWFydGJlYXRSZXNwb25zZRJHCgpBcHBlbmRMb2dzEhsuYmF0b24udjEuQXBwZW5kTG9nc1JlcXVlc3QaHC5iYXRvbi52MS5BcHBlbmRMb2dzUmVzcG9uc2USTQoMQXBwZW5kT3V0cHV0Eh0uYmF0b24udjEuQXBwZW5kT3V0cHV0UmVxdWVzdBoeLmJhdG9uLnYxLkFwcGVuZE91dHB1dFJlc3BvbnNlElMKDlNhdmVDaGVja3BvaW50Eh8uYmF0b24udjEuU2F2ZUNoZWNrcG9pbnRSZXF1ZXN0GiAuYmF0b24udjEuU2F2ZUNoZWNrcG9pbnRSZXNwb25zZRJYCg5Mb2FkQ2hlY2twb2ludBIfLmJhdG9uLnYxLkxvYWRDaGVja3BvaW50UmVxdWVzdBogLmJhdG9uLnYxLkxvYWRDaGVja3BvaW50UmVzcG9uc2UiA5ACARJQCg1BcHBlbmRKb3VybmFsEh4uYmF0b24udjEuQXBwZW5kSm91cm5hbFJlcXVlc3QaHy5iYXRvbi52MS5BcHBlbmRKb3VybmFsUmVzcG9uc2USSgoLTG9hZEpvdXJuYWwSHC5iYXRvbi52MS5Mb2FkSm91cm5hbFJlcXVlc3QaHS5iYXRvbi52MS5Mb2FkSm91cm5hbFJlc3BvbnNlEjgKBUxlYXZlEhYuYmF0b24udjEuTGVhdmVSZXF1ZXN0GhcuYmF0b24udjEuTGVhdmVSZXNwb25zZWIGcHJvdG8z", [file_baton_v1_checkpoint, file_baton_v1_common, file_baton_v1_journal, file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_timestamp]);
 
 /**
  * Describes the message baton.v1.Gpu.
@@ -36,214 +37,291 @@ export const RegisterWorkerRequestSchema = /*@__PURE__*/
   messageDesc(file_baton_v1_master, 2);
 
 /**
+ * Describes the message baton.v1.FunctionWorkflow.
+ * Use `create(FunctionWorkflowSchema)` to create a new message.
+ */
+export const FunctionWorkflowSchema = /*@__PURE__*/
+  messageDesc(file_baton_v1_master, 3);
+
+/**
  * Describes the message baton.v1.RegisterWorkerResponse.
  * Use `create(RegisterWorkerResponseSchema)` to create a new message.
  */
 export const RegisterWorkerResponseSchema = /*@__PURE__*/
-  messageDesc(file_baton_v1_master, 3);
+  messageDesc(file_baton_v1_master, 4);
 
 /**
  * Describes the message baton.v1.Offer.
  * Use `create(OfferSchema)` to create a new message.
  */
 export const OfferSchema = /*@__PURE__*/
-  messageDesc(file_baton_v1_master, 4);
+  messageDesc(file_baton_v1_master, 5);
 
 /**
  * Describes the message baton.v1.TaskSuccess.
  * Use `create(TaskSuccessSchema)` to create a new message.
  */
 export const TaskSuccessSchema = /*@__PURE__*/
-  messageDesc(file_baton_v1_master, 5);
+  messageDesc(file_baton_v1_master, 6);
 
 /**
  * Describes the message baton.v1.TaskCancelled.
  * Use `create(TaskCancelledSchema)` to create a new message.
  */
 export const TaskCancelledSchema = /*@__PURE__*/
-  messageDesc(file_baton_v1_master, 6);
+  messageDesc(file_baton_v1_master, 7);
 
 /**
  * Describes the message baton.v1.TaskReturned.
  * Use `create(TaskReturnedSchema)` to create a new message.
  */
 export const TaskReturnedSchema = /*@__PURE__*/
-  messageDesc(file_baton_v1_master, 7);
+  messageDesc(file_baton_v1_master, 8);
+
+/**
+ * Describes the message baton.v1.TaskSuspended.
+ * Use `create(TaskSuspendedSchema)` to create a new message.
+ */
+export const TaskSuspendedSchema = /*@__PURE__*/
+  messageDesc(file_baton_v1_master, 9);
 
 /**
  * Describes the message baton.v1.TaskResult.
  * Use `create(TaskResultSchema)` to create a new message.
  */
 export const TaskResultSchema = /*@__PURE__*/
-  messageDesc(file_baton_v1_master, 8);
+  messageDesc(file_baton_v1_master, 10);
 
 /**
  * Describes the message baton.v1.Lease.
  * Use `create(LeaseSchema)` to create a new message.
  */
 export const LeaseSchema = /*@__PURE__*/
-  messageDesc(file_baton_v1_master, 9);
+  messageDesc(file_baton_v1_master, 11);
 
 /**
  * Describes the message baton.v1.HeldLease.
  * Use `create(HeldLeaseSchema)` to create a new message.
  */
 export const HeldLeaseSchema = /*@__PURE__*/
-  messageDesc(file_baton_v1_master, 10);
+  messageDesc(file_baton_v1_master, 12);
 
 /**
  * Describes the message baton.v1.TaskSign.
  * Use `create(TaskSignSchema)` to create a new message.
  */
 export const TaskSignSchema = /*@__PURE__*/
-  messageDesc(file_baton_v1_master, 11);
+  messageDesc(file_baton_v1_master, 13);
 
 /**
  * Describes the message baton.v1.CancelOrder.
  * Use `create(CancelOrderSchema)` to create a new message.
  */
 export const CancelOrderSchema = /*@__PURE__*/
-  messageDesc(file_baton_v1_master, 12);
+  messageDesc(file_baton_v1_master, 14);
 
 /**
  * Describes the message baton.v1.Orders.
  * Use `create(OrdersSchema)` to create a new message.
  */
 export const OrdersSchema = /*@__PURE__*/
-  messageDesc(file_baton_v1_master, 13);
+  messageDesc(file_baton_v1_master, 15);
 
 /**
  * Describes the message baton.v1.RefusedResult.
  * Use `create(RefusedResultSchema)` to create a new message.
  */
 export const RefusedResultSchema = /*@__PURE__*/
-  messageDesc(file_baton_v1_master, 14);
+  messageDesc(file_baton_v1_master, 16);
 
 /**
  * Describes the message baton.v1.ExchangeRequest.
  * Use `create(ExchangeRequestSchema)` to create a new message.
  */
 export const ExchangeRequestSchema = /*@__PURE__*/
-  messageDesc(file_baton_v1_master, 15);
+  messageDesc(file_baton_v1_master, 17);
 
 /**
  * Describes the message baton.v1.ExchangeResponse.
  * Use `create(ExchangeResponseSchema)` to create a new message.
  */
 export const ExchangeResponseSchema = /*@__PURE__*/
-  messageDesc(file_baton_v1_master, 16);
+  messageDesc(file_baton_v1_master, 18);
 
 /**
  * Describes the message baton.v1.HeldDigest.
  * Use `create(HeldDigestSchema)` to create a new message.
  */
 export const HeldDigestSchema = /*@__PURE__*/
-  messageDesc(file_baton_v1_master, 17);
+  messageDesc(file_baton_v1_master, 19);
 
 /**
  * Describes the message baton.v1.WorkerMetrics.
  * Use `create(WorkerMetricsSchema)` to create a new message.
  */
 export const WorkerMetricsSchema = /*@__PURE__*/
-  messageDesc(file_baton_v1_master, 18);
+  messageDesc(file_baton_v1_master, 20);
 
 /**
  * Describes the message baton.v1.HeartbeatRequest.
  * Use `create(HeartbeatRequestSchema)` to create a new message.
  */
 export const HeartbeatRequestSchema = /*@__PURE__*/
-  messageDesc(file_baton_v1_master, 19);
+  messageDesc(file_baton_v1_master, 21);
 
 /**
  * Describes the message baton.v1.HeartbeatResponse.
  * Use `create(HeartbeatResponseSchema)` to create a new message.
  */
 export const HeartbeatResponseSchema = /*@__PURE__*/
-  messageDesc(file_baton_v1_master, 20);
+  messageDesc(file_baton_v1_master, 22);
 
 /**
  * Describes the message baton.v1.LogLine.
  * Use `create(LogLineSchema)` to create a new message.
  */
 export const LogLineSchema = /*@__PURE__*/
-  messageDesc(file_baton_v1_master, 21);
+  messageDesc(file_baton_v1_master, 23);
 
 /**
  * Describes the message baton.v1.AppendLogsRequest.
  * Use `create(AppendLogsRequestSchema)` to create a new message.
  */
 export const AppendLogsRequestSchema = /*@__PURE__*/
-  messageDesc(file_baton_v1_master, 22);
+  messageDesc(file_baton_v1_master, 24);
 
 /**
  * Describes the message baton.v1.AppendLogsResponse.
  * Use `create(AppendLogsResponseSchema)` to create a new message.
  */
 export const AppendLogsResponseSchema = /*@__PURE__*/
-  messageDesc(file_baton_v1_master, 23);
+  messageDesc(file_baton_v1_master, 25);
 
 /**
  * Describes the message baton.v1.AppendOutputRequest.
  * Use `create(AppendOutputRequestSchema)` to create a new message.
  */
 export const AppendOutputRequestSchema = /*@__PURE__*/
-  messageDesc(file_baton_v1_master, 24);
+  messageDesc(file_baton_v1_master, 26);
 
 /**
  * Describes the message baton.v1.OutputChunk.
  * Use `create(OutputChunkSchema)` to create a new message.
  */
 export const OutputChunkSchema = /*@__PURE__*/
-  messageDesc(file_baton_v1_master, 25);
+  messageDesc(file_baton_v1_master, 27);
 
 /**
  * Describes the message baton.v1.AppendOutputResponse.
  * Use `create(AppendOutputResponseSchema)` to create a new message.
  */
 export const AppendOutputResponseSchema = /*@__PURE__*/
-  messageDesc(file_baton_v1_master, 26);
+  messageDesc(file_baton_v1_master, 28);
 
 /**
  * Describes the message baton.v1.SaveCheckpointRequest.
  * Use `create(SaveCheckpointRequestSchema)` to create a new message.
  */
 export const SaveCheckpointRequestSchema = /*@__PURE__*/
-  messageDesc(file_baton_v1_master, 27);
+  messageDesc(file_baton_v1_master, 29);
 
 /**
  * Describes the message baton.v1.SaveCheckpointResponse.
  * Use `create(SaveCheckpointResponseSchema)` to create a new message.
  */
 export const SaveCheckpointResponseSchema = /*@__PURE__*/
-  messageDesc(file_baton_v1_master, 28);
+  messageDesc(file_baton_v1_master, 30);
 
 /**
  * Describes the message baton.v1.LoadCheckpointRequest.
  * Use `create(LoadCheckpointRequestSchema)` to create a new message.
  */
 export const LoadCheckpointRequestSchema = /*@__PURE__*/
-  messageDesc(file_baton_v1_master, 29);
+  messageDesc(file_baton_v1_master, 31);
 
 /**
  * Describes the message baton.v1.LoadCheckpointResponse.
  * Use `create(LoadCheckpointResponseSchema)` to create a new message.
  */
 export const LoadCheckpointResponseSchema = /*@__PURE__*/
-  messageDesc(file_baton_v1_master, 30);
+  messageDesc(file_baton_v1_master, 32);
+
+/**
+ * Describes the message baton.v1.NewJournalEntry.
+ * Use `create(NewJournalEntrySchema)` to create a new message.
+ */
+export const NewJournalEntrySchema = /*@__PURE__*/
+  messageDesc(file_baton_v1_master, 33);
+
+/**
+ * Describes the message baton.v1.JournalTask.
+ * Use `create(JournalTaskSchema)` to create a new message.
+ */
+export const JournalTaskSchema = /*@__PURE__*/
+  messageDesc(file_baton_v1_master, 34);
+
+/**
+ * Describes the message baton.v1.JournalChild.
+ * Use `create(JournalChildSchema)` to create a new message.
+ */
+export const JournalChildSchema = /*@__PURE__*/
+  messageDesc(file_baton_v1_master, 35);
+
+/**
+ * Describes the message baton.v1.JournalAppend.
+ * Use `create(JournalAppendSchema)` to create a new message.
+ */
+export const JournalAppendSchema = /*@__PURE__*/
+  messageDesc(file_baton_v1_master, 36);
+
+/**
+ * Describes the message baton.v1.AppendJournalRequest.
+ * Use `create(AppendJournalRequestSchema)` to create a new message.
+ */
+export const AppendJournalRequestSchema = /*@__PURE__*/
+  messageDesc(file_baton_v1_master, 37);
+
+/**
+ * Describes the message baton.v1.JournalAnswer.
+ * Use `create(JournalAnswerSchema)` to create a new message.
+ */
+export const JournalAnswerSchema = /*@__PURE__*/
+  messageDesc(file_baton_v1_master, 38);
+
+/**
+ * Describes the message baton.v1.AppendJournalResponse.
+ * Use `create(AppendJournalResponseSchema)` to create a new message.
+ */
+export const AppendJournalResponseSchema = /*@__PURE__*/
+  messageDesc(file_baton_v1_master, 39);
+
+/**
+ * Describes the message baton.v1.LoadJournalRequest.
+ * Use `create(LoadJournalRequestSchema)` to create a new message.
+ */
+export const LoadJournalRequestSchema = /*@__PURE__*/
+  messageDesc(file_baton_v1_master, 40);
+
+/**
+ * Describes the message baton.v1.LoadJournalResponse.
+ * Use `create(LoadJournalResponseSchema)` to create a new message.
+ */
+export const LoadJournalResponseSchema = /*@__PURE__*/
+  messageDesc(file_baton_v1_master, 41);
 
 /**
  * Describes the message baton.v1.LeaveRequest.
  * Use `create(LeaveRequestSchema)` to create a new message.
  */
 export const LeaveRequestSchema = /*@__PURE__*/
-  messageDesc(file_baton_v1_master, 31);
+  messageDesc(file_baton_v1_master, 42);
 
 /**
  * Describes the message baton.v1.LeaveResponse.
  * Use `create(LeaveResponseSchema)` to create a new message.
  */
 export const LeaveResponseSchema = /*@__PURE__*/
-  messageDesc(file_baton_v1_master, 32);
+  messageDesc(file_baton_v1_master, 43);
 
 /**
  * What workers call. Every write names session, task and epoch; a stale one is refused with LEASE_LOST.

@@ -5,7 +5,8 @@
 import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
 import type { Timestamp, Value } from "@bufbuild/protobuf/wkt";
-import type { Failure, PayloadFormat } from "./common_pb.js";
+import type { Failure, PayloadEncoding, PayloadFormat } from "./common_pb.js";
+import type { JournalEntry } from "./journal_pb.js";
 
 /**
  * Describes the file baton/v1/workflow.proto.
@@ -192,6 +193,13 @@ export declare type RunNode = Message<"baton.v1.RunNode"> & {
    * @generated from field: uint32 execution = 14;
    */
   execution: number;
+
+  /**
+   * Of an entry of a durable function's journal: step, sleep, signal, task or child.
+   *
+   * @generated from field: string kind = 25;
+   */
+  kind: string;
 };
 
 /**
@@ -312,6 +320,69 @@ export declare type Run = Message<"baton.v1.Run"> & {
    * @generated from field: map<string, string> labels = 19;
    */
   labels: { [key: string]: string };
+
+  /**
+   * Output of the run, once it has succeeded.
+   *
+   * @generated from oneof baton.v1.Run.output_payload
+   */
+  outputPayload: {
+    /**
+     * @generated from field: google.protobuf.Value output = 22;
+     */
+    value: Value;
+    case: "output";
+  } | {
+    /**
+     * @generated from field: string output_json = 23;
+     */
+    value: string;
+    case: "outputJson";
+  } | {
+    /**
+     * @generated from field: bytes output_bytes = 24;
+     */
+    value: Uint8Array;
+    case: "outputBytes";
+  } | { case: undefined; value?: undefined };
+
+  /**
+   * The run that started it, and the node or step of that run.
+   *
+   * @generated from field: string parent_run_id = 25;
+   */
+  parentRunId: string;
+
+  /**
+   * @generated from field: string parent_node_id = 26;
+   */
+  parentNodeId: string;
+
+  /**
+   * Of a durable function: what it waits for, in words.
+   *
+   * @generated from field: repeated string waiting_for = 28;
+   */
+  waitingFor: string[];
+
+  /**
+   * "graph" or "function".
+   *
+   * @generated from field: string form = 29;
+   */
+  form: string;
+
+  /**
+   * Of a durable function: the version of the code that it is pinned to; empty: any.
+   *
+   * @generated from field: string release = 30;
+   */
+  release: string;
+
+  /**
+   * @generated from field: baton.v1.Failure failure = 31;
+   */
+  failure?: Failure | undefined;
 };
 
 /**
@@ -801,6 +872,13 @@ export declare type RetryRunRequest = Message<"baton.v1.RetryRunRequest"> & {
    * @generated from field: string run_id = 2;
    */
   runId: string;
+
+  /**
+   * From these on, also where they had succeeded; default: from what failed. Of a durable function: names or numbers of its journal.
+   *
+   * @generated from field: repeated string from_node_ids = 3;
+   */
+  fromNodeIds: string[];
 };
 
 /**
@@ -835,6 +913,176 @@ export declare type RetryRunResponse = Message<"baton.v1.RetryRunResponse"> & {
 export declare const RetryRunResponseSchema: GenMessage<RetryRunResponse>;
 
 /**
+ * @generated from message baton.v1.SignalRunRequest
+ */
+export declare type SignalRunRequest = Message<"baton.v1.SignalRunRequest"> & {
+  /**
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * @generated from field: string run_id = 2;
+   */
+  runId: string;
+
+  /**
+   * @generated from field: string name = 3;
+   */
+  name: string;
+
+  /**
+   * @generated from oneof baton.v1.SignalRunRequest.payload
+   */
+  payload: {
+    /**
+     * @generated from field: google.protobuf.Value input = 4;
+     */
+    value: Value;
+    case: "input";
+  } | {
+    /**
+     * @generated from field: string input_json = 5;
+     */
+    value: string;
+    case: "inputJson";
+  } | {
+    /**
+     * @generated from field: bytes input_bytes = 6;
+     */
+    value: Uint8Array;
+    case: "inputBytes";
+  } | { case: undefined; value?: undefined };
+
+  /**
+   * The same key for the same run is the same signal.
+   *
+   * @generated from field: string idempotency_key = 7;
+   */
+  idempotencyKey: string;
+};
+
+/**
+ * Describes the message baton.v1.SignalRunRequest.
+ * Use `create(SignalRunRequestSchema)` to create a new message.
+ */
+export declare const SignalRunRequestSchema: GenMessage<SignalRunRequest>;
+
+/**
+ * @generated from message baton.v1.SignalRunResponse
+ */
+export declare type SignalRunResponse = Message<"baton.v1.SignalRunResponse"> & {
+  /**
+   * An earlier call with the same key sent it.
+   *
+   * @generated from field: bool deduplicated = 1;
+   */
+  deduplicated: boolean;
+};
+
+/**
+ * Describes the message baton.v1.SignalRunResponse.
+ * Use `create(SignalRunResponseSchema)` to create a new message.
+ */
+export declare const SignalRunResponseSchema: GenMessage<SignalRunResponse>;
+
+/**
+ * @generated from message baton.v1.GetRunJournalRequest
+ */
+export declare type GetRunJournalRequest = Message<"baton.v1.GetRunJournalRequest"> & {
+  /**
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * @generated from field: string run_id = 2;
+   */
+  runId: string;
+
+  /**
+   * Entries behind this number.
+   *
+   * @generated from field: uint32 after_number = 3;
+   */
+  afterNumber: number;
+
+  /**
+   * Default 1000.
+   *
+   * @generated from field: uint32 page_size = 4;
+   */
+  pageSize: number;
+
+  /**
+   * Without the outputs' bytes.
+   *
+   * @generated from field: bool omit_outputs = 5;
+   */
+  omitOutputs: boolean;
+};
+
+/**
+ * Describes the message baton.v1.GetRunJournalRequest.
+ * Use `create(GetRunJournalRequestSchema)` to create a new message.
+ */
+export declare const GetRunJournalRequestSchema: GenMessage<GetRunJournalRequest>;
+
+/**
+ * @generated from message baton.v1.GetRunJournalResponse
+ */
+export declare type GetRunJournalResponse = Message<"baton.v1.GetRunJournalResponse"> & {
+  /**
+   * @generated from field: repeated baton.v1.JournalEntry entries = 1;
+   */
+  entries: JournalEntry[];
+
+  /**
+   * There are more, behind the last of these.
+   *
+   * @generated from field: bool more = 2;
+   */
+  more: boolean;
+
+  /**
+   * What the run was started with, on the first page: what a replay needs beside the journal.
+   *
+   * @generated from field: baton.v1.PayloadEncoding encoding = 3;
+   */
+  encoding: PayloadEncoding;
+
+  /**
+   * @generated from field: optional bytes input = 4;
+   */
+  input?: Uint8Array | undefined;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp create_time = 5;
+   */
+  createTime?: Timestamp | undefined;
+
+  /**
+   * Version of the code that it is pinned to; empty: none.
+   *
+   * @generated from field: string release = 6;
+   */
+  release: string;
+
+  /**
+   * The clock that times are of.
+   *
+   * @generated from field: google.protobuf.Timestamp now = 7;
+   */
+  now?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message baton.v1.GetRunJournalResponse.
+ * Use `create(GetRunJournalResponseSchema)` to create a new message.
+ */
+export declare const GetRunJournalResponseSchema: GenMessage<GetRunJournalResponse>;
+
+/**
  * @generated from enum baton.v1.RunState
  */
 export enum RunState {
@@ -852,6 +1100,13 @@ export enum RunState {
    * @generated from enum value: RUN_STATE_RUNNING = 2;
    */
   RUNNING = 2,
+
+  /**
+   * A durable function that waits, without a worker.
+   *
+   * @generated from enum value: RUN_STATE_WAITING = 3;
+   */
+  WAITING = 3,
 
   /**
    * @generated from enum value: RUN_STATE_SUCCEEDED = 4;
@@ -1022,6 +1277,26 @@ export declare const WorkflowService: GenService<{
     methodKind: "unary";
     input: typeof RetryRunRequestSchema;
     output: typeof RetryRunResponseSchema;
+  },
+  /**
+   * Sends a run a signal; it is kept until the run's code waits for one of that name.
+   *
+   * @generated from rpc baton.v1.WorkflowService.SignalRun
+   */
+  signalRun: {
+    methodKind: "unary";
+    input: typeof SignalRunRequestSchema;
+    output: typeof SignalRunResponseSchema;
+  },
+  /**
+   * What a durable function has done and waits for, in the order of its code, in pages.
+   *
+   * @generated from rpc baton.v1.WorkflowService.GetRunJournal
+   */
+  getRunJournal: {
+    methodKind: "unary";
+    input: typeof GetRunJournalRequestSchema;
+    output: typeof GetRunJournalResponseSchema;
   },
 }>;
 
