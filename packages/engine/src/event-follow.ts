@@ -32,10 +32,11 @@ export async function* followLog(
 ): AsyncGenerator<HubBatch | null> {
   const { api } = env.pools;
   let position = from;
+  const aborted = new Promise<void>((resolve) => abort.addEventListener('abort', () => resolve(), { once: true }));
   while (!abort.aborted) {
     const inbox = createInbox(hub, abort);
     try {
-      await inbox.standing();
+      if (hub && !abort.aborted) await Promise.race([hub.standing(), aborted]);
       // What was written before the inbox stood is read from Postgres; what both have is skipped by its position.
       for (let more = true; more; ) {
         const before = position;
@@ -70,8 +71,6 @@ export async function* followLog(
 }
 
 interface Inbox {
-  /** Resolves when all that cannot be read from Postgres yet will come here; or when aborted. */
-  standing(): Promise<unknown>;
   readonly overflown: boolean;
   take(): HubBatch | undefined;
   /** Until there is something, or it has overflown, or was aborted: true. After the time: false. */
@@ -100,9 +99,7 @@ function createInbox(hub: EventHub | null, abort: AbortSignal): Inbox {
     stop?.();
     abort.removeEventListener('abort', onAbort);
   }
-  const aborted = new Promise<void>((resolve) => abort.addEventListener('abort', () => resolve(), { once: true }));
   return {
-    standing: () => (abort.aborted ? Promise.resolve() : Promise.race([hub?.standing(), aborted])),
     get overflown() {
       return overflown;
     },
