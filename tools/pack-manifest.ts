@@ -43,7 +43,7 @@ export function mergeManifests(
     const file = pickCondition(target);
     // What only tests use is not packed.
     if (file === undefined || TEST_FILE.test(file)) continue;
-    exports[subpath] = { types: emitted(file, '.d.ts'), default: emitted(file) };
+    exports[subpath] = { types: emitted(file, isData(file) ? undefined : '.d.ts'), default: emitted(file) };
   }
   const commands = typeof manifest.bin === 'string' ? { [shortName(entry.name)]: manifest.bin } : manifest.bin;
   const bin = commands && Object.fromEntries(Object.entries(commands).map(([name, file]) => [name, emitted(file)]));
@@ -68,6 +68,9 @@ export function mergeManifests(
     ...(Object.keys(optionalDependencies).length > 0 && { optionalDependencies }),
   };
 }
+
+/** A file of data declares itself. */
+const isData = (file: string): boolean => file.endsWith('.json');
 
 function merge(
   { byName }: Workspace,

@@ -32,6 +32,8 @@ import {
   type Scalar,
 } from 'yaml';
 
+export { workflowSchema } from './workflow-schema.ts';
+
 /** How a workflow file is written. */
 export type WorkflowFileFormat = 'json' | 'yaml';
 

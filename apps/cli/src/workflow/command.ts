@@ -48,7 +48,18 @@ const list = buildCommand<CommonFlags, [], CliContext>({
   },
 });
 
-export const command = buildRouteMap<'validate' | 'apply' | 'list', CliContext>({
-  routes: { validate, apply, list },
+const schema = buildCommand<Record<never, never>, [], CliContext>({
+  loader: async () => (await import('./schema.ts')).schema,
+  parameters: {},
+  docs: {
+    brief: 'Print the JSON Schema of workflow files',
+    fullDescription: helpText('Print the JSON Schema (draft 2020-12) of workflow files, for editors.', [
+      'baton workflow schema > workflow.schema.json',
+    ]),
+  },
+});
+
+export const command = buildRouteMap<'validate' | 'apply' | 'list' | 'schema', CliContext>({
+  routes: { validate, apply, list, schema },
   docs: { brief: 'Check, store and list workflows' },
 });

@@ -18,7 +18,7 @@ import { completePolicy, POLICY_FIELDS, type Policy, readPolicy } from './node-p
 import { at, type Place, type Problems, quote, ROOT } from './problem.ts';
 
 /** The fields of Baton's own form. `name` and `nodes` are required. */
-export const NODES_FIELDS = ['name', 'description', 'defaults', 'services', 'output', 'nodes'] as const;
+export const NODES_FIELDS = ['$schema', 'name', 'description', 'defaults', 'services', 'output', 'nodes'] as const;
 const NODE_FIELDS = [
   'id',
   'needs',
@@ -46,6 +46,8 @@ export function readNodesForm(
   expressions: Expressions,
 ): WorkflowDefinition | undefined {
   const fields = new Fields(problems, ROOT, record);
+  // For editors.
+  fields.text('$schema');
   const name = fields.requiredName('name');
   const description = fields.has('description') ? fields.text('description') : undefined;
   const defaultsRecord = fields.record('defaults');
