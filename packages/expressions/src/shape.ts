@@ -30,6 +30,8 @@ const PLACEHOLDER = /^NODE(\d+)$/;
 
 /** The shape of a text of plain words; undefined for others, which have none. */
 export function shapeOf(text: string): Shape | undefined {
+  // A comment ends with its line; it has no place in a shape.
+  if (text.includes('//')) return undefined;
   const names: string[] = [];
   let shape = '';
   // The two words before, without white space.
@@ -51,7 +53,7 @@ export function shapeOf(text: string): Shape | undefined {
     } else if (/\d/.test(first)) {
       if (/[\w.]$/.test(last) || word.length > 15) return undefined;
       shape += word.includes('.') ? '1.5' : '1';
-    } else if (last === '.' && before === 'nodes' && !RESERVED.has(word)) {
+    } else if (last === '.' && before === 'nodes' && /[A-Za-z_]/.test(first) && !RESERVED.has(word)) {
       shape += `NODE${names.push(word) - 1}`;
     } else {
       if (word.startsWith('NODE')) return undefined;
