@@ -43,7 +43,7 @@ test.concurrent('what a killed worker held is done by another, within its lease 
 
 test.concurrent('a crash does not use up the attempts that failures have', { timeout }, async (context) => {
   await using stage = await openStage(context);
-  const stack = await stage.start({ workers: 2, env: { BATON_LEASE_TTL_MS: '1000' } });
+  const stack = await stage.start({ workers: 2, env: { BATON_LEASE_TTL_MS: '2500' } });
   const ledger = stage.own(openLedger(stack.databaseUrl));
   const baton = createBaton({ url: stack.url });
   const retry = { maxAttempts: 2, initialDelayMs: 1 };
