@@ -1,7 +1,7 @@
 import { hostname } from 'node:os';
 import type { TaskClassName } from '@baton/client';
 import { TaskClass } from '@baton/contract';
-import { functionExecutor, grpcExecutor, isTask, type RunnableTask, type TaskSource } from '@baton/executors';
+import { functionExecutor, grpcExecutor, isRunnable, type Runnable, type TaskSource } from '@baton/executors';
 import { readMachine } from '@baton/hardware';
 import { createWorkerRuntime, type Executor, type StateName, type WorkerRuntimeOptions } from '@baton/runtime';
 import { createLogger, type Logger } from '@baton/telemetry';
@@ -22,7 +22,7 @@ export interface WorkerOptions {
    * The tasks that it carries out: an array, a module (`import * as tasks from './tasks.ts'`) whose tasks are taken, or
    * what `loadTasks` gives.
    */
-  readonly tasks?: Iterable<RunnableTask> | TaskSource | Readonly<Record<string, unknown>>;
+  readonly tasks?: Iterable<Runnable> | TaskSource | Readonly<Record<string, unknown>>;
   /** Tags that tasks may ask for. The worker has `worker:<name>` in any case. */
   readonly tags?: readonly string[];
   /** Classes of tasks that it takes. Default cpu_short and cpu_long. */
@@ -125,11 +125,11 @@ export function createWorker(options: WorkerOptions = {}): Worker {
   };
 }
 
-function tasksOf(tasks: NonNullable<WorkerOptions['tasks']>): Iterable<RunnableTask> | TaskSource {
+function tasksOf(tasks: NonNullable<WorkerOptions['tasks']>): Iterable<Runnable> | TaskSource {
   if (Symbol.iterator in tasks) {
-    return tasks as Iterable<RunnableTask>;
+    return tasks as Iterable<Runnable>;
   }
-  return isTaskSource(tasks) ? tasks : Object.values(tasks).flat().filter(isTask);
+  return isTaskSource(tasks) ? tasks : Object.values(tasks).flat().filter(isRunnable);
 }
 
 /** What `loadTasks` gives. A module of tasks may export a `get` of its own; it has no list of kinds beside it. */

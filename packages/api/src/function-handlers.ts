@@ -115,6 +115,11 @@ function entryNode(entry: JournalRow, run: RunRow, isRunEnded: boolean, format: 
     ...(entry.endedAtMs !== null && { endTime: timestampFromMs(entry.endedAtMs) }),
     execution: run.execution,
     ...(isOver && entry.failure && { failure: failureMessage(entry.failure) }),
-    outputPayload: outputPayload(entry.output, entry.encoding, format),
+    // No bytes of JSON stand for `undefined`.
+    outputPayload: outputPayload(
+      entry.output?.length === 0 && entry.encoding === 1 ? null : entry.output,
+      entry.encoding,
+      format,
+    ),
   });
 }

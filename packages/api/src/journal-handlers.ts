@@ -67,7 +67,7 @@ export function functionDefinition(message: FunctionWorkflow): FunctionDefinitio
 
 function answerMessage(verdict: JournalVerdict) {
   if ('reason' in verdict) return { reason: verdict.reason, message: verdict.message };
-  return { entries: verdict.rows.map(journalMessage), wakes: BigInt(verdict.wakes) };
+  return { entries: verdict.rows.map(journalMessage), wakes: BigInt(verdict.wakes), more: verdict.more };
 }
 
 function entriesOf(append: JournalAppend): CommandEntry[] {

@@ -37,12 +37,22 @@ export type {
   ResendOptions,
   Resent,
 } from './failures.ts';
+export type { JournalEntryView, RunJournal } from './journal-view.ts';
 export { RunCancelled, RunFailed, TaskCancelled, TaskFailed } from './outcome.ts';
 export type { List, PageOptions } from './pages.ts';
 export { decodePayload, encodeInput, JsonText } from './payload.ts';
 export type { Queues, QueueView } from './queues.ts';
 export type { ProblemView, RunNodeView, RunView, WorkflowView } from './run-view.ts';
-export type { ListRunsOptions, RetriedRun, RunHandle, Runs, StartedRun, StartRunOptions } from './runs.ts';
+export type {
+  ListRunsOptions,
+  RetriedRun,
+  RetryRunOptions,
+  RunHandle,
+  Runs,
+  SignalOptions,
+  StartedRun,
+  StartRunOptions,
+} from './runs.ts';
 export {
   parseWith,
   type SchemaIssue,

@@ -43,6 +43,8 @@ export interface RunNodeView {
   readonly failure?: FailureView;
   /** The execution of the run in which this node last ran. */
   readonly execution: number;
+  /** Of a durable function's journal: step, sleep, signal, task or child. */
+  readonly kind?: string;
 }
 
 /** A run as it stood when it was read. */
@@ -65,7 +67,19 @@ export interface RunView {
   readonly failureMessage?: string;
   readonly failedNodeId?: string;
   readonly input?: unknown;
+  /** Of the run, once it has succeeded. */
+  readonly output?: unknown;
+  /** Why it failed. */
+  readonly failure?: FailureView;
   readonly cancelReason?: string;
+  /** `graph` or `function`. */
+  readonly form?: string;
+  /** Of a durable function: the version of the code that it is pinned to. */
+  readonly release?: string;
+  /** Of a durable function: what it waits for, in words. */
+  readonly waitingFor?: readonly string[];
+  /** The run that started it. */
+  readonly parentRunId?: string;
   readonly labels: Readonly<Record<string, string>>;
 }
 
@@ -102,7 +116,13 @@ export function runView(run: Run): RunView {
     failureMessage: run.failureMessage || undefined,
     failedNodeId: run.failedNodeId || undefined,
     input: decodePayload(run.inputPayload),
+    ...(run.outputPayload.case !== undefined && { output: decodePayload(run.outputPayload) }),
+    ...(run.failure && { failure: failureView(run.failure) }),
     cancelReason: run.cancelReason || undefined,
+    ...(run.form !== '' && { form: run.form }),
+    ...(run.release !== '' && { release: run.release }),
+    ...(run.waitingFor.length > 0 && { waitingFor: run.waitingFor }),
+    ...(run.parentRunId !== '' && { parentRunId: run.parentRunId }),
     labels: run.labels,
   };
 }
@@ -121,5 +141,6 @@ function runNodeView(node: RunNode): RunNodeView {
     output: decodePayload(node.outputPayload),
     failure: node.failure && failureView(node.failure),
     execution: node.execution,
+    ...(node.kind !== '' && { kind: node.kind }),
   };
 }

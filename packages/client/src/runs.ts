@@ -1,13 +1,23 @@
-import { PayloadFormat, type Run, RunSchema, WorkflowService } from '@baton/contract';
+import {
+  type GetRunJournalResponse,
+  PayloadEncoding,
+  PayloadFormat,
+  type Run,
+  RunSchema,
+  WorkflowService,
+} from '@baton/contract';
 import { equals } from '@bufbuild/protobuf';
 import { type Client, createClient, type Transport } from '@connectrpc/connect';
 import { type CallOptions, type CallSettings, callOnce, callRepeatably, requestOptions } from './call.ts';
+import { decodeValue } from './durable/payload.ts';
 import { BatonError } from './error.ts';
+import { type JournalEntryView, journalEntryView, type RunJournal } from './journal-view.ts';
 import { RunCancelled, RunFailed } from './outcome.ts';
 import { type List, listOf, type PageOptions } from './pages.ts';
 import { encodeInput } from './payload.ts';
 import { reconnecting } from './reconnect.ts';
 import { type RunView, runView } from './run-view.ts';
+import { optionalDate } from './time.ts';
 import { isFinalRunState, type RunStateName, runStateName, runStateOf } from './words.ts';
 import { present, type WorkflowDefinition } from './workflows.ts';
 
@@ -27,6 +37,16 @@ export interface ListRunsOptions extends PageOptions, CallOptions {
   readonly workflowName?: string;
 }
 
+export interface SignalOptions extends CallOptions {
+  /** The same key for the same run is the same signal. Lets the call be repeated without harm. */
+  readonly idempotencyKey?: string;
+}
+
+export interface RetryRunOptions extends CallOptions {
+  /** From these on, also where they had succeeded: of a durable function, names or numbers of its journal. Default: from what failed. */
+  readonly from?: readonly string[];
+}
+
 /** A run that was started, wherever it is now. */
 export interface RunHandle {
   readonly id: string;
@@ -34,8 +54,10 @@ export interface RunHandle {
   result(options?: CallOptions): Promise<RunView>;
   status(options?: CallOptions): Promise<RunView>;
   cancel(reason?: string, options?: CallOptions): Promise<RunStateName>;
+  /** Sends a durable function a signal: kept until it waits for one of this name. */
+  signal(name: string, payload?: unknown, options?: SignalOptions): Promise<void>;
   /** Goes on from where the run failed or was cancelled; what had succeeded is kept. */
-  retry(options?: CallOptions): Promise<RetriedRun>;
+  retry(options?: RetryRunOptions): Promise<RetriedRun>;
   /** The run now, then again at each change, until its end. */
   watch(options?: CallOptions): AsyncIterable<RunView>;
 }
@@ -90,6 +112,7 @@ export class Runs {
       result: (options) => this.#result(id, options),
       status: (options) => this.get(id, options),
       cancel: (reason, options) => this.cancel(id, reason, options),
+      signal: (name, payload, options) => this.signal(id, name, payload, options),
       retry: (options) => this.retry(id, options),
       watch: (options) => this.watch(id, options),
     };
@@ -151,10 +174,56 @@ export class Runs {
     return runStateName(state);
   }
 
-  async retry(id: string, options?: CallOptions): Promise<RetriedRun> {
+  /** Rejects for runs that have ended, and for those of graphs. */
+  async signal(id: string, name: string, payload?: unknown, options?: SignalOptions): Promise<void> {
+    const { namespace } = this.#settings;
+    const request = {
+      namespace,
+      runId: id,
+      name,
+      payload: encodeInput(payload),
+      // Without one of the caller's own, a call that is repeated is known by this.
+      idempotencyKey: options?.idempotencyKey ?? crypto.randomUUID(),
+    };
+    await callRepeatably(this.#settings, options, () =>
+      this.#client.signalRun(request, requestOptions(this.#settings, options)),
+    );
+  }
+
+  /** All that a durable function has done and waits for. */
+  async journal(id: string, options?: CallOptions): Promise<RunJournal> {
+    const { namespace } = this.#settings;
+    const entries: JournalEntryView[] = [];
+    let first: GetRunJournalResponse | undefined;
+    for (;;) {
+      const page = await callRepeatably(this.#settings, options, () =>
+        this.#client.getRunJournal(
+          { namespace, runId: id, afterNumber: entries.at(-1)?.number ?? 0 },
+          requestOptions(this.#settings, options),
+        ),
+      );
+      first ??= page;
+      for (const entry of page.entries) entries.push(journalEntryView(entry));
+      if (!page.more) break;
+    }
+    return {
+      runId: id,
+      createTime: optionalDate(first.createTime) ?? new Date(0),
+      ...(first.release !== '' && { release: first.release }),
+      input: decodeValue(
+        first.input && { encoding: first.encoding === PayloadEncoding.BYTES ? 2 : 1, bytes: first.input },
+      ),
+      entries,
+    };
+  }
+
+  async retry(id: string, options?: RetryRunOptions): Promise<RetriedRun> {
     const { namespace } = this.#settings;
     const { execution, nodeIds } = await callOnce(() =>
-      this.#client.retryRun({ namespace, runId: id }, requestOptions(this.#settings, options)),
+      this.#client.retryRun(
+        { namespace, runId: id, fromNodeIds: [...(options?.from ?? [])] },
+        requestOptions(this.#settings, options),
+      ),
     );
     return { execution, nodeIds };
   }

@@ -44,6 +44,8 @@ export interface AppendRequest {
 export interface JournalAnswer {
   /** Resolved behind the seen position, in that order; then those of the sent that wait. Steps that were sent come without their outputs. */
   rows: JournalRow[];
+  /** There are more, behind the last of these. */
+  more: boolean;
   wakes: string;
   nowMs: number;
 }
@@ -168,7 +170,7 @@ export function createJournals(env: EngineEnvironment, counters: Counters, maker
               ),
             env.random,
           )
-        : new Map<string, JournalRow[]>();
+        : new Map<string, { rows: JournalRow[]; more: boolean }>();
     const isRead = new Set(toRead);
     sent.forEach((request, i) => {
       if (verdicts.has(request)) return;
@@ -176,12 +178,13 @@ export function createJournals(env: EngineEnvironment, counters: Counters, maker
       const before = withRefs[i]!;
       const added = addedRows(before, journal);
       const behind = isRead.has(before)
-        ? (rows.get(journal.runId) ?? []).map((row) => withoutSent(row, request))
+        ? (rows.get(journal.runId)?.rows ?? []).map((row) => withoutSent(row, request))
         : added.filter((row) => row.position > 0);
       const told = new Set(behind.map((row) => row.number));
       const now = resolved.get(request.taskId) ?? journal;
       verdicts.set(request, {
         rows: [...behind, ...added.filter((row) => row.position === 0 && !told.has(row.number))],
+        more: isRead.has(before) && (rows.get(journal.runId)?.more ?? false),
         wakes: now.wakes,
         nowMs: now.nowMs,
       });

@@ -1,7 +1,18 @@
-import { FailureType, type Lease, PayloadEncoding } from '@baton/contract';
+import { releaseTag } from '@baton/client/durable';
+import { FailureType, type Lease, PayloadEncoding, TaskClass } from '@baton/contract';
 import type { AttemptContext, Executor, Outcome } from '@baton/runtime';
 import { failureOfError } from './failure-of-error.ts';
-import { byId, type RunnableTask, type Schema, type SchemaAnswer, type TaskSource } from './task-definition.ts';
+import {
+  byId,
+  isWorkflow,
+  type Runnable,
+  type RunnableTask,
+  type RunnableWorkflow,
+  type Schema,
+  type SchemaAnswer,
+  type TaskSource,
+} from './task-definition.ts';
+import { runWorkflow } from './workflow-executor.ts';
 
 const decoder = new TextDecoder('utf-8', { fatal: true });
 const encoder = new TextEncoder();
@@ -12,18 +23,28 @@ const nothing = encoder.encode('null');
  * when there is none) or handed over as bytes; a returned `Uint8Array` travels as bytes, what `ctx.blob` gave names its blob, all else is JSON,
  * `undefined` as null. What a task throws is an EVALUATION_ERROR.
  */
-export function functionExecutor(tasks: Iterable<RunnableTask> | TaskSource): Executor {
+export function functionExecutor(tasks: Iterable<Runnable> | TaskSource): Executor {
   const source = isSource(tasks) ? tasks : fixed(tasks);
+  const workflows = () => source.kinds.map((kind) => source.get(kind)).filter(isWorkflow);
   return {
     type: 'function',
     get kinds() {
       return source.kinds;
+    },
+    get functions() {
+      return workflows().map(describe);
+    },
+    get tags() {
+      return workflows().flatMap(({ id, version }) => (version === undefined ? [] : [releaseTag(id, version)]));
     },
     onKindsChange: (listener) => source.onKindsChange?.(listener),
     start(lease, context) {
       const task = source.get(lease.kind);
       if (task === undefined) {
         return refused(`no task "${lease.kind}" is registered on this worker`, false);
+      }
+      if (isWorkflow(task)) {
+        return runWorkflow(task, lease, context, codec);
       }
       return start(task, lease, context);
     },
@@ -55,6 +76,39 @@ function start(task: RunnableTask, lease: Lease, context: AttemptContext): Outco
   }
 }
 
+const codec = {
+  decode: decodeInput,
+  async check(workflow: RunnableWorkflow, input: unknown): Promise<{ value: unknown } | { refusal: Outcome }> {
+    const answer = await check(workflow.input, input);
+    return answer.issues === undefined
+      ? { value: answer.value }
+      : { refusal: refused(`the input of workflow "${workflow.id}" does not fit: ${issuesText(answer)}`, true) };
+  },
+  encode,
+};
+
+function describe({
+  id,
+  version,
+  description,
+  queue,
+  taskClass,
+  tags,
+  priority,
+  startToCloseTimeoutMs,
+}: RunnableWorkflow) {
+  return {
+    id,
+    release: version ?? '',
+    description: description ?? '',
+    queue: queue ?? '',
+    taskClass: TaskClass[(taskClass ?? '').toUpperCase() as keyof typeof TaskClass] ?? TaskClass.UNSPECIFIED,
+    tags: [...(tags ?? [])],
+    priority: priority ?? 0,
+    startToCloseMs: BigInt(Math.round(startToCloseTimeoutMs ?? 0)),
+  };
+}
+
 async function runChecked(task: RunnableTask, input: unknown, context: AttemptContext): Promise<Outcome> {
   try {
     const answer = await check(task.input, input);
@@ -67,7 +121,7 @@ async function runChecked(task: RunnableTask, input: unknown, context: AttemptCo
   }
 }
 
-function encode(task: RunnableTask, value: unknown): Outcome | Promise<Outcome> {
+function encode(task: Runnable, value: unknown): Outcome | Promise<Outcome> {
   // Its bytes are elsewhere: there is nothing that a schema could look at.
   if (task.output === undefined || isBlob(value)) {
     return encodeValue(task, value);
@@ -76,12 +130,12 @@ function encode(task: RunnableTask, value: unknown): Outcome | Promise<Outcome> 
     (answer) =>
       answer.issues === undefined
         ? encodeValue(task, answer.value)
-        : refused(`the output of task "${task.id}" does not fit: ${issuesText(answer)}`, true),
+        : refused(`the output of ${task.__baton} "${task.id}" does not fit: ${issuesText(answer)}`, true),
     failed,
   );
 }
 
-function encodeValue(task: RunnableTask, value: unknown): Outcome {
+function encodeValue(task: Runnable, value: unknown): Outcome {
   if (value === undefined || value === null) {
     return { kind: 'success', output: nothing, encoding: PayloadEncoding.JSON };
   }
@@ -101,7 +155,7 @@ function encodeValue(task: RunnableTask, value: unknown): Outcome {
     why = error instanceof Error ? error.message : String(error);
   }
   if (text === undefined) {
-    return refused(`the output of task "${task.id}" cannot be written as JSON: ${why}`, true);
+    return refused(`the output of ${task.__baton} "${task.id}" cannot be written as JSON: ${why}`, true);
   }
   return { kind: 'success', output: encoder.encode(text), encoding: PayloadEncoding.JSON };
 }
@@ -153,11 +207,11 @@ function isThenable(value: unknown): value is PromiseLike<unknown> {
   return typeof value === 'object' && value !== null && 'then' in value && typeof value.then === 'function';
 }
 
-function isSource(tasks: Iterable<RunnableTask> | TaskSource): tasks is TaskSource {
+function isSource(tasks: Iterable<Runnable> | TaskSource): tasks is TaskSource {
   return !(Symbol.iterator in tasks);
 }
 
-function fixed(tasks: Iterable<RunnableTask>): TaskSource {
+function fixed(tasks: Iterable<Runnable>): TaskSource {
   const map = byId(tasks);
   return { get: (kind) => map.get(kind), kinds: [...map.keys()] };
 }

@@ -1,4 +1,13 @@
 export { functionExecutor } from './function-executor.ts';
 export { grpcExecutor } from './grpc-executor.ts';
 export { type LoadOptions, loadTasks, TaskModuleError } from './load-tasks.ts';
-export { DuplicateTaskError, isTask, type RunnableTask, type TaskSource } from './task-definition.ts';
+export {
+  DuplicateTaskError,
+  isRunnable,
+  isTask,
+  isWorkflow,
+  type Runnable,
+  type RunnableTask,
+  type RunnableWorkflow,
+  type TaskSource,
+} from './task-definition.ts';

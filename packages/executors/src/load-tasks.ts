@@ -2,7 +2,7 @@ import { type FSWatcher, statSync, watch } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { importAnew } from './module-versions.ts';
-import { byId, isTask, type RunnableTask, type TaskSource } from './task-definition.ts';
+import { byId, isRunnable, type Runnable, type TaskSource } from './task-definition.ts';
 
 /** Editors write a file in several steps; the last of them counts. */
 const settleMs = 50;
@@ -67,7 +67,7 @@ export async function loadTasks(modulePaths: readonly string[], options: LoadOpt
 }
 
 class TaskModule {
-  tasks: readonly RunnableTask[] = [];
+  tasks: readonly Runnable[] = [];
   readonly #path: string;
   readonly #options: LoadOptions;
   readonly #files = new Set<string>();
@@ -92,9 +92,12 @@ class TaskModule {
       const reason = error instanceof Error ? error.message : String(error);
       throw new TaskModuleError(this.#path, `cannot be imported: ${reason}`, { cause: error });
     }
-    const tasks = Object.values(exports).flat().filter(isTask);
+    const tasks = Object.values(exports).flat().filter(isRunnable);
     if (tasks.length === 0) {
-      throw new TaskModuleError(this.#path, 'exports no task; write `export const name = task({ id, run })`');
+      throw new TaskModuleError(
+        this.#path,
+        'exports no task and no workflow; write `export const name = task({ id, run })`',
+      );
     }
     this.tasks = [...byId(tasks).values()];
   }

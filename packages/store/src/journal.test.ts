@@ -148,13 +148,16 @@ it('resolves signals by name, first come first served, and times that are over',
   await signal(runId, 'a', '"second"');
   expect(await resolve(lease)).toMatchObject({ open: 1 });
   expect(await resolve(lease)).toMatchObject({ open: 1 });
-  const rows = (await readResolved(sql, [{ runId, seenPosition: 0 }], 1e6)).get(runId)!;
+  const rows = (await readResolved(sql, [{ runId, seenPosition: 0 }], 1e6)).get(runId)!.rows;
   expect(rows.map((r) => [r.number, r.position, r.output && new TextDecoder().decode(r.output)])).toEqual([
     [1, 1, '"early"'],
     [3, 2, null],
     [2, 3, '"second"'],
   ]);
-  expect((await readResolved(sql, [{ runId, seenPosition: 0 }], 1)).get(runId)).toHaveLength(1);
+  expect((await readResolved(sql, [{ runId, seenPosition: 0 }], 1)).get(runId)).toMatchObject({
+    rows: [{ number: 1 }, { number: 3 }, { number: 2 }].slice(0, 1),
+    more: true,
+  });
 });
 
 it('a signal with a key is kept once; none is kept for a run that has ended, or that is not there', async () => {
@@ -199,7 +202,7 @@ it('tasks and runs that ended are resolved as they did, in the order of their en
   await stage.complete([driver!]);
   await endFunctions(sql, [child.runId], []);
   expect(await resolve(lease)).toMatchObject({ open: 0 });
-  const rows = (await readResolved(sql, [{ runId, seenPosition: 0 }], 1e6)).get(runId)!;
+  const rows = (await readResolved(sql, [{ runId, seenPosition: 0 }], 1e6)).get(runId)!.rows;
   expect(rows.map((r) => [r.number, r.failure?.message ?? null])).toEqual([
     [2, 'late'],
     [3, null],

@@ -166,8 +166,8 @@ export async function appendJournal(sql: Sql, batch: readonly JournalAppend[]): 
     journal.added.push({
       number: r.number as number,
       position: (r.position as number | null) ?? 0,
-      endedAtMs: r.ended_ms as number | null,
-      dueAtMs: r.due_ms as number | null,
+      endedAtMs: wholeMs(r.ended_ms),
+      dueAtMs: wholeMs(r.due_ms),
       refId: r.ref_id as string | null,
     });
     if (r.kind !== 'step' && r.position === null) journal.open++;
@@ -273,9 +273,9 @@ export async function readResolved(
   sql: Sql,
   asked: readonly { runId: string; seenPosition: number }[],
   maxBytes: number,
-): Promise<Map<string, JournalRow[]>> {
+): Promise<Map<string, { rows: JournalRow[]; more: boolean }>> {
   const rows = await sql.unsafe(
-    `/* baton read resolved */ select ${COLUMNS}, j.output
+    `/* baton read resolved */ select ${COLUMNS}, j.output, (select max(x.position) from baton.journal x where x.run_id = j.run_id) as newest
      from unnest($1::bigint[], $2::integer[]) i(run_id, seen) cross join lateral (
        select * from (
          select j.*, sum(coalesce(octet_length(output), 0)) over (order by j.position) - coalesce(octet_length(output), 0) as bytes_before
@@ -285,12 +285,14 @@ export async function readResolved(
     [numbers(asked.map((a) => a.runId)), numbers(asked.map((a) => a.seenPosition)), maxBytes],
     { prepare: true },
   );
-  const byRun = new Map<string, JournalRow[]>();
+  const byRun = new Map<string, { rows: JournalRow[]; more: boolean }>();
   for (const r of rows) {
     const row = toJournalRow(r);
-    const list = byRun.get(row.runId);
-    if (list) list.push(row);
-    else byRun.set(row.runId, [row]);
+    const more = row.position < (r.newest as number);
+    const known = byRun.get(row.runId);
+    known?.rows.push(row);
+    if (known) known.more = more;
+    else byRun.set(row.runId, { rows: [row], more });
   }
   return byRun;
 }
@@ -357,7 +359,7 @@ function toHeld(r: Record<string, unknown>): HeldJournal {
     open: r.open as number,
     size: r.size as number,
     last: r.last as number,
-    nowMs: r.now_ms as number,
+    nowMs: Math.round(r.now_ms as number),
   };
 }
 
@@ -369,9 +371,9 @@ function toJournalRow(r: Record<string, unknown>): JournalRow {
     name: r.name as string,
     position: (r.position as number | null) ?? 0,
     afterPosition: r.after_position as number,
-    atMs: r.at_ms as number,
-    endedAtMs: r.ended_ms as number | null,
-    dueAtMs: r.due_ms as number | null,
+    atMs: Math.round(r.at_ms as number),
+    endedAtMs: wholeMs(r.ended_ms),
+    dueAtMs: wholeMs(r.due_ms),
     refId: r.ref_id as string | null,
     attempts: r.attempts as number,
     encoding: r.encoding as Encoding | null,
@@ -408,4 +410,9 @@ export async function readRefs(
     { prepare: true },
   );
   return rows.map((r) => ({ runId: r.run_id as string, number: r.number as number, refId: r.ref_id as string }));
+}
+
+/** Messages carry whole milliseconds; what is due is not early. */
+function wholeMs(ms: unknown): number | null {
+  return ms === null ? null : Math.ceil(ms as number);
 }

@@ -1,7 +1,8 @@
 import type { Lease } from '@baton/contract';
 import type { AttemptBlobs, AttemptCheckpoints, BlobEncoding, BlobValue, SaveOptions } from './attempt-data.ts';
+import type { AttemptJournal, LoadedJournal } from './attempt-journal.ts';
 import type { BlobData } from './blob-transfer.ts';
-import { CheckpointError } from './errors.ts';
+import { CheckpointError, JournalError } from './errors.ts';
 import type { AttemptContext } from './executor.ts';
 import { leaseFingerprint } from './shared-state.ts';
 import type { SignBoard } from './sign-board.ts';
@@ -36,6 +37,11 @@ export interface DataSink {
   blob(attempt: Attempt, data: BlobData, encoding: BlobEncoding): Promise<BlobValue<never>>;
   /** The input of a lease that names a blob. */
   input(attempt: Attempt): Promise<Uint8Array>;
+  /** Absent where nothing is kept. */
+  readonly journals?: {
+    load(attempt: Attempt): Promise<LoadedJournal>;
+    append(attempt: Attempt, ...what: Parameters<AttemptJournal['append']>): ReturnType<AttemptJournal['append']>;
+  };
 }
 
 /** One lease that this session holds, and the work on it. What it costs per task is kept small: signal and timer are lazy. */
@@ -161,6 +167,17 @@ export class Attempt implements AttemptContext {
 
   get blob(): AttemptBlobs {
     return (data, { encoding = 'bytes' } = {}) => this.#kept.blob(this, data, encoding);
+  }
+
+  get journal(): AttemptJournal {
+    const journals = this.#kept.journals;
+    if (journals === undefined) {
+      throw new JournalError('NO_JOURNAL', 'this session keeps none');
+    }
+    return {
+      load: () => journals.load(this),
+      append: (entries, seenPosition) => journals.append(this, entries, seenPosition),
+    };
   }
 
   get #kept(): DataSink {

@@ -23,6 +23,17 @@ export class CheckpointError extends Error {
   }
 }
 
+/** The journal of a durable function cannot be read or written. `reason` is the master's: LEASE_LOST, JOURNAL_FULL, … */
+export class JournalError extends Error {
+  override readonly name = 'JournalError';
+  readonly reason: string;
+
+  constructor(reason: string, message: string) {
+    super(`${reason}: ${message}`);
+    this.reason = reason;
+  }
+}
+
 /** The options of a worker cannot work; `problems` has all that is wrong. */
 export class WorkerOptionsError extends Error {
   override readonly name = 'WorkerOptionsError';

@@ -1,5 +1,7 @@
-import type { FailureType, Lease, PayloadEncoding } from '@baton/contract';
+import type { FailureType, FunctionWorkflowSchema, Lease, PayloadEncoding } from '@baton/contract';
+import type { MessageInitShape } from '@bufbuild/protobuf';
 import type { AttemptBlobs, AttemptCheckpoints } from './attempt-data.ts';
+import type { AttemptJournal } from './attempt-journal.ts';
 
 /** How one attempt went wrong. Texts of any length and content are fine: they are cut and cleaned before they travel. */
 export interface FailureReport {
@@ -26,7 +28,9 @@ export type Outcome =
       readonly blob?: { readonly sha256: string; readonly sizeBytes: number };
     }
   | { readonly kind: 'failure'; readonly failure: FailureReport }
-  | { readonly kind: 'cancelled' };
+  | { readonly kind: 'cancelled' }
+  /** A durable function waits: its lease ends at no cost. `wakes` and `dueAtMs` as its journal's newest answer had them. */
+  | { readonly kind: 'suspended'; readonly wakes: bigint; readonly dueAtMs: number | null };
 
 /** What a running attempt is handed besides its lease. Fits `TaskContext` of the client, so that it is passed as it is. */
 export interface AttemptContext {
@@ -52,7 +56,12 @@ export interface AttemptContext {
   readonly output: { write(data: string | Uint8Array): Promise<void> };
   readonly checkpoint: AttemptCheckpoints;
   readonly blob: AttemptBlobs;
+  /** Of the run that the task drives, where it drives one. */
+  readonly journal: AttemptJournal;
 }
+
+/** A durable function as its code describes it. */
+export type FunctionDescription = Omit<MessageInitShape<typeof FunctionWorkflowSchema>, '$typeName'> & { id: string };
 
 /** Carries tasks out. One instance serves all attempts of a worker. */
 export interface Executor {
@@ -60,6 +69,10 @@ export interface Executor {
   readonly type: 'function' | 'grpc';
   /** Kinds of tasks that are registered with it; only `function` has any. May change: see `onKindsChange`. */
   readonly kinds?: readonly string[];
+  /** Durable functions among them. */
+  readonly functions?: readonly FunctionDescription[];
+  /** Tags that the worker has by what is registered: the versions of its functions. */
+  readonly tags?: readonly string[];
   /** Calls back after `kinds` changed. */
   onKindsChange?(listener: () => void): void;
   /**

@@ -26,7 +26,7 @@ import { type State, type StateName, stateName, transitions } from './state.ts';
 import { workerService } from './worker-service.ts';
 
 /** That this worker speaks; with a master of the version before, the one before. */
-const PROTOCOL_VERSIONS = [2, 1] as const;
+const PROTOCOL_VERSIONS = [3, 2, 1] as const;
 const rejoin = { baseMs: 200, capMs: 10_000 };
 
 /** Everything that a worker is made of. */
@@ -357,6 +357,7 @@ class Runtime implements WorkerRuntime {
     const { executors, capabilities } = this.#options;
     return create(WorkerCapabilitiesSchema, {
       ...capabilities,
+      tags: [...(capabilities.tags ?? []), ...executors.flatMap((executor) => executor.tags ?? [])],
       executors: executors.map((executor) => executor.type),
       kinds: executors.flatMap((executor) => executor.kinds ?? []),
     });
@@ -372,6 +373,7 @@ class Runtime implements WorkerRuntime {
       capabilities: this.#capabilities(),
       serviceUrl: this.url ?? '',
       metadata: { ...this.#options.metadata },
+      functions: this.#options.executors.flatMap((executor) => executor.functions ?? []),
     });
   }
 

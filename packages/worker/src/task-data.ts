@@ -8,6 +8,7 @@ import { fullJitter } from './backoff.ts';
 import { type BlobData, BlobTransfer, type TransferOptions } from './blob-transfer.ts';
 import type { MasterConnection } from './connection.ts';
 import { CheckpointError } from './errors.ts';
+import { JournalChannel } from './journal-channel.ts';
 import { describe, isVerdict, reasonOf } from './refusal.ts';
 import { TaskStopped } from './stop.ts';
 
@@ -34,12 +35,14 @@ export interface TaskDataOptions {
 export class TaskData implements DataSink {
   readonly #options: TaskDataOptions;
   readonly #blobs: BlobTransfer;
+  readonly journals: JournalChannel;
   /** The last save of each attempt that has one on its way. */
   readonly #saving = new WeakMap<Attempt, Promise<unknown>>();
 
   constructor(options: TaskDataOptions) {
     this.#options = options;
     this.#blobs = new BlobTransfer(options.connection.blobs, options.namespace);
+    this.journals = new JournalChannel(options);
   }
 
   save(attempt: Attempt, value: unknown, options: SaveOptions): Promise<number> {

@@ -5,9 +5,10 @@ import {
   type TaskResult,
   TaskResultSchema,
   TaskSuccessSchema,
+  TaskSuspendedSchema,
 } from '@baton/contract';
 import { create } from '@bufbuild/protobuf';
-import { durationFromMs } from '@bufbuild/protobuf/wkt';
+import { durationFromMs, timestampFromMs } from '@bufbuild/protobuf/wkt';
 import type { Attempt } from './attempt.ts';
 import type { FailureReport, Outcome } from './executor.ts';
 import { cleanText } from './text.ts';
@@ -71,6 +72,11 @@ function encodeEnding(ending: Ending, maxResultBytes: number): TaskResult['outco
       return failureOutcome(ending.failure);
     case 'cancelled':
       return { case: 'cancelled', value: { $typeName: 'baton.v1.TaskCancelled' } };
+    case 'suspended': {
+      const { wakes, dueAtMs } = ending;
+      const dueTime = dueAtMs === null ? undefined : timestampFromMs(dueAtMs);
+      return { case: 'suspended', value: create(TaskSuspendedSchema, { wakes, dueTime }) };
+    }
     case 'returned':
       return { case: 'returned', value: { $typeName: 'baton.v1.TaskReturned' } };
   }

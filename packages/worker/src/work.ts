@@ -451,7 +451,7 @@ export class Work {
     this.prefetch.taskEnded(ranMs);
     const ending = this.#endingOf(attempt, outcome, ranMs);
     this.#end(attempt, ending, ranMs);
-    if (ending.kind !== 'returned') {
+    if (ending.kind !== 'returned' && ending.kind !== 'suspended') {
       this.#options.shared.countEnd(ending.kind === 'success');
     }
     if (this.#running === 0) {
@@ -469,7 +469,7 @@ export class Work {
         failure: { type: FailureType.TASK_TIMEOUT, message: attempt.stop?.message ?? timeoutMessage(attempt) },
       };
     }
-    if (outcome.kind === 'success') {
+    if (outcome.kind === 'success' || outcome.kind === 'suspended') {
       // Work that was done stands, even when somebody asked to stop it meanwhile: the master decides.
       return outcome;
     }

@@ -1,4 +1,6 @@
 /** The replay of durable functions: for workers, for `workflow replay`, for tests. Users write functions by what the package itself exports. */
+
+export { releaseTag } from '../workflow-function.ts';
 export { workflowContext } from './context.ts';
 export { NonDeterminism, StepFailed, WorkflowUsageError } from './errors.ts';
 export { failureOf } from './failure-of.ts';

@@ -41,6 +41,10 @@ export function start(
     checkpoint: { latest: 0, save: () => Promise.resolve(1), load: () => Promise.resolve(undefined) },
     blob: (_, { encoding = 'bytes' } = {}) =>
       Promise.resolve({ __baton: 'blob', sha256: 'ab'.repeat(32), sizeBytes: 3, encoding }),
+    journal: {
+      load: () => Promise.resolve({ entries: [], wakes: 0n, nowMs: 0 }),
+      append: () => Promise.resolve({ entries: [], wakes: 0n, nowMs: 0 }),
+    },
     ...more,
   };
   return { outcome: executor.start(full, context), lines, abort };

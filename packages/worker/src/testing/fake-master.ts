@@ -65,7 +65,7 @@ interface SessionState {
  */
 export class FakeMaster {
   /** The newest that it speaks. */
-  protocolVersion = 2;
+  protocolVersion = 3;
   readonly registrations: RegisterWorkerRequest[] = [];
   readonly exchanges: SeenExchange[] = [];
   readonly heartbeats: HeartbeatRequest[] = [];

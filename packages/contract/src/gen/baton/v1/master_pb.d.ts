@@ -1642,6 +1642,13 @@ export declare type JournalAnswer = Message<"baton.v1.JournalAnswer"> & {
    * @generated from field: uint64 wakes = 4;
    */
   wakes: bigint;
+
+  /**
+   * There are more, behind the last of these: ask again from there.
+   *
+   * @generated from field: bool more = 5;
+   */
+  more: boolean;
 };
 
 /**

@@ -1,0 +1,10 @@
+import { workflow } from '@baton/client';
+
+export const versioned = workflow({
+  id: 'versioned',
+  version: '1',
+  run: async (ctx) => {
+    await ctx.waitFor('go');
+    return ctx.step('answer', () => 'one');
+  },
+});
