@@ -6,4 +6,5 @@ export * from './ids.ts';
 export * from './json-text.ts';
 export * from './refusal.ts';
 export * from './retry.ts';
+export * from './run-plan/index.ts';
 export * from './task-state.ts';

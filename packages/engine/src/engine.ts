@@ -145,7 +145,7 @@ export function createEngine(env: EngineEnvironment): Engine {
     startChild: (namespaceId, child) => runs.startChild(namespaceId, child),
     poke: () => runs.poke(),
   });
-  const runs: Runs = createRuns(env, workflows, lanes, counters, functions, {
+  const runs: Runs = createRuns(env, workflows, lanes, blobs, counters, functions, {
     onReady,
     onChanged: onRunChanged,
     cancelTasks: tasks.cancelAll,
@@ -239,7 +239,7 @@ export function createClientEngine(env: EngineEnvironment): ClientEngine {
     startChild: (namespaceId, child) => runs.startChild(namespaceId, child),
     poke: hints.run,
   });
-  const runs: Runs = createRuns(env, workflows, lanes, counters, functions, {
+  const runs: Runs = createRuns(env, workflows, lanes, blobs, counters, functions, {
     onReady: hints.lane,
     onChanged: hints.run,
     cancelTasks: tasks.cancelAll,

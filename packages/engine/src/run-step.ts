@@ -1,205 +1,489 @@
+import { type Failure, ItemProgress, resolveInput, storableText } from '@baton/domain';
 import {
-  compareIds,
-  type Failure,
-  type JsonValue,
-  type NodeDefinition,
-  type NodeState,
-  planRun,
-  resolveInput,
-  storableText,
-  type WorkflowDefinition,
-} from '@baton/domain';
-import {
-  type Encoding,
-  endedNodes,
-  type NewTask,
-  type NodeOutput,
-  nodeOutputs,
-  type RunRow,
-  type RunState,
+  bytesOfHex,
+  type DueRun,
+  hex,
+  type ItemChange,
+  itemHashes,
+  type NodeChange,
   type RunStep,
-  readRunNodes,
+  readItemStates,
+  runningItems,
+  type StepEnd,
 } from '@baton/store';
+import { sha256 } from './digest.ts';
 import type { EngineEnvironment } from './environment.ts';
-import type { LaneBook } from './lane-book.ts';
-import { laneKey, type TaskRequest } from './submit.ts';
+import type { RunContext, RunningItems } from './run-context.ts';
+import { evaluationFailure, type NodeStarter, type Started } from './run-nodes.ts';
+import { outputValue, type RunValues } from './run-values.ts';
 
-/** What one step of a run is to write, and the tasks that a cancelled run still has running. */
+/** New tasks, child runs and cached results of one run in one step; the run stays due for the rest. */
+const STEP_STARTS = 500;
+/** Nodes and items of one run. */
+const MAX_RUN_SIZE = 1_000_000;
+/** A row of the cache stays so long beyond the time that its result is used: its task may take a while. */
+const CACHE_SLACK_MS = 7 * 86_400_000;
+/** So many of the running nodes are named in the run. */
+const NAMED_CURRENT = 20;
+
+/** A step that is planned: its context is already as it will be when it is written. */
 export interface PlannedStep {
+  context: RunContext;
   write: RunStep;
-  cancel: string[];
+  /** What a cancelled run still has running: to be asked to stop before the step is written, for then nobody remembers. */
+  cancel: { taskIds: string[]; childRunIds: string[]; reason: string } | null;
 }
 
-/** Plans one step of a run from what is in Postgres now. Writes nothing; the step is guarded by the revision it was read at. */
-export function createStepPlanner(
-  env: EngineEnvironment,
-  lanes: LaneBook,
-): (run: RunRow, definition: WorkflowDefinition, advanceIds: string[]) => Promise<PlannedStep> {
-  const { pools, settings } = env;
+export type StepPlanner = (context: RunContext, due: DueRun) => Promise<PlannedStep>;
 
-  async function planStep(
-    run: RunRow,
-    definition: WorkflowDefinition,
-    advanceIds: string[],
-  ): Promise<{ write: RunStep; cancel: string[] }> {
-    const rows = await readRunNodes(pools.api, run.id, false);
-    const ends = new Map((await endedNodes(pools.api, run.id)).map((e) => [e.nodeId, e]));
-    const states = new Map<string, NodeState>(rows.map((r) => [r.nodeId, ends.get(r.nodeId)?.state ?? r.state]));
-    const changes = new Map<string, RunStep['nodes'][number]>();
-    for (const [nodeId, end] of ends)
-      changes.set(nodeId, {
-        nodeId,
-        state: end.state,
-        taskId: null,
+/** Plans steps of runs: takes ends in, evaluates what may start, and says what is to be written. Writes nothing itself. */
+export function createStepPlanner(env: EngineEnvironment, starter: NodeStarter, values: RunValues): StepPlanner {
+  const { pools } = env;
+
+  return async function planStep(context, due) {
+    const { run, workflow, progress } = context;
+    const nodes = new Map<number, NodeChange>();
+    const items: ItemChange[] = [];
+    const write: RunStep = {
+      runId: run.id,
+      revision: run.revision,
+      state: 'running',
+      nodesSucceeded: 0,
+      nodesEnded: 0,
+      itemsTotal: run.itemsTotal,
+      currentNodes: [],
+      failedNodeId: null,
+      failureMessage: null,
+      failure: null,
+      output: null,
+      nodes: [],
+      items,
+      tasks: [],
+      children: [],
+      cache: [],
+      advanceIds: due.advanceIds,
+      more: false,
+    };
+    const tasks: RunStep['tasks'][number][] = [];
+    const children: RunStep['children'][number][] = [];
+    const cache: RunStep['cache'][number][] = [];
+    let budget = STEP_STARTS;
+    /** Nodes whose items have results of earlier tasks that only this step writes down. */
+    const unwritten = new Set<number>();
+    const over: number[] = [];
+
+    const change = (node: number, fields: Partial<NodeChange>): void => {
+      const before = nodes.get(node);
+      nodes.set(node, {
+        ...(before ?? bareNode(workflow.graph.nodes[node]!.id, node + 1)),
+        ...fields,
+        state: progress.state(node),
+      });
+    };
+
+    function endNode(node: number, end: Omit<StepEnd, 'nodeId' | 'item' | 'output' | 'taskId' | 'childRunId'>): void {
+      progress.end(node, end.state);
+      if (end.failure) context.failures.set(node, end.failure);
+      change(node, {
         attempts: end.attempts,
         workerId: end.workerId,
         outputHash: end.outputHash,
         failure: end.failure,
         endedAtMs: end.endedAtMs,
       });
-    const cancelled = run.cancelReason !== null;
-    if (cancelled)
-      for (const [nodeId, state] of states)
-        if (state === 'pending') {
-          states.set(nodeId, 'skipped');
-          changes.set(nodeId, bare(nodeId, 'skipped'));
-        }
+    }
+    const fail = (node: number, failure: Failure) => {
+      const started = progress.isPending(node);
+      endNode(node, {
+        state: 'failed',
+        attempts: 0,
+        workerId: null,
+        outputHash: null,
+        failure,
+        endedAtMs: env.now(),
+      });
+      if (started) change(node, { started: true });
+    };
 
-    const tasks: NewTask[] = [];
-    let plan = planRun(definition, states);
-    if (plan.ready.length > 0) {
-      const outputs = await outputsFor(run.id, definition, plan.ready, states);
-      for (const nodeId of plan.ready) {
-        const node = definition.nodes.find((n) => n.id === nodeId)!;
-        const built = await buildTask(run, node, outputs);
-        if ('failure' in built) {
-          states.set(nodeId, 'failed');
-          changes.set(nodeId, { ...bare(nodeId, 'failed'), failure: built.failure, endedAtMs: env.now() });
-        } else {
-          states.set(nodeId, 'running');
-          tasks.push(built.task);
-          changes.set(nodeId, { ...bare(nodeId, 'running'), taskId: built.task.id });
-        }
+    function noteItems(node: number, running: RunningItems): void {
+      const { total, started, ended, failed, cancelled, isOver } = running.progress;
+      change(node, { items: { total, started, ended, failed: failed + cancelled } });
+      if (isOver && !over.includes(node)) over.push(node);
+    }
+
+    function endItem(
+      node: number,
+      running: RunningItems,
+      item: number,
+      state: StepEnd['state'],
+      failure: Failure | null,
+    ) {
+      if (!running.progress.end(item, state)) return false;
+      if (state !== 'succeeded' && !running.failure)
+        running.failure = { item, failure: failure ?? { type: 'UNKNOWN', message: 'it was cancelled' } };
+      if (state !== 'succeeded' && !running.continues) running.progress.isStopped = true;
+      return true;
+    }
+
+    async function takeEnd(end: StepEnd): Promise<void> {
+      const node = workflow.graph.indexOf.get(end.nodeId);
+      if (node === undefined || !progress.isRunning(node)) return;
+      if (end.item === null) {
+        if (end.taskId !== null ? context.taskIds[node] !== end.taskId : context.childIds[node] !== end.childRunId)
+          return;
+        endNode(node, end);
+        if (end.state === 'succeeded' && end.output && workflow.isRead(node))
+          context.outputs.set(node, outputValue(end.output));
+        return;
       }
-      // A node whose input could not be made has failed: what needs it is planned again.
-      if ([...changes.values()].some((c) => c.failure)) plan = planRun(definition, states);
+      const running = await itemsOf(node);
+      if (!running || !endItem(node, running, end.item, end.state, end.failure)) return;
+      items.push({
+        ...bareItem(node + 1, end.item, end.state),
+        attempts: end.attempts,
+        workerId: end.workerId,
+        outputHash: end.outputHash,
+        failure: end.failure,
+        endedAtMs: end.endedAtMs,
+      });
+      noteItems(node, running);
     }
-    for (const nodeId of plan.skip) {
-      states.set(nodeId, 'skipped');
-      changes.set(nodeId, bare(nodeId, 'skipped'));
+
+    /** The items of a node that runs or starts, as they stand in Postgres or here. */
+    async function itemsOf(node: number, total = context.itemTotals.get(node)): Promise<RunningItems | null> {
+      const known = context.items.get(node);
+      if (known || total === undefined) return known ?? null;
+      const definition = workflow.definition.nodes[node]!;
+      const rows = await readItemStates(pools.api, run.id, node + 1);
+      const continues = definition.onFailure === 'continue';
+      const limit = definition.forEach?.maxParallel ?? Number.POSITIVE_INFINITY;
+      const running: RunningItems = {
+        progress: new ItemProgress(total, limit, rows),
+        list: null,
+        failure: null,
+        continues,
+      };
+      const failed = rows.find((row) => row.state === 'failed' || row.state === 'cancelled');
+      if (failed)
+        running.failure = {
+          item: failed.item,
+          failure: failed.failure ?? { type: 'UNKNOWN', message: 'it was cancelled' },
+        };
+      running.progress.isStopped = (failed !== undefined && !continues) || progress.isStopped;
+      context.items.set(node, running);
+      return running;
     }
 
-    let state: RunState = plan.runState;
-    const succeeded = [...states.values()].filter((s) => s === 'succeeded').length;
-    if (cancelled && state === 'succeeded' && succeeded < states.size) state = 'cancelled';
-    const failed = plan.failed[0] ?? null;
-    const failure =
-      failed === null ? null : (changes.get(failed)?.failure ?? rows.find((r) => r.nodeId === failed)?.failure ?? null);
-    const running = rows.filter((r) => cancelled && states.get(r.nodeId) === 'running' && r.taskId !== null);
-    return {
-      cancel: running.map((r) => r.taskId!),
-      write: {
-        runId: run.id,
-        revision: run.revision,
-        state,
-        nodesSucceeded: succeeded,
-        failedNodeId: failed,
-        failureMessage:
-          failed === null
-            ? null
-            : storableText(`node ${JSON.stringify(failed)} failed: ${failure?.message ?? 'no reason given'}`),
-        nodes: [...changes.values()],
-        tasks: tasks.sort((a, b) => compareIds(a.id, b.id)),
-        advanceIds,
-      },
+    /** A node whose items are all over ends. */
+    async function endItems(node: number): Promise<void> {
+      const running = context.items.get(node)!;
+      const { total, ended, failed, cancelled, outcome } = running.progress;
+      let outputHash: string | null = null;
+      if (outcome === 'succeeded') {
+        const hashes = await itemHashes(pools.api, run.id, node + 1);
+        for (const item of items)
+          if (item.ordinal === node + 1 && item.outputHash) hashes.set(item.item, item.outputHash);
+        const text = Array.from({ length: total }, (_, item) => hashes.get(item) ?? '').join('\n');
+        outputHash = hex(await sha256(new TextEncoder().encode(text)));
+      }
+      const what = running.failure && `item ${running.failure.item}: ${running.failure.failure.message}`;
+      const failure: Failure | null =
+        outcome === 'succeeded' || !running.failure
+          ? null
+          : {
+              ...running.failure.failure,
+              message: storableText(
+                `${failed + cancelled} of ${total} items ${failed > 0 ? 'failed' : 'were cancelled'}${ended < total ? `, ${total - ended} were not started` : ''}; ${what}`,
+              ),
+            };
+      context.items.delete(node);
+      endNode(node, { state: outcome, attempts: 0, workerId: null, outputHash, failure, endedAtMs: env.now() });
+    }
+
+    /** Takes in what became of a node, or of an item of one, that was to start. */
+    function takeStart(node: number, item: number | null, started: Started): void {
+      budget--;
+      const base = { started: true } as const;
+      let fields: Partial<ItemChange> & { state: ItemChange['state'] };
+      if ('failure' in started) fields = { ...base, state: 'failed', failure: started.failure, endedAtMs: env.now() };
+      else if ('cached' in started)
+        fields = { ...base, state: 'succeeded', cached: true, ...started.cached, endedAtMs: env.now() };
+      else if ('child' in started) {
+        children.push(started.child);
+        budget -= started.child.nodeIds.length >> 2;
+        fields = { ...base, state: 'running', childRunId: started.child.id };
+      } else if ('startedRunId' in started) fields = { ...base, state: 'running', childRunId: started.startedRunId };
+      else {
+        tasks.push(started.task);
+        if (started.cache)
+          cache.push({ ...started.cache, ttlMs: started.cache.ttlMs + CACHE_SLACK_MS, taskId: started.task.id });
+        fields = { ...base, state: 'running', taskId: started.task.id };
+      }
+      if (item !== null) {
+        const running = context.items.get(node)!;
+        running.progress.start(item);
+        if (fields.state !== 'running') {
+          endItem(node, running, item, fields.state, fields.failure ?? null);
+          unwritten.add(node);
+        }
+        items.push({ ...bareItem(node + 1, item, fields.state), ...fields });
+        noteItems(node, running);
+        return;
+      }
+      if (fields.state === 'running') {
+        progress.start(node);
+        context.taskIds[node] = fields.taskId ?? null;
+        context.childIds[node] = fields.childRunId ?? null;
+      } else {
+        if (fields.taskId) context.taskIds[node] = fields.taskId;
+        if (fields.failure) context.failures.set(node, fields.failure);
+        progress.end(node, fields.state);
+      }
+      change(node, fields);
+    }
+
+    /** Starts a node that runs once for each item: nothing of it runs yet. */
+    async function openItems(node: number): Promise<void> {
+      const made = starter.itemsOf(context, node);
+      if (!made.ok) return fail(node, made.failure);
+      const total = made.value.length;
+      const size = workflow.graph.nodes.length + run.itemsTotal + total;
+      if (size > MAX_RUN_SIZE)
+        return fail(
+          node,
+          evaluationFailure(
+            `a run has at most ${MAX_RUN_SIZE} nodes and items; with its ${total} items it would have ${size}`,
+          ),
+        );
+      if (context.itemTotals.get(node) !== total) {
+        run.itemsTotal += total - (context.itemTotals.get(node) ?? 0);
+        context.itemTotals.set(node, total);
+      }
+      progress.start(node);
+      context.items.delete(node);
+      const running =
+        run.execution > 1
+          ? (await itemsOf(node, total))!
+          : {
+              progress: new ItemProgress(
+                total,
+                workflow.definition.nodes[node]!.forEach!.maxParallel ?? Number.POSITIVE_INFINITY,
+                [],
+              ),
+              list: null,
+              failure: null,
+              continues: workflow.definition.nodes[node]!.onFailure === 'continue',
+            };
+      running.list = made.value;
+      context.items.set(node, running);
+      change(node, { started: true });
+      noteItems(node, running);
+    }
+
+    /** Starts items of a node that runs, as many as may. */
+    async function startItems(node: number, running: RunningItems): Promise<void> {
+      if (running.progress.next() === undefined) return;
+      if (running.list === null || needsOutputs(node)) await values.load(context, workflow.readsOf(node));
+      if (running.list === null) {
+        const made = starter.itemsOf(context, node);
+        if (!made.ok || made.value.length !== running.progress.total) {
+          running.progress.isStopped = true;
+          running.failure ??= {
+            item: 0,
+            failure: made.ok ? evaluationFailure('the list of its items has changed') : made.failure,
+          };
+          noteItems(node, running);
+          return;
+        }
+        running.list = made.value;
+      }
+      while (budget > 0) {
+        // A hundred at a time: failures, and hits in the cache, are seen before the next.
+        const batch: number[] = [];
+        for (let item = running.progress.next(); item !== undefined; item = running.progress.next()) {
+          batch.push(item);
+          running.progress.start(item);
+          if (batch.length >= Math.min(100, budget)) break;
+        }
+        if (batch.length === 0) return;
+        const list = running.list;
+        const made = await Promise.all(
+          batch.map((item) => starter.start(context, node, { index: item, item: list[item]! })),
+        );
+        for (const [i, started] of made.entries()) takeStart(node, batch[i]!, started);
+      }
+      if (running.progress.next() !== undefined) write.more = true;
+    }
+
+    const needsOutputs = (node: number) => workflow.readsOf(node).some((need) => !context.outputs.has(need));
+
+    for (const end of due.ends) await takeEnd(end);
+    let cancel: PlannedStep['cancel'] = null;
+    if (run.cancelReason !== null) {
+      progress.cancel();
+      cancel = await stillRunning(context);
+    }
+    // Fan-outs of a run that another master has stepped before: what goes on is known by its state alone.
+    for (const node of progress.running)
+      if (workflow.definition.nodes[node]!.forEach && !context.items.has(node)) await itemsOf(node);
+
+    for (;;) {
+      if (progress.isStopped)
+        for (const [node, running] of context.items) {
+          running.progress.isStopped = true;
+          if (running.progress.isOver && !over.includes(node)) over.push(node);
+        }
+      for (const [node, running] of context.items) if (running.progress.isOver && !over.includes(node)) over.push(node);
+      for (let node = over.shift(); node !== undefined; node = over.shift()) await endItems(node);
+      if (progress.isStopped) {
+        if ([...context.items.values()].every((running) => !running.progress.isOver)) break;
+        continue;
+      }
+      for (const [node, running] of context.items)
+        if (budget > 0) await startItems(node, running);
+        else if (running.progress.next() !== undefined) write.more = true;
+
+      const taken: number[] = [];
+      const later: number[] = [];
+      while (taken.length < Math.min(200, budget)) {
+        const node = progress.take();
+        if (node === undefined) break;
+        if (workflow.readsOf(node).some((need) => unwritten.has(need))) later.push(node);
+        else taken.push(node);
+      }
+      progress.putBack(later);
+      if (later.length > 0) write.more = true;
+      if (taken.length === 0) {
+        if (progress.hasStartable) write.more = true;
+        const isMore = [...context.items.values()].some(
+          (running) => running.progress.isOver || (budget > 0 && running.progress.next() !== undefined),
+        );
+        if (isMore) continue;
+        break;
+      }
+      await values.load(
+        context,
+        taken.flatMap((node) => workflow.readsOf(node)),
+      );
+      const plain: number[] = [];
+      for (const node of taken) {
+        const wanted = starter.isWanted(context, node);
+        if (!wanted.ok) fail(node, wanted.failure);
+        else if (!wanted.value) progress.skip(node, 'its condition was false');
+        else if (workflow.definition.nodes[node]!.forEach) await openItems(node);
+        else plain.push(node);
+      }
+      const made = await Promise.all(plain.map((node) => starter.start(context, node, null)));
+      for (const [i, started] of made.entries()) if (progress.isPending(plain[i]!)) takeStart(plain[i]!, null, started);
+    }
+
+    for (const [node, reason] of context.skipped) change(node, { skipReason: reason });
+    context.skipped.clear();
+    const standing = progress.standing;
+    write.state = standing;
+    if (standing === 'succeeded') await endRun(context, write);
+    const failed = progress.failedNode;
+    if (failed !== null) {
+      write.failedNodeId = workflow.graph.nodes[failed]!.id;
+      write.failure = context.failures.get(failed) ?? null;
+      write.failureMessage = storableText(
+        `node ${JSON.stringify(write.failedNodeId)} failed: ${write.failure?.message ?? 'no reason given'}`,
+      );
+    }
+    if (write.state !== 'running') write.more = false;
+    for (const node of progress.running) {
+      if (write.currentNodes.length >= NAMED_CURRENT) break;
+      (write.currentNodes as string[]).push(workflow.graph.nodes[node]!.id);
+    }
+    write.nodesSucceeded = progress.succeeded;
+    write.nodesEnded = progress.ended;
+    write.itemsTotal = run.itemsTotal;
+    write.nodes = [...nodes.values()];
+    write.tasks = tasks;
+    write.children = children;
+    write.cache = cache;
+    for (const node of context.loaded) context.outputs.delete(node);
+    context.loaded.clear();
+    return { context, write, cancel };
+  };
+
+  /** The output of a run that succeeded; where it cannot be made, the run has failed. */
+  async function endRun(context: RunContext, write: RunStep): Promise<void> {
+    const { workflow, run } = context;
+    const { output: template } = workflow.definition;
+    await values.load(context, workflow.outputReads);
+    const outputs = values.outputsOf(context, workflow.outputReads);
+    const fail = (message: string) => {
+      write.state = 'failed';
+      write.failure = evaluationFailure(message);
+      write.failureMessage = write.failure.message;
     };
+    let bytes: Uint8Array;
+    if (template === undefined) bytes = new TextEncoder().encode(JSON.stringify(Object.fromEntries(outputs)));
+    else {
+      const resolved = resolveInput(
+        template,
+        values.inputOf(context),
+        outputs,
+        values.expressionContext(context, workflow.outputReads),
+      );
+      if (!resolved.ok)
+        return fail(`the output of the run could not be made: ${resolved.unresolved.map((u) => u.message).join('; ')}`);
+      bytes = new TextEncoder().encode(JSON.stringify(resolved.value));
+    }
+    if (bytes.byteLength > env.settings.maxBlobBytes)
+      return fail(
+        `the output of the run has ${bytes.byteLength} bytes; at most ${env.settings.maxBlobBytes} are taken`,
+      );
+    const placed = await values.place(run.namespaceId, bytes);
+    write.output = { bytes: placed.bytes, encoding: 1, blob: placed.blob === null ? null : bytesOfHex(placed.blob) };
   }
 
-  /** Outputs that inputs of the starting nodes may name. Read only if any of them names one. */
-  async function outputsFor(
-    runId: string,
-    definition: WorkflowDefinition,
-    starting: readonly string[],
-    states: ReadonlyMap<string, NodeState>,
-  ): Promise<ReadonlyMap<string, JsonValue>> {
-    const wanted = new Set(starting);
-    const names = definition.nodes
-      .filter((n) => wanted.has(n.id))
-      .some((n) => JSON.stringify(n.input).includes('"$from"'));
-    if (!names) return new Map();
-    const done = [...states].filter(([, state]) => state === 'succeeded').map(([id]) => id);
-    const outputs = await nodeOutputs(pools.api, runId, done);
-    return new Map([...outputs].map(([id, output]) => [id, outputValue(output)]));
+  async function stillRunning(context: RunContext): Promise<PlannedStep['cancel']> {
+    const { progress, run, workflow } = context;
+    if (context.cancelSent || progress.running.size === 0) return null;
+    context.cancelSent = true;
+    const fans: number[] = [];
+    const taskIds: string[] = [];
+    const childRunIds: string[] = [];
+    for (const node of progress.running) {
+      if (workflow.definition.nodes[node]!.forEach) fans.push(node + 1);
+      else if (context.childIds[node]) childRunIds.push(context.childIds[node]!);
+      else if (context.taskIds[node]) taskIds.push(context.taskIds[node]!);
+    }
+    if (fans.length > 0) {
+      const more = await runningItems(pools.api, run.id, fans);
+      taskIds.push(...more.taskIds);
+      childRunIds.push(...more.childRunIds);
+    }
+    return { taskIds, childRunIds, reason: run.cancelReason! };
   }
-
-  async function buildTask(
-    run: RunRow,
-    node: NodeDefinition,
-    outputs: ReadonlyMap<string, JsonValue>,
-  ): Promise<{ task: NewTask } | { failure: Failure }> {
-    const refuse = (message: string) => ({
-      failure: { type: 'EVALUATION_ERROR' as const, message: storableText(message), nonRetryable: true },
-    });
-    const resolved = resolveInput(node.input, decode(run.input, run.inputEncoding), outputs);
-    if (!resolved.ok)
-      return refuse(`its input could not be made: ${resolved.unresolved.map((u) => u.message).join('; ')}`);
-    const input = new TextEncoder().encode(JSON.stringify(resolved.value));
-    if (input.byteLength > settings.maxInputBytes)
-      return refuse(`its input would have ${input.byteLength} bytes; at most ${settings.maxInputBytes} are taken`);
-    const request: TaskRequest = {
-      kind: node.kind,
-      queue: node.queue,
-      taskClass: node.taskClass,
-      tags: node.tags,
-      executor:
-        node.executor.type === 'grpc'
-          ? { type: 'grpc', address: node.executor.address, method: node.executor.method }
-          : { type: 'function' },
-    };
-    const lane = await lanes.laneFor(laneKey(run.namespaceId, request));
-    const executor =
-      node.executor.type === 'grpc' ? { address: node.executor.address, method: node.executor.method } : undefined;
-    return {
-      task: {
-        id: env.ids.next(),
-        namespaceId: run.namespaceId,
-        routeId: lane.routeId,
-        laneId: lane.id,
-        priority: node.priority,
-        maxAttempts: node.retry.maxAttempts,
-        startToCloseMs: node.timeoutMs,
-        encoding: 1,
-        input,
-        dueAtMs: null,
-        idempotency: null,
-        extra: { retry: node.retry, nodeId: node.id, runId: run.id, ...(executor && { executor }) },
-      },
-    };
-  }
-
-  return planStep;
 }
 
-const bare = (nodeId: string, state: NodeState): RunStep['nodes'][number] => ({
-  nodeId,
-  state,
+const NO_CHANGE = {
+  started: false,
   taskId: null,
+  childRunId: null,
+  cached: false,
   attempts: 0,
   workerId: null,
   outputHash: null,
   failure: null,
   endedAtMs: null,
+} as const;
+
+const bareNode = (nodeId: string, ordinal: number): NodeChange => ({
+  ...NO_CHANGE,
+  nodeId,
+  ordinal,
+  state: 'pending',
+  skipReason: null,
+  items: null,
 });
 
-/** What an input sees of an output. Of a blob: what names it, in the form that clients know; its bytes would be too many. */
-function outputValue({ output, encoding, blob }: NodeOutput): JsonValue {
-  if (blob) return { __baton: 'blob', ...blob, encoding: encoding === 1 ? 'json' : 'bytes' };
-  return decode(output, encoding);
-}
-
-/** Bytes of a payload as a JSON value; bytes of the user's own as base64 text. */
-function decode(payload: Uint8Array | null, encoding: Encoding): JsonValue {
-  if (!payload || payload.byteLength === 0) return null;
-  if (encoding === 1) return JSON.parse(new TextDecoder().decode(payload)) as JsonValue;
-  return btoa(String.fromCharCode(...payload));
-}
+const bareItem = (ordinal: number, item: number, state: ItemChange['state']): ItemChange => ({
+  ...NO_CHANGE,
+  ordinal,
+  item,
+  state,
+});

@@ -1,30 +1,33 @@
-import { isId, type NodeState, notFound, planRetry, Refusal, storableText } from '@baton/domain';
+import { isId, type NodeState, notFound, planRetryFrom, Refusal, storableText } from '@baton/domain';
 import {
-  dropAdvances,
-  dueAdvances,
   type Encoding,
   freeExpiredKeys,
   hex,
-  insertRun,
+  insertRuns,
   lookUpKeys,
+  type NewRun,
   type RunState,
+  readNodeStandings,
   readRun,
-  readRunFacts,
-  readRunNodes,
   readWorkflow,
   reopenRun,
   requestRunCancel,
-  stepRun,
   type WorkflowRow,
 } from '@baton/store';
+import type { Blobs } from './blobs.ts';
+import { createCoalescer } from './coalescer.ts';
 import { sha256 } from './digest.ts';
 import type { EngineEnvironment } from './environment.ts';
 import { readFunctionForm } from './function-definition.ts';
 import type { FunctionRuns } from './function-runs.ts';
 import type { LaneBook } from './lane-book.ts';
 import type { Counters } from './metrics.ts';
-import { persist } from './persist.ts';
+import { bisect, persist } from './persist.ts';
+import { compileWorkflow, createRunContexts } from './run-context.ts';
+import { createRunLoop } from './run-loop.ts';
+import { createNodeStarter } from './run-nodes.ts';
 import { createStepPlanner } from './run-step.ts';
+import { createRunValues } from './run-values.ts';
 import { keyConflict, sameBytes } from './submit.ts';
 import type { Workflows } from './workflows.ts';
 
@@ -37,7 +40,7 @@ export interface StartRun {
   /** Chosen before, where a start may be repeated. */
   runId?: string;
   /** The run that starts it. */
-  parent?: { runId: string; nodeId: string };
+  parent?: { runId: string; nodeId: string; item?: number | null };
 }
 
 /** Runs of workflows. A run is data in Postgres that any master can advance; progress is a step guarded by its revision. */
@@ -49,7 +52,12 @@ export interface Runs {
     child: Omit<StartRun, 'workflow' | 'labels'> & { workflowName: string; runId: string },
   ): Promise<{ runId: string; deduplicated: boolean }>;
   cancel(namespaceId: number, runId: string, reason: string): Promise<RunState>;
-  /** @param fromNodeIds of a durable function: steps to go back to; default: what failed */
+  /**
+   * The next execution of an ended run: from these nodes, or steps of a durable function, and all that follows them; without any, from
+   * what did not succeed.
+   *
+   * @throws Refusal RUN_NOT_FOUND, RUN_NOT_RETRYABLE, NODE_NOT_FOUND
+   */
   retry(
     namespaceId: number,
     runId: string,
@@ -66,22 +74,52 @@ export interface RunSinks {
   cancelTasks(namespaceId: number, taskIds: string[], reason: string): Promise<void>;
 }
 
-const ADVANCES = 200;
 const MOST_TRIES = 5;
 
 export function createRuns(
   env: EngineEnvironment,
   workflows: Workflows,
   lanes: LaneBook,
+  blobs: Blobs,
   counters: Counters,
   functions: FunctionRuns,
   sinks: RunSinks,
 ): Runs {
   const { pools, settings } = env;
-  const planStep = createStepPlanner(env, lanes);
-  let advancing: Promise<void> | null = null;
-  let again = false;
-  let stopped = false;
+  const values = createRunValues(env, blobs);
+  const starter = createNodeStarter(env, workflows, lanes, values, functions);
+  const planner = createStepPlanner(env, starter, values);
+  const loop = createRunLoop(env, createRunContexts(env, workflows), planner, counters, {
+    onReady: sinks.onReady,
+    onChanged: sinks.onChanged,
+    cancelTasks: sinks.cancelTasks,
+    async cancelRun(namespaceId, runId, reason) {
+      await requestRunCancel(pools.api, namespaceId, runId, storableText(reason));
+      loop.poke();
+    },
+    onFunctionAdvances: (due) => functions.advance(due),
+  });
+  const inserts = createCoalescer<NewRun, boolean | Refusal>({
+    endOfTurn: env.endOfTurn,
+    maxItems: settings.batchRows,
+    maxBytes: settings.batchBytes,
+    sizeOf: (run) => (run.input?.byteLength ?? 0) + 300 + 30 * run.nodeIds.length,
+    inFlight: 2,
+    run: (batch) =>
+      bisect<NewRun, boolean | Refusal>(
+        batch,
+        async (part) => {
+          const stored = await persist(() => insertRuns(pools.hot, part), env.random);
+          return part.map((run) => stored.has(run.id));
+        },
+        (_, error) =>
+          new Refusal(
+            'invalid_argument',
+            'RUN_NOT_STORABLE',
+            `Postgres refuses a value of the run: ${(error as Error).message}`,
+          ),
+      ),
+  });
 
   const start = async (namespace: string, request: StartRun) =>
     startIn(await lanes.namespaceId(namespace), namespace, request);
@@ -119,8 +157,8 @@ export function createRuns(
           ttlMs: settings.idempotencyTtlMs,
         }
       : null;
-    const insert = () =>
-      insertRun(pools.api, {
+    const insert = async () => {
+      const stored = await inserts.add({
         id: runId,
         namespaceId,
         workflowName: workflow.name,
@@ -130,8 +168,12 @@ export function createRuns(
         encoding: request.encoding,
         labels: request.labels,
         idempotency,
+        parent: request.parent ?? null,
       });
-    for (let tries = 0; !(await persist(insert, env.random)) && idempotency; tries++) {
+      if (stored instanceof Refusal) throw stored;
+      return stored;
+    };
+    for (let tries = 0; !(await insert()) && idempotency; tries++) {
       const key = { namespaceId, scope: `run:${workflow.name}`, key: idempotency.key };
       // A key whose time is over is free, whether somebody has tidied up or not.
       await persist(() => freeExpiredKeys(pools.api, [key]), env.random);
@@ -144,76 +186,15 @@ export function createRuns(
       if (tries >= MOST_TRIES) throw new Refusal('unavailable', 'KEY_EXPIRED_MEANWHILE', 'try again');
     }
     sinks.onChanged();
-    poke();
+    loop.poke();
     return { runId, deduplicated: false };
-  }
-
-  /** One step: read, plan, write. Repeated when another master was faster. */
-  async function advance(runId: string, advanceIds: string[]): Promise<void> {
-    for (let tries = 0; tries < 20 && !stopped; tries++) {
-      const run = await readRun(pools.api, null, runId);
-      if (!run || (run.state !== 'pending' && run.state !== 'running')) {
-        await dropAdvances(pools.api, advanceIds);
-        return;
-      }
-      const definition = await workflows.definitionOf(run.namespaceId, run.workflowName, run.workflowVersion);
-      const step = await planStep(run, definition, advanceIds);
-      if (await persist(() => stepRun(pools.hot, step.write), env.random)) {
-        counters.add('baton_run_steps_total');
-        for (const task of step.write.tasks) sinks.onReady(task.laneId);
-        if (step.cancel.length > 0)
-          await sinks.cancelTasks(run.namespaceId, step.cancel, run.cancelReason ?? 'the run was cancelled');
-        sinks.onChanged();
-        if (step.write.state !== 'pending' && step.write.state !== 'running')
-          env.log.info('run ended', { run_id: runId, state: step.write.state, workflow: run.workflowName });
-        return;
-      }
-      counters.add('baton_run_conflicts_total');
-    }
-  }
-
-  async function advanceAll(): Promise<void> {
-    do {
-      again = false;
-      const all = await dueAdvances(pools.api, ADVANCES);
-      await functions
-        .advance(all.filter((d) => d.isFunction))
-        .catch((error) => env.log.error('advancing functions failed', { error: String(error) }));
-      const due = all.filter((d) => !d.isFunction);
-      // Runs do not touch each other; a few at once keeps one slow run from holding up the rest.
-      for (let i = 0; i < due.length; i += 4)
-        await Promise.all(
-          due
-            .slice(i, i + 4)
-            .map(({ runId, advanceIds }) =>
-              advance(runId, advanceIds).catch((error) =>
-                env.log.error('advancing a run failed', { run_id: runId, error: String(error) }),
-              ),
-            ),
-        );
-      if (all.length > 0) again = again || all.reduce((n, d) => n + d.advanceIds.length, 0) >= ADVANCES;
-    } while (again && !stopped);
-  }
-
-  function poke(): void {
-    if (stopped) return;
-    if (advancing) {
-      again = true;
-      return;
-    }
-    advancing = advanceAll()
-      .catch((error) => env.log.warn('runs could not be advanced', { error: String(error) }))
-      .finally(() => {
-        advancing = null;
-        if (again) poke();
-      });
   }
 
   return {
     start,
     startChild: (namespaceId, { workflowName, ...child }) =>
       startIn(namespaceId, '', { ...child, labels: null, workflow: { name: workflowName, version: null } }),
-    poke,
+    poke: loop.poke,
     async cancel(namespaceId, runId, reason) {
       const state = isId(runId)
         ? await requestRunCancel(pools.api, namespaceId, runId, storableText(reason || 'cancelled'))
@@ -225,37 +206,51 @@ export function createRuns(
           'RUN_ENDED',
           `run ${runId} has already ${state === 'cancelled' ? 'been cancelled' : state}`,
         );
-      poke();
+      loop.poke();
       return state;
     },
     async retry(namespaceId, runId, fromNodeIds = []) {
       for (;;) {
         const run = isId(runId) ? await readRun(pools.api, namespaceId, runId) : null;
         if (!run) throw notFound('run', runId);
-        if (run.state !== 'failed' && run.state !== 'cancelled')
+        const mayRetry =
+          run.state === 'failed' ||
+          run.state === 'cancelled' ||
+          (run.state === 'succeeded' && run.form === 'graph' && fromNodeIds.length > 0);
+        if (!mayRetry)
           throw new Refusal(
             'failed_precondition',
             'RUN_NOT_RETRYABLE',
-            `run ${runId} is ${run.state}; only failed and cancelled runs can be retried`,
+            `run ${runId} is ${run.state}; only failed and cancelled runs can be retried${run.state === 'succeeded' && run.form === 'graph' ? ', and others from the nodes that are named' : ''}`,
           );
-        if ((await readRunFacts(pools.api, runId))?.form === 'function') {
+        if (run.form === 'function') {
           const retried = await functions.retry(run, fromNodeIds);
           if (retried) return retried;
           continue;
         }
         const definition = await workflows.definitionOf(run.namespaceId, run.workflowName, run.workflowVersion);
-        const rows = await readRunNodes(pools.api, runId, false);
-        const nodeIds = planRetry(definition, new Map(rows.map((r) => [r.nodeId, r.state as NodeState])));
-        if (await reopenRun(pools.api, runId, run.revision, nodeIds)) {
+        const { graph } = compileWorkflow(definition);
+        const chosen = fromNodeIds.map((id) => {
+          const node = graph.indexOf.get(id);
+          if (node === undefined)
+            throw new Refusal('invalid_argument', 'NODE_NOT_FOUND', `run ${runId} has no node ${JSON.stringify(id)}`);
+          return node;
+        });
+        const states: (NodeState | undefined)[] = [];
+        for (const row of (await readNodeStandings(pools.api, [runId])).get(runId)!)
+          states[graph.indexOf.get(row.nodeId)!] = row.state;
+        const plan = planRetryFrom(graph, states, chosen);
+        const idsOf = (nodes: readonly number[]) => nodes.map((node) => graph.nodes[node]!.id);
+        const again = new Set(plan.again);
+        const kept = states.filter((_, node) => !again.has(node));
+        const counts = { succeeded: kept.filter((state) => state === 'succeeded').length, ended: kept.length };
+        if (await reopenRun(pools.api, runId, run.revision, idsOf(plan.again), idsOf(plan.whole), counts)) {
           sinks.onChanged();
-          poke();
-          return { execution: run.execution + 1, nodeIds };
+          loop.poke();
+          return { execution: run.execution + 1, nodeIds: idsOf(plan.again) };
         }
       }
     },
-    async stop() {
-      stopped = true;
-      await advancing;
-    },
+    stop: loop.stop,
   };
 }

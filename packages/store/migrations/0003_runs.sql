@@ -121,9 +121,9 @@ create table baton.result_cache (
   key_hash bytea not null,
   primary key (namespace_id, kind, key_hash)
 );
-comment on table baton.result_cache is 'Results that nodes with a cache use again: by namespace, kind and key the task that has it.';
-comment on column baton.result_cache.task_id is 'The task whose outcome it is.';
-comment on column baton.result_cache.expires_at is 'Until when it is used.';
+comment on table baton.result_cache is 'Results that nodes with a cache use again: by namespace, kind and key the task that has it, from its start.';
+comment on column baton.result_cache.task_id is 'The task that makes it; it counts once that has succeeded.';
+comment on column baton.result_cache.expires_at is 'When the row may go.';
 comment on column baton.result_cache.namespace_id is 'Namespace.';
 comment on column baton.result_cache.kind is 'Task kind.';
 comment on column baton.result_cache.key_hash is 'SHA-256 of the key, or of the whole input.';

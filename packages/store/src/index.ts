@@ -41,8 +41,13 @@ export {
   type TaskRow,
 } from './read-tasks.ts';
 export * from './recall.ts';
+export * from './result-cache.ts';
 export * from './retention.ts';
+export * from './run-advances.ts';
+export * from './run-items.ts';
+export * from './run-outputs.ts';
 export * from './run-signals.ts';
+export * from './run-step.ts';
 export * from './runs.ts';
 export * from './sessions.ts';
 export * from './settle.ts';

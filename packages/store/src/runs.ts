@@ -1,8 +1,7 @@
 import type { Failure } from '@baton/domain';
 import type { Sql } from './connection.ts';
 import { byteas, jsons, numbers, texts } from './literals.ts';
-import type { Encoding, NewTask } from './submit.ts';
-import { INLINE_INPUT_BYTES } from './submit.ts';
+import type { Encoding } from './submit.ts';
 
 export type RunState = 'pending' | 'running' | 'waiting' | 'succeeded' | 'failed' | 'cancelled';
 export type RunNodeState = 'pending' | 'running' | 'succeeded' | 'failed' | 'cancelled' | 'skipped';
@@ -18,47 +17,68 @@ export interface NewRun {
   encoding: Encoding;
   labels: Record<string, string> | null;
   idempotency: { key: string; bodyHash: Uint8Array; ttlMs: number } | null;
+  /** The run that starts it, and what of it. */
+  parent?: { runId: string; nodeId: string; item?: number | null } | null;
 }
 
-/** Stores a run with its nodes, all pending, and its first advance. Returns false when its idempotency key is taken. */
-export async function insertRun(sql: Sql, run: NewRun): Promise<boolean> {
+/**
+ * Stores runs with their nodes, all pending, and their first advances. A run whose idempotency key is taken is not stored.
+ *
+ * @returns the runs that were stored now
+ */
+export async function insertRuns(sql: Sql, runs: readonly NewRun[]): Promise<Set<string>> {
   const rows = await sql.unsafe(
-    `/* baton insert run */
-     with keyed as (
+    `/* baton insert runs */
+     with input as materialized (
+       select i.*, i.extra::jsonb as x from unnest($1::bigint[], $2::integer[], $3::text[], $4::integer[], $5::bytea[], $6::smallint[], $7::text[],
+         $8::text[], $9::bytea[], $10::double precision[])
+         i(id, namespace_id, name, version, input, encoding, extra, key, body_hash, ttl_ms)
+     ), keyed as (
        insert into baton.idempotency (namespace_id, scope, key, body_hash, id, expires_at)
-       select $2, 'run:' || $3, $10, $11, $1, clock_timestamp() + $12::double precision * interval '1 ms' where $10::text is not null
+       select namespace_id, 'run:' || name, key, body_hash, id, clock_timestamp() + ttl_ms * interval '1 ms' from input
+       where key is not null order by namespace_id, name, key
        on conflict do nothing returning id
      ), stored as (
-       insert into baton.runs (id, namespace_id, workflow_name, workflow_version, nodes_total, state, input, input_encoding, labels, idempotency_key)
-       select $1, $2, $3, $4, $5, 'pending', $6, $7, $8::text::jsonb, $10 where $10::text is null or exists (select from keyed)
-       on conflict (id) do nothing returning id
+       insert into baton.runs (id, namespace_id, workflow_name, workflow_version, nodes_total, state, input, input_encoding, labels, idempotency_key,
+                               parent_run_id, parent_node_id, parent_item)
+       select id, namespace_id, name, version, jsonb_array_length(x -> 'nodeIds'), 'pending', input, encoding, x -> 'labels', key,
+              (x ->> 'parentRunId')::bigint, x ->> 'parentNodeId', (x ->> 'parentItem')::integer
+       from input where key is null or id in (select id from keyed)
+       on conflict (id) do nothing returning id, namespace_id
      ), nodes as (
        insert into baton.run_nodes (run_id, ordinal, node_id, state)
-       select stored.id, n.ordinal, n.node_id, 'pending' from stored, unnest($9::text[]) with ordinality n(node_id, ordinal)
+       select s.id, n.ordinal, n.node_id, 'pending'
+       from stored s join input i on i.id = s.id, jsonb_array_elements_text(i.x -> 'nodeIds') with ordinality n(node_id, ordinal)
      ), advanced as (
        insert into baton.advances (run_id) select id from stored
      ), logged as (
        insert into baton.events (namespace_ids, types, task_ids, run_ids, attempts, worker_ids)
-       select array[$2::integer], array[9]::smallint[], array[0::bigint], array[id], array[0::smallint], array[0] from stored
+       select array_agg(namespace_id), array_agg(9::smallint), array_agg(0::bigint), array_agg(id), array_agg(0::smallint), array_agg(0)
+       from stored having count(*) > 0
      )
      select id from stored`,
     [
-      run.id,
-      run.namespaceId,
-      run.workflowName,
-      run.workflowVersion,
-      run.nodeIds.length,
-      run.input,
-      run.encoding,
-      run.labels ? JSON.stringify(run.labels) : null,
-      texts(run.nodeIds),
-      run.idempotency?.key ?? null,
-      run.idempotency?.bodyHash ?? null,
-      run.idempotency?.ttlMs ?? 0,
-    ] as never[],
+      numbers(runs.map((r) => r.id)),
+      numbers(runs.map((r) => r.namespaceId)),
+      texts(runs.map((r) => r.workflowName)),
+      numbers(runs.map((r) => r.workflowVersion)),
+      byteas(runs.map((r) => r.input)),
+      numbers(runs.map((r) => r.encoding)),
+      jsons(
+        runs.map((r) => ({
+          nodeIds: r.nodeIds,
+          ...(r.labels && { labels: r.labels }),
+          ...(r.parent && { parentRunId: r.parent.runId, parentNodeId: r.parent.nodeId }),
+          ...(r.parent?.item != null && { parentItem: r.parent.item }),
+        })),
+      ),
+      texts(runs.map((r) => r.idempotency?.key ?? null)),
+      byteas(runs.map((r) => r.idempotency?.bodyHash ?? null)),
+      numbers(runs.map((r) => r.idempotency?.ttlMs ?? null)),
+    ],
     { prepare: true },
   );
-  return rows.length > 0;
+  return new Set(rows.map((r) => r.id as string));
 }
 
 export interface RunRow {
@@ -80,10 +100,25 @@ export interface RunRow {
   labels: Record<string, string> | null;
   input: Uint8Array | null;
   inputEncoding: Encoding;
+  form: 'graph' | 'function';
+  nodesEnded: number;
+  itemsTotal: number;
+  currentNodes: string[] | null;
+  output: Uint8Array | null;
+  outputEncoding: Encoding | null;
+  /** SHA-256 (hex) of the blob that is the output. */
+  outputBlob: string | null;
+  failure: Failure | null;
+  parentRunId: string | null;
+  parentNodeId: string | null;
+  waitingFor: string[] | null;
+  release: string | null;
 }
 
 const RUN_COLUMNS = `u.id, u.namespace_id, u.workflow_name, u.workflow_version, u.execution, u.revision, u.state, u.nodes_total, u.nodes_succeeded,
-  u.created_at, u.started_at, u.ended_at, u.failed_node_id, u.failure_message, u.cancel_reason, u.labels, u.input, u.input_encoding`;
+  u.created_at, u.started_at, u.ended_at, u.failed_node_id, u.failure_message, u.cancel_reason, u.labels, u.input, u.input_encoding,
+  u.form, u.nodes_ended, u.items_total, u.current_nodes, u.output, u.output_encoding, encode(u.output_blob, 'hex') as output_blob, u.failure,
+  u.parent_run_id, u.parent_node_id, u.waiting_for, u.release`;
 
 export async function readRun(sql: Sql, namespaceId: number | null, id: string): Promise<RunRow | null> {
   const [row] = await sql.unsafe(
@@ -92,6 +127,59 @@ export async function readRun(sql: Sql, namespaceId: number | null, id: string):
     { prepare: true },
   );
   return row ? toRun(row) : null;
+}
+
+/** Runs by id; those that are not there are missing. */
+export async function readRuns(sql: Sql, namespaceId: number | null, ids: readonly string[]): Promise<RunRow[]> {
+  const rows = await sql.unsafe(
+    `/* baton read runs */ select ${RUN_COLUMNS} from unnest($1::bigint[]) i(id) join baton.runs u on u.id = i.id where ($2::integer is null or u.namespace_id = $2)`,
+    [numbers(ids), namespaceId],
+    { prepare: true },
+  );
+  return rows.map(toRun);
+}
+
+/** The number of each run's revision now, by id. */
+export async function readRevisions(sql: Sql, ids: readonly string[]): Promise<Map<string, number>> {
+  const rows = await sql.unsafe(
+    '/* baton read revisions */ select r.id, r.revision from unnest($1::bigint[]) i(id) join baton.runs r on r.id = i.id',
+    [numbers(ids)],
+    { prepare: true },
+  );
+  return new Map(rows.map((r) => [r.id as string, r.revision as number]));
+}
+
+/** What of a node a master keeps in memory while it advances the run. */
+export interface NodeStanding {
+  runId: string;
+  nodeId: string;
+  state: RunNodeState;
+  taskId: string | null;
+  childRunId: string | null;
+  failure: Failure | null;
+  itemsTotal: number | null;
+}
+
+/** How the nodes of these runs stand, by run and in their order. */
+export async function readNodeStandings(sql: Sql, runIds: readonly string[]): Promise<Map<string, NodeStanding[]>> {
+  const rows = await sql.unsafe(
+    `/* baton node standings */ select n.run_id, n.node_id, n.state, n.task_id, n.child_run_id, case when n.state in ('failed', 'cancelled') then n.failure end as failure, n.items_total
+     from baton.run_nodes n where n.run_id = any($1::bigint[]) order by n.run_id, n.ordinal`,
+    [numbers(runIds)],
+    { prepare: true },
+  );
+  const byRun = new Map<string, NodeStanding[]>(runIds.map((id) => [id, []]));
+  for (const r of rows)
+    byRun.get(r.run_id as string)!.push({
+      runId: r.run_id as string,
+      nodeId: r.node_id as string,
+      state: r.state as RunNodeState,
+      taskId: r.task_id as string | null,
+      childRunId: r.child_run_id as string | null,
+      failure: r.failure as Failure | null,
+      itemsTotal: r.items_total as number | null,
+    });
+  return byRun;
 }
 
 export interface RunNodeRow {
@@ -105,6 +193,12 @@ export interface RunNodeRow {
   endedAt: Date | null;
   outputHash: string | null;
   failure: Failure | null;
+  itemsTotal: number | null;
+  itemsEnded: number | null;
+  itemsFailed: number | null;
+  childRunId: string | null;
+  cached: boolean;
+  skipReason: string | null;
   /** Only when asked for. */
   output: Uint8Array | null;
   outputEncoding: Encoding | null;
@@ -114,7 +208,7 @@ export interface RunNodeRow {
 export async function readRunNodes(sql: Sql, runId: string, outputs: boolean): Promise<RunNodeRow[]> {
   const rows = await sql.unsafe(
     `select n.node_id, n.state, n.task_id, n.execution, n.attempts + coalesce(l.attempt, y.attempt, w.attempt, case when n.state = 'running' then o.attempt end, 0) as attempts, k.name as worker,
-            n.started_at, n.ended_at, n.output_hash, n.failure, o.output_encoding, ${outputs ? 'o.output' : 'null::bytea as output'}
+            n.started_at, n.ended_at, n.output_hash, n.failure, n.items_total, n.items_ended, n.items_failed, n.child_run_id, n.cached, n.skip_reason, o.output_encoding, ${outputs ? 'o.output' : 'null::bytea as output'}
      from baton.run_nodes n
      left join baton.outcomes o on o.task_id = n.task_id and n.state in ('running', 'succeeded')
      left join baton.leases l on l.task_id = n.task_id and n.state = 'running'
@@ -137,6 +231,12 @@ export async function readRunNodes(sql: Sql, runId: string, outputs: boolean): P
     endedAt: r.ended_at as Date | null,
     outputHash: r.output_hash as string | null,
     failure: r.failure as Failure | null,
+    itemsTotal: r.items_total as number | null,
+    itemsEnded: r.items_ended as number | null,
+    itemsFailed: r.items_failed as number | null,
+    childRunId: r.child_run_id as string | null,
+    cached: r.cached as boolean,
+    skipReason: r.skip_reason as string | null,
     output: r.output as Uint8Array | null,
     outputEncoding: r.output_encoding as Encoding | null,
   }));
@@ -162,169 +262,6 @@ export async function listRuns(
   return rows.map(toRun);
 }
 
-/** Runs that have something to do, the longest waiting first. */
-export async function dueAdvances(
-  sql: Sql,
-  limit: number,
-): Promise<{ runId: string; advanceIds: string[]; isFunction: boolean }[]> {
-  const rows = await sql.unsafe(
-    `/* baton due advances */ select a.run_id, a.ids, coalesce(u.form = 'function', false) as is_function
-     from (select run_id, jsonb_agg(id::text) as ids, min(id) as first from (select id, run_id from baton.advances order by id limit $1) a
-           group by run_id) a left join baton.runs u on u.id = a.run_id order by a.first`,
-    [limit],
-    { prepare: true },
-  );
-  return rows.map((r) => ({
-    runId: r.run_id as string,
-    advanceIds: r.ids as string[],
-    isFunction: r.is_function as boolean,
-  }));
-}
-
-/** How the tasks of a run's running nodes ended. */
-export async function endedNodes(
-  sql: Sql,
-  runId: string,
-): Promise<
-  {
-    nodeId: string;
-    state: 'succeeded' | 'failed' | 'cancelled';
-    attempts: number;
-    workerId: number | null;
-    outputHash: string | null;
-    failure: Failure | null;
-    endedAtMs: number;
-  }[]
-> {
-  const rows = await sql.unsafe(
-    `/* baton ended nodes */ select n.node_id, o.state, o.attempt, o.worker_id,
-            coalesce(encode(o.output_blob, 'hex'), encode(sha256(o.output), 'hex')) as hash, o.failure,
-            extract(epoch from o.ended_at)::double precision * 1000 as ended_ms
-     from baton.run_nodes n join baton.outcomes o on o.task_id = n.task_id where n.run_id = $1 and n.state = 'running'`,
-    [runId],
-    { prepare: true },
-  );
-  return rows.map((r) => ({
-    nodeId: r.node_id as string,
-    state: r.state as 'succeeded',
-    attempts: r.attempt as number,
-    workerId: r.worker_id as number | null,
-    outputHash: r.hash as string | null,
-    failure: r.failure as Failure | null,
-    endedAtMs: r.ended_ms as number,
-  }));
-}
-
-/** One step of a run, decided from what was read at `revision`. */
-export interface RunStep {
-  runId: string;
-  revision: number;
-  state: RunState;
-  nodesSucceeded: number;
-  failedNodeId: string | null;
-  failureMessage: string | null;
-  nodes: {
-    nodeId: string;
-    state: RunNodeState;
-    /** New task of the node, when it starts. */
-    taskId: string | null;
-    /** Added to the node's attempts. */
-    attempts: number;
-    workerId: number | null;
-    outputHash: string | null;
-    failure: Failure | null;
-    endedAtMs: number | null;
-  }[];
-  tasks: readonly NewTask[];
-  /** Advances that this step answers. */
-  advanceIds: readonly string[];
-}
-
-/**
- * Writes one step of a run: the run, its nodes, the tasks of nodes that start, in one statement. The guard is the run's
- * revision: when another master advanced it first, nothing is written and false returned.
- */
-export const STEP_RUN = `/* baton step run */
-with guard as (
-  update baton.runs set revision = revision + 1, state = $3, nodes_succeeded = $4, failed_node_id = $5, failure_message = $6,
-    started_at = case when $3 = 'pending' then started_at else coalesce(started_at, clock_timestamp()) end,
-    ended_at = case when $3 in ('succeeded', 'failed', 'cancelled') then clock_timestamp() end
-  where id = $1 and revision = $2 and state in ('pending', 'running')
-  returning id, namespace_id, execution
-), node_input as materialized (
-  select * from unnest($7::text[], $8::text[], $9::bigint[], $10::integer[], $11::integer[], $12::text[], $13::text[], $14::double precision[])
-    i(node_id, state, task_id, attempts, worker_id, output_hash, failure, ended_ms)
-), nodes as (
-  update baton.run_nodes n
-  set state = i.state, task_id = coalesce(i.task_id, n.task_id), attempts = n.attempts + i.attempts, execution = case when i.task_id is null then n.execution else guard.execution end,
-      worker_id = coalesce(i.worker_id, n.worker_id), output_hash = i.output_hash, failure = i.failure::jsonb,
-      started_at = case when i.task_id is null then n.started_at else clock_timestamp() end,
-      ended_at = case when i.task_id is not null then null when i.ended_ms is null then n.ended_at else to_timestamp(i.ended_ms / 1000) end
-  from node_input i, guard where n.run_id = guard.id and n.node_id = i.node_id
-), stored as (
-  insert into baton.tasks (id, run_id, start_to_close_ms, namespace_id, route_id, lane_id, priority, max_attempts, input_encoding, input,
-                           executor_config, retry, node_id)
-  select i.id, guard.id, i.start_to_close_ms, guard.namespace_id, i.route_id, i.lane_id, i.priority, i.max_attempts, i.encoding, i.input,
-         x -> 'executor', x -> 'retry', x ->> 'nodeId'
-  from guard, (select *, extra::jsonb as x from unnest($15::bigint[], $16::integer[], $17::integer[], $18::smallint[], $19::smallint[], $20::bigint[],
-                 $21::smallint[], $22::bytea[], $23::text[]) i(id, route_id, lane_id, priority, max_attempts, start_to_close_ms, encoding, input, extra)) i
-  returning id, run_id, start_to_close_ms, namespace_id, lane_id, priority, max_attempts, input_encoding, input, executor_config
-), to_ready as (
-  insert into baton.ready (task_id, position, run_id, start_to_close_ms, lane_id, priority, max_attempts, input_encoding, input)
-  select id, id, run_id, start_to_close_ms, lane_id, priority, max_attempts, input_encoding,
-         case when executor_config is null and octet_length(input) <= ${INLINE_INPUT_BYTES} then input end
-  from stored
-), answered as (
-  delete from baton.advances a using guard where a.id = any($24::bigint[])
-), logged as (
-  insert into baton.events (namespace_ids, types, task_ids, run_ids, attempts, worker_ids)
-  select array_agg(namespace_id), array_agg(type), array_agg(task_id), array_agg(run_id), array_agg(0::smallint), array_agg(0)
-  from (select namespace_id, (case when $3 in ('succeeded', 'failed', 'cancelled') then 11 else 10 end)::smallint as type, 0::bigint as task_id, id as run_id from guard
-        union all
-        select namespace_id, 1::smallint, id, run_id from stored) e
-  having count(*) > 0
-)
-select id from guard`;
-
-export async function stepRun(sql: Sql, step: RunStep): Promise<boolean> {
-  const rows = await sql.unsafe(
-    STEP_RUN,
-    [
-      step.runId,
-      step.revision,
-      step.state,
-      step.nodesSucceeded,
-      step.failedNodeId,
-      step.failureMessage,
-      texts(step.nodes.map((n) => n.nodeId)),
-      texts(step.nodes.map((n) => n.state)),
-      numbers(step.nodes.map((n) => n.taskId)),
-      numbers(step.nodes.map((n) => n.attempts)),
-      numbers(step.nodes.map((n) => n.workerId)),
-      texts(step.nodes.map((n) => n.outputHash)),
-      jsons(step.nodes.map((n) => n.failure)),
-      numbers(step.nodes.map((n) => n.endedAtMs)),
-      numbers(step.tasks.map((t) => t.id)),
-      numbers(step.tasks.map((t) => t.routeId)),
-      numbers(step.tasks.map((t) => t.laneId)),
-      numbers(step.tasks.map((t) => t.priority)),
-      numbers(step.tasks.map((t) => t.maxAttempts)),
-      numbers(step.tasks.map((t) => t.startToCloseMs)),
-      numbers(step.tasks.map((t) => t.encoding)),
-      byteas(step.tasks.map((t) => t.input)),
-      jsons(step.tasks.map((t) => t.extra)),
-      numbers(step.advanceIds),
-    ],
-    { prepare: true },
-  );
-  return rows.length > 0;
-}
-
-/** Advances of runs that have ended need no answer. */
-export async function dropAdvances(sql: Sql, advanceIds: readonly string[]): Promise<void> {
-  await sql.unsafe('delete from baton.advances where id = any($1::bigint[])', [numbers(advanceIds)], { prepare: true });
-}
-
 /** Asks a run to stop; the next advance carries it out. Returns its state then, or null if there is no such run. */
 export async function requestRunCancel(
   sql: Sql,
@@ -344,22 +281,36 @@ export async function requestRunCancel(
   return row ? (row.state as RunState) : null;
 }
 
-/** Opens the next execution of an ended run: the named nodes are pending again. False when it was not in this revision any more. */
+/**
+ * Opens the next execution of an ended run: the named nodes are pending again. Of `whole` the items are forgotten; of the others those
+ * that succeeded are kept. False when it was not in this revision any more.
+ */
 export async function reopenRun(
   sql: Sql,
   runId: string,
   revision: number,
   nodeIds: readonly string[],
+  whole: readonly string[],
+  counts: { succeeded: number; ended: number },
 ): Promise<boolean> {
   const rows = await sql.unsafe(
     `/* baton retry run */
      with guard as (
        update baton.runs set revision = revision + 1, execution = execution + 1, state = 'running', ended_at = null, failed_node_id = null,
-         failure_message = null, cancel_reason = null, started_at = clock_timestamp()
-       where id = $1 and revision = $2 and state in ('failed', 'cancelled') returning id, namespace_id
+         failure_message = null, failure = null, cancel_reason = null, started_at = clock_timestamp(), output = null, output_blob = null,
+         output_encoding = null, nodes_succeeded = $5, nodes_ended = $6
+       where id = $1 and revision = $2 and state in ('succeeded', 'failed', 'cancelled') returning id, namespace_id, revision
      ), nodes as (
-       update baton.run_nodes n set state = 'pending', task_id = null, output_hash = null, failure = null, started_at = null, ended_at = null
+       update baton.run_nodes n set state = 'pending', task_id = null, output_hash = null, failure = null, started_at = null, ended_at = null,
+         child_run_id = null, cached = false, skip_reason = null, revision = guard.revision, items_total = case when n.node_id = any($4::text[]) then null else n.items_total end,
+         items_started = null, items_ended = null, items_failed = null
        from guard where n.run_id = guard.id and n.node_id = any($3::text[])
+       returning n.run_id, n.ordinal, n.node_id
+     ), forgotten as (
+       delete from baton.run_items i using nodes n where i.run_id = n.run_id and i.ordinal = n.ordinal and n.node_id = any($4::text[])
+     ), again as (
+       update baton.run_items i set state = 'pending', failure = null, output_hash = null
+       from nodes n where i.run_id = n.run_id and i.ordinal = n.ordinal and n.node_id <> all($4::text[]) and i.state in ('failed', 'cancelled')
      ), advanced as (
        insert into baton.advances (run_id) select id from guard
      ), logged as (
@@ -367,42 +318,9 @@ export async function reopenRun(
        select array[namespace_id], array[9]::smallint[], array[0::bigint], array[id], array[0::smallint], array[0] from guard
      )
      select id from guard`,
-    [runId, revision, texts(nodeIds)],
+    [runId, revision, texts(nodeIds), texts(whole), counts.succeeded, counts.ended],
   );
   return rows.length > 0;
-}
-
-export interface NodeOutput {
-  /** Null where a blob is the output. */
-  output: Uint8Array | null;
-  encoding: Encoding;
-  blob: { sha256: string; sizeBytes: number } | null;
-}
-
-/** Outputs of succeeded nodes, for the inputs of those that follow. */
-export async function nodeOutputs(
-  sql: Sql,
-  runId: string,
-  nodeIds: readonly string[],
-): Promise<Map<string, NodeOutput>> {
-  const rows = await sql.unsafe(
-    `/* baton node outputs */ select n.node_id, o.output, o.output_encoding, encode(o.output_blob, 'hex') as output_blob, b.size_bytes
-     from baton.run_nodes n join baton.outcomes o on o.task_id = n.task_id
-     left join baton.blobs b on b.namespace_id = o.namespace_id and b.sha256 = o.output_blob
-     where n.run_id = $1 and n.node_id = any($2::text[])`,
-    [runId, texts(nodeIds)],
-    { prepare: true },
-  );
-  return new Map(
-    rows.map((r) => [
-      r.node_id as string,
-      {
-        output: r.output as Uint8Array | null,
-        encoding: (r.output_encoding ?? 1) as Encoding,
-        blob: r.output_blob ? { sha256: r.output_blob as string, sizeBytes: Number(r.size_bytes) } : null,
-      },
-    ]),
-  );
 }
 
 function toRun(r: Record<string, unknown>): RunRow {
@@ -425,5 +343,23 @@ function toRun(r: Record<string, unknown>): RunRow {
     labels: r.labels as Record<string, string> | null,
     input: r.input as Uint8Array | null,
     inputEncoding: r.input_encoding as Encoding,
+    form: r.form as RunRow['form'],
+    nodesEnded: r.nodes_ended as number,
+    itemsTotal: r.items_total as number,
+    currentNodes: r.current_nodes as string[] | null,
+    output: r.output as Uint8Array | null,
+    outputEncoding: r.output_encoding as Encoding | null,
+    outputBlob: r.output_blob as string | null,
+    failure: r.failure as Failure | null,
+    parentRunId: r.parent_run_id as string | null,
+    parentNodeId: r.parent_node_id as string | null,
+    waitingFor: r.waiting_for as string[] | null,
+    release: r.release as string | null,
   };
+}
+
+/** The name of a namespace that exists. */
+export async function namespaceName(sql: Sql, namespaceId: number): Promise<string> {
+  const [row] = await sql.unsafe('select name from baton.namespaces where id = $1', [namespaceId], { prepare: true });
+  return row!.name as string;
 }

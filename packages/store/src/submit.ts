@@ -26,6 +26,7 @@ export interface NewTask {
     labels?: Record<string, string>;
     runId?: string;
     nodeId?: string;
+    item?: number;
     retryOf?: string;
     principal?: string;
     scheduleToStartMs?: number;

@@ -20,7 +20,7 @@ import { type MigratedDatabase, migratedDatabase } from '../migrated.fixture.ts'
 import { dropStaleProgress, writeSigns } from '../progress.ts';
 import { endsOf, listTasks, readAttempts, readTask, type TaskPage } from '../read-tasks.ts';
 import { recallFor, recallTasks, takeOrders } from '../recall.ts';
-import { dueAdvances } from '../runs.ts';
+import { dueAdvances } from '../run-advances.ts';
 import { compareHeld, markStarted, renewSessions } from '../sessions.ts';
 import { leasesOf, readHeld, settleTasks } from '../settle.ts';
 import { readStanding } from '../standing.ts';

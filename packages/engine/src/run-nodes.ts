@@ -1,0 +1,231 @@
+import {
+  canonicalJson,
+  type Failure,
+  type JsonValue,
+  type NodeDefinition,
+  resolveInput,
+  resolveItems,
+  resolveWhen,
+  storableText,
+} from '@baton/domain';
+import { lookUpResults, type NewChildRun, type NewTask, readWorkflow, runDepth } from '@baton/store';
+import { createCoalescer } from './coalescer.ts';
+import { sha256 } from './digest.ts';
+import type { EngineEnvironment } from './environment.ts';
+import { readFunctionForm } from './function-definition.ts';
+import type { FunctionRuns } from './function-runs.ts';
+import type { LaneBook } from './lane-book.ts';
+import type { RunContext } from './run-context.ts';
+import type { RunValues } from './run-values.ts';
+import { laneKey } from './submit.ts';
+import type { Workflows } from './workflows.ts';
+
+/** What becomes of a node, or an item of one, that starts. */
+export type Started =
+  | { task: NewTask; cache: { kind: string; keyHash: Uint8Array; ttlMs: number } | null }
+  | { child: NewChildRun }
+  /** A durable function that was started already: by its key the same one for everybody. */
+  | { startedRunId: string }
+  | { cached: { taskId: string; workerId: number | null; outputHash: string | null } }
+  | { failure: Failure };
+
+/** A run within a run within a run: so deep and no deeper. */
+const MAX_DEPTH = 32;
+
+/** Makes what nodes need to start. Writes nothing but large inputs, as blobs. */
+export interface NodeStarter {
+  /** Whether `when` says that it runs. The outputs that it reads are at hand. */
+  isWanted(context: RunContext, node: number): { ok: true; value: boolean } | { ok: false; failure: Failure };
+  itemsOf(
+    context: RunContext,
+    node: number,
+  ): { ok: true; value: readonly JsonValue[] } | { ok: false; failure: Failure };
+  start(context: RunContext, node: number, item: { index: number; item: JsonValue } | null): Promise<Started>;
+}
+
+export const evaluationFailure = (message: string): Failure => ({
+  type: 'EVALUATION_ERROR',
+  message: storableText(message),
+  nonRetryable: true,
+});
+
+export function createNodeStarter(
+  env: EngineEnvironment,
+  workflows: Workflows,
+  lanes: LaneBook,
+  values: RunValues,
+  functions: FunctionRuns,
+): NodeStarter {
+  const { pools, settings } = env;
+  const lookUps = createCoalescer<{ namespaceId: number; kind: string; keyHash: Uint8Array; ttlMs: number }, Hit>({
+    endOfTurn: env.endOfTurn,
+    maxItems: 1_000,
+    run: (keys) => lookUpResults(pools.api, keys),
+  });
+  type Hit = Awaited<ReturnType<typeof lookUpResults>>[number];
+
+  function requestOf(node: NodeDefinition) {
+    const { executor } = node;
+    return {
+      kind: node.kind,
+      queue: node.queue,
+      taskClass: node.taskClass,
+      tags: node.tags,
+      executor:
+        executor.type === 'grpc'
+          ? ({ type: 'grpc', address: executor.address, method: executor.method } as const)
+          : ({ type: 'function' } as const),
+      ...(node.scheduleToStartMs !== undefined && { scheduleToStartMs: node.scheduleToStartMs }),
+      ...(node.progressTimeoutMs !== undefined && { progressTimeoutMs: node.progressTimeoutMs }),
+    };
+  }
+
+  async function childOf(
+    context: RunContext,
+    node: NodeDefinition,
+    bytes: Uint8Array,
+    item: number | null,
+  ): Promise<Started> {
+    if (node.executor.type !== 'workflow') throw new RangeError('not a node that runs a workflow');
+    const { name, version } = node.executor;
+    const { run } = context;
+    const found = await readWorkflow(pools.api, run.namespaceId, name, version);
+    if (!found) {
+      const what = version === null ? name : `${name} version ${version}`;
+      return { failure: evaluationFailure(`there is no workflow ${what}`) };
+    }
+    if (run.parentRunId !== null && (await runDepth(pools.api, run.id, MAX_DEPTH + 1)) >= MAX_DEPTH)
+      return { failure: evaluationFailure(`runs within runs go ${MAX_DEPTH} deep, no deeper`) };
+    if (bytes.byteLength > settings.maxInputBytes)
+      return {
+        failure: evaluationFailure(
+          `the input of the run would have ${bytes.byteLength} bytes; at most ${settings.maxInputBytes} are taken`,
+        ),
+      };
+    if (readFunctionForm(found.storedForm)) {
+      if (item !== null)
+        return { failure: evaluationFailure('an item can run a workflow of nodes, and not a durable function') };
+      const { runId } = await functions.start(run.namespaceId, {
+        workflow: found,
+        input: bytes,
+        encoding: 1,
+        idempotencyKey: `${run.id}/${run.execution}/${node.id}`,
+        labels: node.labels ?? null,
+        parent: { runId: run.id, nodeId: node.id },
+      });
+      return { startedRunId: runId };
+    }
+    const definition = await workflows.definitionOf(run.namespaceId, found.name, found.version);
+    return {
+      child: {
+        id: env.ids.next(),
+        workflowName: found.name,
+        workflowVersion: found.version,
+        nodeIds: definition.nodes.map((n) => n.id),
+        input: bytes,
+        encoding: 1,
+        labels: node.labels ?? null,
+        parentNodeId: node.id,
+        parentItem: item,
+      },
+    };
+  }
+
+  return {
+    isWanted(context, index) {
+      const node = context.workflow.definition.nodes[index]!;
+      if (node.when === undefined) return { ok: true, value: true };
+      const answer = resolveWhen(node.when, values.expressionContext(context, context.workflow.readsOf(index)));
+      return answer.ok ? answer : { ok: false, failure: evaluationFailure(answer.message) };
+    },
+
+    itemsOf(context, index) {
+      const reads = context.workflow.readsOf(index);
+      const answer = resolveItems(
+        context.workflow.definition.nodes[index]!.forEach!,
+        values.outputsOf(context, reads),
+        values.expressionContext(context, reads),
+      );
+      return answer.ok ? answer : { ok: false, failure: evaluationFailure(answer.message) };
+    },
+
+    async start(context, index, item) {
+      const node = context.workflow.definition.nodes[index]!;
+      const { run } = context;
+      const reads = context.workflow.readsOf(index);
+      const outputs = values.outputsOf(context, reads);
+      const scope = values.expressionContext(
+        context,
+        reads,
+        item ? { ...item, isMatrix: 'matrix' in node.forEach! } : undefined,
+      );
+      const runInput = values.inputOf(context);
+      const resolved = resolveInput(node.input, runInput, outputs, scope);
+      if (!resolved.ok)
+        return {
+          failure: evaluationFailure(
+            `its input could not be made: ${resolved.unresolved.map((u) => u.message).join('; ')}`,
+          ),
+        };
+      const input = new TextEncoder().encode(JSON.stringify(resolved.value));
+      if (node.executor.type === 'workflow') return childOf(context, node, input, item?.index ?? null);
+      if (input.byteLength > settings.maxBlobBytes)
+        return {
+          failure: evaluationFailure(
+            `its input would have ${input.byteLength} bytes; at most ${settings.maxBlobBytes} are taken`,
+          ),
+        };
+
+      let cache: { kind: string; keyHash: Uint8Array; ttlMs: number } | null = null;
+      if (node.cache) {
+        let key = resolved.value;
+        if (node.cache.key !== undefined) {
+          const made = resolveInput(node.cache.key, runInput, outputs, scope);
+          if (!made.ok)
+            return { failure: evaluationFailure(`its cache key could not be made: ${made.unresolved[0]!.message}`) };
+          key = made.value;
+        }
+        cache = {
+          kind: node.kind,
+          keyHash: await sha256(new TextEncoder().encode(canonicalJson(key))),
+          ttlMs: node.cache.ttlMs,
+        };
+        const hit = await lookUps.add({ namespaceId: run.namespaceId, ...cache });
+        if (hit) return { cached: hit };
+      }
+
+      const request = requestOf(node);
+      const lane = await lanes.laneFor(laneKey(run.namespaceId, request));
+      const placed = await values.place(run.namespaceId, input);
+      return {
+        cache,
+        task: {
+          id: env.ids.next(),
+          namespaceId: run.namespaceId,
+          routeId: lane.routeId,
+          laneId: lane.id,
+          priority: node.priority,
+          maxAttempts: node.retry.maxAttempts,
+          startToCloseMs: node.timeoutMs,
+          encoding: 1,
+          input: placed.bytes,
+          dueAtMs: null,
+          idempotency: null,
+          extra: {
+            retry: node.retry,
+            nodeId: node.id,
+            runId: run.id,
+            ...(item && { item: item.index }),
+            ...(node.labels && { labels: node.labels }),
+            ...(node.executor.type === 'grpc' && {
+              executor: { address: node.executor.address, method: node.executor.method },
+            }),
+            ...(node.scheduleToStartMs !== undefined && { scheduleToStartMs: node.scheduleToStartMs }),
+            ...(node.progressTimeoutMs !== undefined && { progressTimeoutMs: node.progressTimeoutMs }),
+            ...(placed.blob && { inputBlob: placed.blob }),
+          },
+        },
+      };
+    },
+  };
+}
