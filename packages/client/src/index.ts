@@ -37,6 +37,8 @@ export type {
   ResendOptions,
   Resent,
 } from './failures.ts';
+export { Graph, type GraphNode, graph, type NodeReferences, type NodeSettings } from './graph.ts';
+export { type Expression, expr, GraphError, type Reference, type Template } from './graph-reference.ts';
 export type { JournalEntryView, RunJournal } from './journal-view.ts';
 export { RunCancelled, RunFailed, TaskCancelled, TaskFailed } from './outcome.ts';
 export type { List, PageOptions } from './pages.ts';

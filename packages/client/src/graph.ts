@@ -1,0 +1,250 @@
+import {
+  type Expression,
+  expressionText,
+  fileTemplate,
+  GraphError,
+  type Reference,
+  reference,
+  type Template,
+} from './graph-reference.ts';
+import type { StandardSchema } from './standard-schema.ts';
+import type { TaskDefinition, TaskPolicy } from './task.ts';
+import type { WorkflowDefinition } from './workflows.ts';
+
+/** A node of a graph. `Output` is what those that need it are handed; of a fan-out, the list in the order of the items. */
+export interface GraphNode<Id extends string = string, Output = unknown> {
+  readonly id: Id;
+  readonly output: Reference<Output>;
+}
+
+// Any output is a need.
+// biome-ignore lint/suspicious/noExplicitAny: checked where it is given
+type Needs = readonly GraphNode<string, any>[];
+
+/** What the functions of a node are handed: the run's `input`, and by id the outputs of its needs. */
+export type NodeReferences<Input, N extends Needs> = { readonly input: Reference<Input> } & {
+  readonly [Node in N[number] as Node['id']]: Node['output'];
+};
+
+/** Policy and the rest of what a file may say; what is left out has the task's policy, then the server's. */
+export interface NodeSettings<Input, N extends Needs> extends TaskPolicy {
+  /** Ends before this one starts. */
+  readonly needs?: N;
+  /** Skipped unless this is true. */
+  readonly when?: (references: NodeReferences<Input, N>) => Expression<boolean> | Reference<boolean>;
+  readonly join?: 'all' | 'any' | 'always';
+  readonly onFailure?: 'stop' | 'continue';
+  readonly type?: 'signature' | 'verifier' | 'reward' | 'training' | 'deployment' | 'custom';
+  readonly labels?: Readonly<Record<string, string>>;
+  /** By need; default `data`. */
+  readonly edges?: { readonly [Id in N[number]['id']]?: 'data' | 'control' | 'reward' };
+}
+
+// biome-ignore lint/suspicious/noConfusingVoidType: what a task without an input takes
+type InputOf<Handed, Sent> = [Sent] extends [void]
+  ? { readonly input?: undefined }
+  : { readonly input: (references: Handed) => Template<Sent> };
+
+// What `run` receives is the task's own matter: `Sent` is what a node sends.
+// biome-ignore lint/suspicious/noExplicitAny: checked where it is given
+type TaskOf<Output, Sent> = TaskDefinition<any, Output, Sent>;
+
+type ItemsOf<Item> = Reference<readonly Item[]> | Reference<Item[]> | Expression<readonly Item[]> | readonly Item[];
+
+/** A workflow made in TypeScript. `definition` is the file that says the same. */
+export class Graph<Input> {
+  readonly id: string;
+  readonly #description: string | undefined;
+  readonly #nodes = new Map<string, Record<string, unknown>>();
+  #output: unknown;
+
+  constructor({ id, description }: { readonly id: string; readonly description?: string }) {
+    this.id = id;
+    this.#description = description;
+  }
+
+  /** One task. */
+  node<const Id extends string, Output, Sent, const N extends Needs = readonly []>(
+    id: Id,
+    task: TaskOf<Output, Sent>,
+    // biome-ignore lint/suspicious/noConfusingVoidType: what a task without an input takes
+    ...[settings]: [Sent] extends [void]
+      ? [settings?: NodeSettings<Input, N>]
+      : [settings: NodeSettings<Input, N> & InputOf<NodeReferences<Input, N>, NoInfer<Sent>>]
+  ): GraphNode<Id, Output> {
+    return this.#add(id, { task: task.id }, { ...policyOf(task), ...(settings as LooseSettings | undefined) });
+  }
+
+  /** A task for each item of a list (100 000 at most); `maxParallel` of them at once. */
+  forEach<const Id extends string, Output, Sent, Item, const N extends Needs = readonly []>(
+    id: Id,
+    task: TaskOf<Output, Sent>,
+    settings: NodeSettings<Input, N> & {
+      readonly items: (references: NodeReferences<Input, N>) => ItemsOf<Item>;
+      readonly maxParallel?: number;
+      readonly input: (
+        references: NodeReferences<Input, N> & { readonly item: Reference<Item>; readonly index: Reference<number> },
+      ) => Template<NoInfer<Sent>>;
+    },
+  ): GraphNode<Id, Output[]> {
+    return this.#add(id, { task: task.id }, { ...policyOf(task), ...settings });
+  }
+
+  /** A unary call of a gRPC service; the answer's type is the author's word. */
+  grpc<Output = unknown, const Id extends string = string, const N extends Needs = Needs>(
+    id: Id,
+    call: { readonly address: string; readonly method: string },
+    settings: NodeSettings<Input, N> & { readonly input?: (references: NodeReferences<Input, N>) => unknown } = {},
+  ): GraphNode<Id, Output> {
+    return this.#add(id, { grpc: { address: call.address, method: call.method } }, settings);
+  }
+
+  /** A run of another workflow, whose output is the node's; without `version` the newest when it starts. */
+  workflow<Output = unknown, const Id extends string = string, const N extends Needs = Needs>(
+    id: Id,
+    workflow: { readonly name: string; readonly version?: number },
+    settings: NodeSettings<Input, N> & { readonly input?: (references: NodeReferences<Input, N>) => unknown } = {},
+  ): GraphNode<Id, Output> {
+    const { name, version } = workflow;
+    return this.#add(id, { workflow: name, ...(version !== undefined && { version }) }, settings);
+  }
+
+  /** The output of a run. Default: that of each node which nothing needs, by id. */
+  output(template: unknown): this {
+    this.#output = fileTemplate(template, (node, owner) => this.#checkOwn(node, owner));
+    return this;
+  }
+
+  /** In the form of files, as JSON: for `workflows.apply`, `runs.start`, a file. */
+  get definition(): WorkflowDefinition {
+    return {
+      name: this.id,
+      ...(this.#description !== undefined && { description: this.#description }),
+      ...(this.#output !== undefined && { output: this.#output }),
+      nodes: [...this.#nodes].map(([id, fields]) => ({ id, ...fields })),
+    };
+  }
+
+  #checkOwn(node: string, owner: object): void {
+    if (owner !== this) throw new GraphError(`the node "${node}" is one of another graph`);
+  }
+
+  #add<Id extends string, Output>(id: Id, executor: object, settings: LooseSettings): GraphNode<Id, Output> {
+    if (this.#nodes.has(id)) throw new GraphError(`there are two nodes "${id}"`);
+    const { needs = [], edges = {} } = settings;
+    const needed = new Set<string>(needs.map((need) => need.id));
+    const check = (node: string, owner: object): void => {
+      this.#checkOwn(node, owner);
+      if (!needed.has(node)) throw new GraphError(`the node "${id}" refers to "${node}", which is not among its needs`);
+    };
+    for (const need of needs) fileTemplate(need.output, check);
+    const handed: Record<string, unknown> = { input: reference<Input>({ type: 'input', path: [] }) };
+    for (const need of needs) {
+      if (need.id === 'input') throw new GraphError('a node "input" cannot be needed by name: "input" is the run\'s');
+      handed[need.id] = need.output;
+    }
+    const items = settings.items && fileTemplate(settings.items(handed), check);
+    if (settings.items) {
+      for (const name of ['item', 'index']) handed[name] = reference({ type: 'name', name, path: [] });
+    }
+    const { maxParallel } = settings;
+    this.#nodes.set(
+      id,
+      withoutAbsent({
+        ...executor,
+        needs:
+          needs.length === 0
+            ? undefined
+            : needs.map(({ id: need }) => (edges[need] ? { node: need, type: edges[need] } : need)),
+        for_each: items === undefined ? undefined : withoutAbsent({ items, max_parallel: maxParallel }),
+        input: settings.input && fileTemplate(settings.input(handed), check),
+        when: settings.when && expressionText(settings.when(handed), check),
+        join: settings.join,
+        on_failure: settings.onFailure,
+        type: settings.type,
+        labels: settings.labels && { ...settings.labels },
+        ...policyFields(settings),
+      }),
+    );
+    return Object.freeze({ id, output: reference<Output>({ type: 'output', node: id, owner: this, path: [] }) });
+  }
+}
+
+/** The settings without their types, which were checked where they were given. */
+interface LooseSettings extends TaskPolicy {
+  readonly needs?: Needs;
+  readonly edges?: Readonly<Record<string, string | undefined>>;
+  // biome-ignore lint/suspicious/noExplicitAny: checked where it is given
+  readonly items?: (references: any) => unknown;
+  // biome-ignore lint/suspicious/noExplicitAny: checked where it is given
+  readonly input?: ((references: any) => unknown) | undefined;
+  // biome-ignore lint/suspicious/noExplicitAny: checked where it is given
+  readonly when?: (references: any) => unknown;
+  readonly maxParallel?: number;
+  readonly join?: string;
+  readonly onFailure?: string;
+  readonly type?: string;
+  readonly labels?: Readonly<Record<string, string>>;
+}
+
+/**
+ * A workflow in TypeScript: references instead of names, inputs checked by the compiler.
+ *
+ * ```ts
+ * const wf = graph<{ year: number }>({ id: 'report' });
+ * const list = wf.node('list', listFiles, { input: ({ input }) => ({ year: input.year }) });
+ * const counts = wf.forEach('count', countFile, { needs: [list], items: ({ list }) => list.files, input: ({ item }) => ({ file: item.name }) });
+ * await baton.runs.start(wf.definition, { input: { year: 2017 } });
+ * ```
+ */
+export function graph<Input = unknown>(options: {
+  readonly id: string;
+  readonly description?: string;
+  /** For its type; the run's input is not checked by it. */
+  readonly input?: StandardSchema<Input, unknown>;
+}): Graph<Input> {
+  return new Graph<Input>(options);
+}
+
+function policyOf(task: TaskPolicy): TaskPolicy {
+  const { queue, taskClass, tags, retry, priority } = task;
+  const { startToCloseTimeoutMs, scheduleToStartTimeoutMs, progressTimeoutMs } = task;
+  return withoutAbsent({
+    queue,
+    taskClass,
+    tags,
+    retry,
+    priority,
+    startToCloseTimeoutMs,
+    scheduleToStartTimeoutMs,
+    progressTimeoutMs,
+  });
+}
+
+function policyFields(policy: TaskPolicy): Record<string, unknown> {
+  const { retry } = policy;
+  return {
+    queue: policy.queue,
+    task_class: policy.taskClass,
+    tags: policy.tags && [...policy.tags],
+    retry:
+      retry &&
+      withoutAbsent({
+        max_attempts: retry.maxAttempts,
+        initial_delay_seconds: seconds(retry.initialDelayMs),
+        factor: retry.factor,
+        max_delay_seconds: seconds(retry.maxDelayMs),
+        jitter: retry.jitter,
+      }),
+    timeout_seconds: seconds(policy.startToCloseTimeoutMs),
+    schedule_to_start_seconds: seconds(policy.scheduleToStartTimeoutMs),
+    progress_timeout_seconds: seconds(policy.progressTimeoutMs),
+    priority: policy.priority,
+  };
+}
+
+const seconds = (ms: number | undefined): number | undefined => (ms === undefined ? undefined : ms / 1000);
+
+function withoutAbsent<T extends object>(fields: T): T {
+  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as T;
+}
