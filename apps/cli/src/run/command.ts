@@ -2,9 +2,16 @@ import type { RunStateName } from '@baton/client';
 import { buildCommand, buildRouteMap, type FlagParametersForType } from '@stricli/core';
 import type { CliContext } from '../context.ts';
 import { type CommonFlags, commonFlags, helpText, idArgument, outputAlias, wholeNumber } from '../flags.ts';
-import type { ListFlags, ReasonFlags, StartFlags } from './run-flags.ts';
+import type { ListFlags, ReasonFlags, RetryFlags, SignalFlags, StartFlags } from './run-flags.ts';
 
-const RUN_STATES = ['pending', 'running', 'succeeded', 'failed', 'cancelled'] as const satisfies RunStateName[];
+const RUN_STATES = [
+  'pending',
+  'running',
+  'waiting',
+  'succeeded',
+  'failed',
+  'cancelled',
+] as const satisfies RunStateName[];
 
 const id = { brief: 'The id of a run', parse: idArgument, placeholder: 'RUN' };
 const oneId = { kind: 'tuple', parameters: [id] } as const;
@@ -132,18 +139,77 @@ const cancel = buildCommand<ReasonFlags, [string], CliContext>({
   },
 });
 
-const retry = buildCommand<CommonFlags, [string], CliContext>({
-  loader: async () => (await import('./retry.ts')).retry,
-  parameters: { flags: commonFlags, aliases: outputAlias, positional: oneId },
+const signal = buildCommand<SignalFlags, [string, string], CliContext>({
+  loader: async () => (await import('./signal.ts')).signal,
+  parameters: {
+    flags: {
+      ...commonFlags,
+      data: { kind: 'parsed', parse: String, optional: true, brief: 'What it carries, as JSON', placeholder: 'TEXT' },
+      key: {
+        kind: 'parsed',
+        parse: String,
+        optional: true,
+        brief: 'Idempotency key: the same one for the same run is the same signal',
+        placeholder: 'KEY',
+      },
+    },
+    aliases: outputAlias,
+    positional: {
+      kind: 'tuple',
+      parameters: [id, { brief: 'What the run waits for', parse: String, placeholder: 'NAME' }],
+    },
+  },
   docs: {
-    brief: 'Go on with a run that failed or was cancelled',
-    fullDescription: helpText('Go on with a run that failed or was cancelled: what had succeeded is kept.', [
-      'baton run retry 42',
+    brief: 'Send a durable function a signal',
+    fullDescription: helpText('Send a run of a durable function a signal. It is kept until the run waits for it.', [
+      'baton run signal 42 approved',
+      `baton run signal 42 approved --data '{"by": "Ada"}'`,
     ]),
   },
 });
 
-export const command = buildRouteMap<'start' | 'list' | 'get' | 'watch' | 'cancel' | 'retry', CliContext>({
-  routes: { start, list, get, watch, cancel, retry },
+const journal = buildCommand<CommonFlags, [string], CliContext>({
+  loader: async () => (await import('./journal.ts')).journal,
+  parameters: { flags: commonFlags, aliases: outputAlias, positional: oneId },
+  docs: {
+    brief: 'Show what a durable function has done and waits for',
+    fullDescription: helpText('Show what a durable function has done and waits for, in the order of its code.', [
+      'baton run journal 42',
+      'baton run journal 42 -o json',
+    ]),
+  },
+});
+
+const retry = buildCommand<RetryFlags, [string], CliContext>({
+  loader: async () => (await import('./retry.ts')).retry,
+  parameters: {
+    flags: {
+      ...commonFlags,
+      from: {
+        kind: 'parsed',
+        parse: String,
+        variadic: ',',
+        optional: true,
+        brief: 'From these steps of a durable function on: names or numbers of its journal',
+        placeholder: 'STEP',
+      },
+    },
+    aliases: outputAlias,
+    positional: oneId,
+  },
+  docs: {
+    brief: 'Go on with a run that failed or was cancelled',
+    fullDescription: helpText('Go on with a run that failed or was cancelled: what had succeeded is kept.', [
+      'baton run retry 42',
+      'baton run retry 42 --from charge',
+    ]),
+  },
+});
+
+export const command = buildRouteMap<
+  'start' | 'list' | 'get' | 'watch' | 'cancel' | 'retry' | 'signal' | 'journal',
+  CliContext
+>({
+  routes: { start, list, get, watch, cancel, retry, signal, journal },
   docs: { brief: 'Start, follow and repair runs of workflows' },
 });

@@ -1,10 +1,10 @@
 import type { CliContext } from '../context.ts';
-import type { CommonFlags } from '../flags.ts';
+import type { RetryFlags } from './run-flags.ts';
 
 /** `baton run retry RUN`. */
-export async function retry(this: CliContext, flags: CommonFlags, id: string): Promise<void> {
+export async function retry(this: CliContext, flags: RetryFlags, id: string): Promise<void> {
   const baton = await this.connect(flags);
-  const { execution, nodeIds } = await baton.runs.retry(id, { signal: this.signal });
+  const { execution, nodeIds } = await baton.runs.retry(id, { from: flags.from, signal: this.signal });
   this.record({ run_id: id, execution });
   if (flags.output === 'json') {
     this.screen.json({ id, execution, nodeIds });

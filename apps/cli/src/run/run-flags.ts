@@ -17,6 +17,15 @@ export interface ListFlags extends CommonFlags {
   readonly limit: number;
 }
 
+export interface SignalFlags extends CommonFlags {
+  readonly data?: string;
+  readonly key?: string;
+}
+
+export interface RetryFlags extends CommonFlags {
+  readonly from?: readonly string[];
+}
+
 export interface ReasonFlags extends CommonFlags {
   readonly reason?: string;
 }

@@ -9,10 +9,11 @@ const NODE_HEADS = ['NODE', 'STATE', 'ATTEMPTS', 'TIME', 'WORKER', 'FAILURE'] as
 export function runHeadline(run: RunView, nowMs: number): Piece[] {
   const execution = run.execution > 1 ? `, execution ${run.execution}` : '';
   const took = durationText(run.startTime ?? run.createTime, run.endTime, nowMs) ?? '';
+  const waiting = run.waitingFor === undefined ? '' : `  for ${run.waitingFor.join(', ')}`;
   return [
     stateCell(run.state),
     `  run ${run.id} of ${run.workflowName} v${run.workflowVersion}${execution}`,
-    `  ${run.nodesSucceeded} of ${run.nodesTotal} nodes  ${took}`,
+    `  ${run.nodesSucceeded} of ${run.nodesTotal} ${run.form === 'function' ? 'steps' : 'nodes'}  ${took}${waiting}`,
   ];
 }
 

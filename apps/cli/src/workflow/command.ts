@@ -1,6 +1,16 @@
 import { buildCommand, buildRouteMap } from '@stricli/core';
 import type { CliContext } from '../context.ts';
-import { type CommonFlags, commonFlags, helpText, type OutputFlags, outputAlias, outputFlags } from '../flags.ts';
+import {
+  type CommonFlags,
+  commonFlags,
+  helpText,
+  idArgument,
+  type OutputFlags,
+  outputAlias,
+  outputFlags,
+  wholeNumber,
+} from '../flags.ts';
+import type { ReplayFlags } from './replay.ts';
 
 const file = { brief: 'A workflow in JSON or YAML', parse: String, placeholder: 'FILE' };
 
@@ -59,7 +69,49 @@ const schema = buildCommand<Record<never, never>, [], CliContext>({
   },
 });
 
-export const command = buildRouteMap<'validate' | 'apply' | 'list' | 'schema', CliContext>({
-  routes: { validate, apply, list, schema },
+const replay = buildCommand<ReplayFlags, [string], CliContext>({
+  loader: async () => (await import('./replay.ts')).replay,
+  parameters: {
+    flags: {
+      ...commonFlags,
+      run: {
+        kind: 'parsed',
+        parse: idArgument,
+        variadic: true,
+        optional: true,
+        brief: 'Against this run',
+        placeholder: 'RUN',
+      },
+      workflow: {
+        kind: 'parsed',
+        parse: String,
+        optional: true,
+        brief: 'Against the newest runs of this workflow; default: of each that the module exports',
+        placeholder: 'NAME',
+      },
+      last: { kind: 'parsed', parse: wholeNumber(1, 10_000), default: '20', brief: 'So many of them' },
+    },
+    aliases: outputAlias,
+    positional: {
+      kind: 'tuple',
+      parameters: [{ brief: 'A module that exports workflows', parse: String, placeholder: 'MODULE' }],
+    },
+  },
+  docs: {
+    brief: 'Try changed code of durable functions against recorded runs',
+    fullDescription: helpText(
+      'Run the code of durable functions against the journals of runs, before it is deployed. Nothing is carried out: no step, no task.',
+      [
+        'baton workflow replay workflows.ts',
+        'baton workflow replay workflows.ts --workflow order --last 100',
+        'baton workflow replay workflows.ts --run 42',
+      ],
+      'Names the step at which code and journal differ, and ends with 1 when any does.',
+    ),
+  },
+});
+
+export const command = buildRouteMap<'validate' | 'apply' | 'list' | 'schema' | 'replay', CliContext>({
+  routes: { validate, apply, list, schema, replay },
   docs: { brief: 'Check, store and list workflows' },
 });
