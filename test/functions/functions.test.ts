@@ -122,3 +122,44 @@ test('a cancel stops a running step', async () => {
   await run.cancel('enough');
   expect(await run.result().catch((error: unknown) => error)).toBeInstanceOf(RunCancelled);
 });
+
+test('graphs and functions carry each other out', async () => {
+  const file = newFile();
+  await baton().workflows.apply({
+    name: 'with-function',
+    nodes: {
+      walk: { workflow: 'walk', input: { file, steps: 2 } },
+      double: { task: 'double', needs: ['walk'], input: { $from: 'walk', path: ['sum'] } },
+    },
+    output: { $from: 'double' },
+  });
+  const graph = await (await baton().runs.start('with-function')).result();
+  expect(graph.nodes.map((n) => [n.nodeId, n.state, n.output])).toContainEqual(['double', 'succeeded', 6]);
+  const run = await baton().runs.start('outer', { input: 'with-function' });
+  expect((await run.result()).output).toEqual({ child: 6 });
+  expect(effects(file)).toHaveLength(4);
+  const unknown = await baton().runs.start('outer', { input: 'nothing-like-it' });
+  const failed = (await unknown.result().catch((error: unknown) => error)) as RunFailed;
+  expect(failed.run.failureMessage).toMatch(/child `nothing-like-it` failed: WORKFLOW_NOT_FOUND/);
+});
+
+test('a run of many entries and large outputs is replayed from pages', async () => {
+  const run = await baton().runs.start('heavy', { input: { steps: 30, bytes: 400_000, signal: 'go' } });
+  await reaches(run.id, (r) => r.state === 'waiting');
+  await run.signal('go');
+  expect((await run.result()).output).toBe(30 * 400_000);
+  expect((await baton().runs.journal(run.id)).entries).toHaveLength(31);
+}, 60_000);
+
+test('many tasks side by side are submitted at once, and all that they gave is there', async () => {
+  const run = await baton().runs.start('fan', { input: 300 });
+  expect((await run.result()).output).toBe(300 * 299);
+}, 60_000);
+
+test('an output above 2 MiB fails its step and says so; a plain task of a workflow is refused', async () => {
+  const run = await baton().runs.start('heavy', { input: { steps: 1, bytes: 3_000_000, signal: 'go' } });
+  const failed = (await run.result().catch((error: unknown) => error)) as RunFailed;
+  expect(failed.run.failureMessage).toMatch(/OUTPUT_TOO_LARGE: the output of step `s` has 3000002 bytes/);
+  const task = await baton().submit({ kind: 'heavy' });
+  await expect(task.result()).rejects.toThrow(/"heavy" is a workflow and no task/);
+});

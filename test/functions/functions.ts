@@ -111,3 +111,27 @@ export const gated = workflow({
     return 'done';
   },
 });
+
+/** Starts any workflow by its name. */
+export const outer = workflow({
+  id: 'outer',
+  run: async (ctx, name: string) => ({ child: await ctx.child(name) }),
+});
+
+export const heavy = workflow({
+  id: 'heavy',
+  run: async (ctx, { steps, bytes, signal }: { steps: number; bytes: number; signal: string }) => {
+    let total = 0;
+    for (let n = 0; n < steps; n++) total += (await ctx.step('s', () => 'x'.repeat(bytes))).length;
+    await ctx.waitFor(signal);
+    return total;
+  },
+});
+
+export const fan = workflow({
+  id: 'fan',
+  run: async (ctx, count: number) => {
+    const given = await ctx.all(Array.from({ length: count }, (_, n) => ctx.run(double, n)));
+    return given.reduce((sum, n) => sum + n, 0);
+  },
+});
