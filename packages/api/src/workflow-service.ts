@@ -1,38 +1,42 @@
 import {
+  NodeState,
   PayloadFormat,
-  type RunNode,
-  RunNodeSchema,
   RunSchema,
   RunState,
-  type Workflow,
-  WorkflowSchema,
+  RunView,
+  type StartRunRequest,
   type WorkflowService,
 } from '@baton/contract';
-import { isId, notFound, topologicalWaves } from '@baton/domain';
+import { isId, notFound, Refusal, topologicalWaves } from '@baton/domain';
 import type { ClientEngine, EventHub } from '@baton/engine';
 import {
+  listRunItems,
   listRuns,
   listWorkflows,
-  type RunNodeRow,
-  type RunRow,
+  listWorkflowVersions,
   readRun,
   readRunFacts,
   readRunNodes,
   readWorkflow,
-  type WorkflowRow,
 } from '@baton/engine';
 import { create } from '@bufbuild/protobuf';
-import { timestampFromDate } from '@bufbuild/protobuf/wkt';
 import type { ServiceImpl } from '@connectrpc/connect';
+import { durationFromMs } from './durations.ts';
 import { functionHandlers, functionRun } from './function-handlers.ts';
 import { type ApiOptions, eitherAborts, throwIfCut } from './options.ts';
 import { decodePageToken, encodePageToken } from './page-token.ts';
-import { decodePayload, inputPayload, outputPayload } from './payloads.ts';
-import { failureMessage } from './task-messages.ts';
+import { decodePayload } from './payloads.ts';
+import { itemMessage, nodeMessages, runHead, workflowMessage } from './run-messages.ts';
+import { sleep, waitRuns } from './wait-runs.ts';
 import { nodeStates, runStates, wordOf } from './words.ts';
 
 const DEFAULT_PAGE = 50;
 const LOOK_AGAIN_MS = 1_000;
+/** A watched run of 10 000 nodes is told once a second, one of 100 a hundred times. */
+const WATCHED_NODES_A_MS = 10;
+const MAX_VERSION = 2_147_483_647;
+
+const isIndex = (text: string) => /^(0|[1-9]\d{0,8})$/.test(text);
 
 /** @param hub wakes watchers; without it (at the edge) they look by themselves */
 export function workflowService(
@@ -40,11 +44,17 @@ export function workflowService(
   hub: EventHub | null,
   options: ApiOptions,
 ): ServiceImpl<typeof WorkflowService> {
-  const { runs, workflows, lanes, env } = engine;
+  const { runs, workflows, lanes, env, runEstimates } = engine;
   const { api } = env.pools;
   const idOf = (namespace: string) => lanes.knownNamespaceId(namespace || 'default');
 
-  async function runMessage(namespace: string, runId: string, format: PayloadFormat, outputs: boolean) {
+  async function runMessage(
+    namespace: string,
+    runId: string,
+    format: PayloadFormat,
+    outputs: boolean,
+    view = RunView.UNSPECIFIED,
+  ) {
     const namespaceId = await idOf(namespace);
     const row = isId(runId) ? await readRun(api, namespaceId, runId) : null;
     if (!row) throw notFound('run', runId);
@@ -56,16 +66,32 @@ export function workflowService(
       });
       return { row, message };
     }
-    const nodes = await readRunNodes(api, runId, outputs && format !== PayloadFormat.NONE);
+    const nodes =
+      view === RunView.BASIC ? [] : await readRunNodes(api, runId, outputs && format !== PayloadFormat.NONE);
     const definition = await workflows.definitionOf(namespaceId, row.workflowName, row.workflowVersion);
-    const needs = new Map(definition.nodes.map((n) => [n.id, n.needs]));
-    return {
-      row,
-      message: create(RunSchema, {
-        ...runHead(row, namespace || 'default', format),
-        nodes: nodes.map((n) => nodeMessage(n, needs.get(n.nodeId) ?? [], format)),
-      }),
-    };
+    const estimate = await runEstimates(namespaceId, row.workflowVersion, definition);
+    const message = create(RunSchema, {
+      ...runHead(row, namespace || 'default', format),
+      form: definition.form,
+      nodes: nodeMessages(nodes, definition, estimate, format),
+      ...(estimate.runMs !== null && { estimatedDuration: durationFromMs(estimate.runMs) }),
+    });
+    return { row, message };
+  }
+
+  async function start(namespace: string, request: StartRunRequest) {
+    const { bytes, encoding } = decodePayload(request.payload, '');
+    const workflow =
+      request.workflow.case === 'definitionJson'
+        ? { definitionJson: request.workflow.value }
+        : { name: request.workflow.value ?? '', version: request.version || null };
+    return runs.start(namespace || 'default', {
+      workflow,
+      input: bytes,
+      encoding,
+      idempotencyKey: request.idempotencyKey || null,
+      labels: Object.keys(request.labels).length > 0 ? request.labels : null,
+    });
   }
 
   return {
@@ -121,23 +147,56 @@ export function workflowService(
       };
     },
 
-    async startRun(request) {
-      const { bytes, encoding } = decodePayload(request.payload, '');
-      const workflow =
-        request.workflow.case === 'definitionJson'
-          ? { definitionJson: request.workflow.value }
-          : { name: request.workflow.value ?? '', version: request.version || null };
-      return runs.start(request.namespace || 'default', {
-        workflow,
-        input: bytes,
-        encoding,
-        idempotencyKey: request.idempotencyKey || null,
-        labels: Object.keys(request.labels).length > 0 ? request.labels : null,
-      });
+    async listWorkflowVersions(request) {
+      const namespace = request.namespace || 'default';
+      const list = JSON.stringify(['workflow versions', namespace, request.name]);
+      const limit = request.pageSize || DEFAULT_PAGE;
+      const before = Number(decodePageToken(list, request.pageToken, isId) ?? MAX_VERSION);
+      const rows = await listWorkflowVersions(api, await idOf(namespace), request.name, before, limit + 1);
+      if (rows.length === 0 && request.pageToken === '') throw notFound('workflow', request.name);
+      return {
+        workflows: rows.slice(0, limit).map((row) => workflowMessage(row, [])),
+        nextPageToken: rows.length > limit ? encodePageToken(list, String(rows[limit - 1]!.version)) : '',
+      };
+    },
+
+    startRun: (request) => start(request.namespace, request),
+
+    async startRuns(request) {
+      const results = await Promise.allSettled(request.runs.map((each) => start(request.namespace, each)));
+      return {
+        results: results.map((result) => {
+          if (result.status === 'fulfilled') return { result: { case: 'started' as const, value: result.value } };
+          // What is no refusal concerns the whole call: the client repeats it.
+          if (!(result.reason instanceof Refusal)) throw result.reason;
+          const { code, reason, message } = result.reason;
+          return { result: { case: 'refused' as const, value: { code, reason, message } } };
+        }),
+      };
+    },
+
+    waitRuns: (request, context) => waitRuns(engine, hub, options, request, context.signal),
+
+    async listRunItems(request) {
+      const { runId, nodeId } = request;
+      const row = isId(runId) ? await readRun(api, await idOf(request.namespace), runId) : null;
+      if (!row) throw notFound('run', runId);
+      const states = request.states
+        .filter((s) => s !== NodeState.UNSPECIFIED)
+        .map((s) => wordOf(nodeStates, s as never)!);
+      const list = JSON.stringify(['run items', runId, nodeId, [...states].sort()]);
+      const limit = request.pageSize || DEFAULT_PAGE;
+      const token = decodePageToken(list, request.pageToken, isIndex);
+      const after = token === null ? -1 : Number(token);
+      const items = await listRunItems(api, { runId, nodeId, states, after, limit: limit + 1 });
+      return {
+        items: items.slice(0, limit).map(itemMessage),
+        nextPageToken: items.length > limit ? encodePageToken(list, String(items[limit - 1]!.item)) : '',
+      };
     },
 
     async getRun(request) {
-      return { run: (await runMessage(request.namespace, request.runId, request.format, true)).message };
+      return { run: (await runMessage(request.namespace, request.runId, request.format, true, request.view)).message };
     },
 
     async listRuns(request) {
@@ -180,11 +239,15 @@ export function workflowService(
             row.state,
             row.execution,
             message.waitingFor,
-            message.nodes.map((n) => [n.state, n.attempts, n.worker]),
+            message.nodes.map((n) => [n.state, n.attempts, n.worker, n.itemsSucceeded, n.itemsFailed]),
           ]);
           if (now !== last) yield { run: message };
           last = now;
+          // All of a run is read and sent each time: of a large one not at each of its thousands of changes.
+          const restMs = Math.min(LOOK_AGAIN_MS, message.nodes.length / WATCHED_NODES_A_MS);
+          const notBefore = env.now() + restMs;
           if (row.state === 'succeeded' || row.state === 'failed' || row.state === 'cancelled') return;
+          if (restMs > 1) await sleep(notBefore - env.now(), abort);
           if (changed) continue;
           await new Promise<void>((resolve) => {
             const done = () => {
@@ -215,53 +278,4 @@ export function workflowService(
 
     ...functionHandlers(engine),
   };
-}
-
-function workflowMessage(row: WorkflowRow, nodeIds: string[]): Workflow {
-  return create(WorkflowSchema, {
-    name: row.name,
-    version: row.version,
-    description: row.description,
-    hash: row.hash,
-    nodeIds,
-    createTime: timestampFromDate(row.createdAt),
-  });
-}
-
-function runHead(row: RunRow, namespace: string, format: PayloadFormat) {
-  return {
-    id: row.id,
-    namespace,
-    workflowName: row.workflowName,
-    workflowVersion: row.workflowVersion,
-    execution: row.execution,
-    state: runStates[row.state],
-    createTime: timestampFromDate(row.createdAt),
-    ...(row.startedAt && { startTime: timestampFromDate(row.startedAt) }),
-    ...(row.endedAt && { endTime: timestampFromDate(row.endedAt) }),
-    nodesTotal: row.nodesTotal,
-    nodesSucceeded: row.nodesSucceeded,
-    failureMessage: row.failureMessage ?? '',
-    failedNodeId: row.failedNodeId ?? '',
-    cancelReason: row.cancelReason ?? '',
-    labels: row.labels ?? {},
-    inputPayload: inputPayload(row.input, row.inputEncoding, format),
-  };
-}
-
-function nodeMessage(row: RunNodeRow, needs: readonly string[], format: PayloadFormat): RunNode {
-  return create(RunNodeSchema, {
-    nodeId: row.nodeId,
-    state: nodeStates[row.state],
-    taskId: row.taskId ?? '',
-    attempts: row.attempts,
-    needs: [...needs],
-    ...(row.startedAt && { startTime: timestampFromDate(row.startedAt) }),
-    ...(row.endedAt && { endTime: timestampFromDate(row.endedAt) }),
-    worker: row.worker ?? '',
-    outputHash: row.outputHash ?? '',
-    execution: row.execution,
-    ...(row.failure && { failure: failureMessage(row.failure) }),
-    outputPayload: outputPayload(row.output, row.outputEncoding, format),
-  });
 }

@@ -20,6 +20,7 @@ import { bisect, persist } from './persist.ts';
 import { createQueues, type Queues } from './queues.ts';
 import { createResults, returnUnsent } from './results.ts';
 import { createRetention } from './retention.ts';
+import { createRunEstimates, type RunEstimates } from './run-estimates.ts';
 import { createRuns, type Runs } from './runs.ts';
 import { createSessions, type Sessions } from './sessions.ts';
 import { createSignals } from './signals.ts';
@@ -37,6 +38,8 @@ export interface ClientEngine extends ClientStreams {
   tasks: Tasks;
   workflows: Workflows;
   runs: Runs;
+  /** How long runs take, by what earlier ones took. */
+  runEstimates: RunEstimates;
   functions: FunctionRuns;
   breakers: Breakers;
   failures: Failures;
@@ -158,7 +161,10 @@ export function createEngine(env: EngineEnvironment): Engine {
       runs.poke();
       breakerBook.poke();
     },
-    onSlowRound: hints.look,
+    onSlowRound: async () => {
+      await functions.wakeSleepers();
+      await hints.look();
+    },
     onHousekeeping: () => void retention.runIfDue(),
   });
 
@@ -188,6 +194,7 @@ export function createEngine(env: EngineEnvironment): Engine {
     tasks,
     workflows,
     runs,
+    runEstimates: createRunEstimates(env),
     functions,
     blobs,
     checkpoints: createCheckpoints(env, blobs, counters),
@@ -252,6 +259,7 @@ export function createClientEngine(env: EngineEnvironment): ClientEngine {
     tasks,
     workflows,
     runs,
+    runEstimates: createRunEstimates(env),
     functions,
     blobs,
     checkpoints: createCheckpoints(env, blobs, counters),

@@ -23,6 +23,7 @@ export type { Queues } from './queues.ts';
 export * from './reads.ts';
 export * from './results.ts';
 export { createRetention, type PartitionFate, type Retention, type RetentionReport } from './retention.ts';
+export type { RunEstimate, RunEstimates } from './run-estimates.ts';
 export type { Runs, StartRun } from './runs.ts';
 export type {
   ExchangeInput,

@@ -111,13 +111,7 @@ export function createStepPlanner(env: EngineEnvironment, starter: NodeStarter, 
       if (isOver && !over.includes(node)) over.push(node);
     }
 
-    function endItem(
-      node: number,
-      running: RunningItems,
-      item: number,
-      state: StepEnd['state'],
-      failure: Failure | null,
-    ) {
+    function endItem(running: RunningItems, item: number, state: StepEnd['state'], failure: Failure | null) {
       if (!running.progress.end(item, state)) return false;
       if (state !== 'succeeded' && !running.failure)
         running.failure = { item, failure: failure ?? { type: 'UNKNOWN', message: 'it was cancelled' } };
@@ -137,7 +131,7 @@ export function createStepPlanner(env: EngineEnvironment, starter: NodeStarter, 
         return;
       }
       const running = await itemsOf(node);
-      if (!running || !endItem(node, running, end.item, end.state, end.failure)) return;
+      if (!running || !endItem(running, end.item, end.state, end.failure)) return;
       items.push({
         ...bareItem(node + 1, end.item, end.state),
         attempts: end.attempts,
@@ -223,7 +217,7 @@ export function createStepPlanner(env: EngineEnvironment, starter: NodeStarter, 
         const running = context.items.get(node)!;
         running.progress.start(item);
         if (fields.state !== 'running') {
-          endItem(node, running, item, fields.state, fields.failure ?? null);
+          endItem(running, item, fields.state, fields.failure ?? null);
           unwritten.add(node);
         }
         items.push({ ...bareItem(node + 1, item, fields.state), ...fields });

@@ -44,6 +44,7 @@ export * from './recall.ts';
 export * from './result-cache.ts';
 export * from './retention.ts';
 export * from './run-advances.ts';
+export * from './run-estimates.ts';
 export * from './run-items.ts';
 export * from './run-outputs.ts';
 export * from './run-signals.ts';

@@ -106,8 +106,8 @@ export interface RunRow {
   currentNodes: string[] | null;
   output: Uint8Array | null;
   outputEncoding: Encoding | null;
-  /** SHA-256 (hex) of the blob that is the output. */
-  outputBlob: string | null;
+  /** The blob that is the output; SHA-256 in hex. */
+  outputBlob: { sha256: string; sizeBytes: number } | null;
   failure: Failure | null;
   parentRunId: string | null;
   parentNodeId: string | null;
@@ -118,6 +118,7 @@ export interface RunRow {
 const RUN_COLUMNS = `u.id, u.namespace_id, u.workflow_name, u.workflow_version, u.execution, u.revision, u.state, u.nodes_total, u.nodes_succeeded,
   u.created_at, u.started_at, u.ended_at, u.failed_node_id, u.failure_message, u.cancel_reason, u.labels, u.input, u.input_encoding,
   u.form, u.nodes_ended, u.items_total, u.current_nodes, u.output, u.output_encoding, encode(u.output_blob, 'hex') as output_blob, u.failure,
+  (select b.size_bytes from baton.blobs b where b.namespace_id = u.namespace_id and b.sha256 = u.output_blob) as output_size,
   u.parent_run_id, u.parent_node_id, u.waiting_for, u.release`;
 
 export async function readRun(sql: Sql, namespaceId: number | null, id: string): Promise<RunRow | null> {
@@ -349,7 +350,7 @@ function toRun(r: Record<string, unknown>): RunRow {
     currentNodes: r.current_nodes as string[] | null,
     output: r.output as Uint8Array | null,
     outputEncoding: r.output_encoding as Encoding | null,
-    outputBlob: r.output_blob as string | null,
+    outputBlob: r.output_blob ? { sha256: r.output_blob as string, sizeBytes: Number(r.output_size ?? 0) } : null,
     failure: r.failure as Failure | null,
     parentRunId: r.parent_run_id as string | null,
     parentNodeId: r.parent_node_id as string | null,

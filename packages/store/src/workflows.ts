@@ -45,6 +45,22 @@ export async function storeWorkflow(
   return row ? toWorkflow(row) : null;
 }
 
+/** Versions of one workflow, the newest first, a keyset page. */
+export async function listWorkflowVersions(
+  sql: Sql,
+  namespaceId: number,
+  name: string,
+  beforeVersion: number,
+  limit: number,
+): Promise<WorkflowRow[]> {
+  const rows = await sql.unsafe(
+    `select ${COLUMNS} from baton.workflows w where w.namespace_id = $1 and w.name = $2 and w.version < $3 order by w.version desc limit $4`,
+    [namespaceId, name, beforeVersion, limit],
+    { prepare: true },
+  );
+  return rows.map(toWorkflow);
+}
+
 /** Newest version of each workflow by name, a keyset page. */
 export async function listWorkflows(
   sql: Sql,

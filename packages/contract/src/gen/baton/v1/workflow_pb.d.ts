@@ -4,7 +4,7 @@
 
 import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
-import type { Timestamp, Value } from "@bufbuild/protobuf/wkt";
+import type { Duration, Timestamp, Value } from "@bufbuild/protobuf/wkt";
 import type { Failure, PayloadEncoding, PayloadFormat } from "./common_pb.js";
 import type { JournalEntry } from "./journal_pb.js";
 
@@ -195,6 +195,72 @@ export declare type RunNode = Message<"baton.v1.RunNode"> & {
   execution: number;
 
   /**
+   * Of a node that runs once for each item. 0: it has none, or they are not known yet.
+   *
+   * @generated from field: uint32 items_total = 15;
+   */
+  itemsTotal: number;
+
+  /**
+   * @generated from field: uint32 items_succeeded = 16;
+   */
+  itemsSucceeded: number;
+
+  /**
+   * Or cancelled.
+   *
+   * @generated from field: uint32 items_failed = 17;
+   */
+  itemsFailed: number;
+
+  /**
+   * Label: signature, verifier, reward, training, deployment or custom; empty: none.
+   *
+   * @generated from field: string type = 18;
+   */
+  type: string;
+
+  /**
+   * 0 needs nothing, n+1 needs something of wave n and nothing later.
+   *
+   * @generated from field: uint32 wave = 19;
+   */
+  wave: number;
+
+  /**
+   * Its result is the one of an earlier task, used again.
+   *
+   * @generated from field: bool cached = 20;
+   */
+  cached: boolean;
+
+  /**
+   * The run that carries it out, where that is a workflow.
+   *
+   * @generated from field: string child_run_id = 21;
+   */
+  childRunId: string;
+
+  /**
+   * Median of the newest runs that succeeded; absent: there are none.
+   *
+   * @generated from field: google.protobuf.Duration estimated_duration = 22;
+   */
+  estimatedDuration?: Duration | undefined;
+
+  /**
+   * Why it was skipped, in words.
+   *
+   * @generated from field: string skip_reason = 23;
+   */
+  skipReason: string;
+
+  /**
+   * @generated from field: map<string, string> labels = 24;
+   */
+  labels: { [key: string]: string };
+
+  /**
    * Of an entry of a durable function's journal: step, sleep, signal, task or child.
    *
    * @generated from field: string kind = 25;
@@ -322,6 +388,20 @@ export declare type Run = Message<"baton.v1.Run"> & {
   labels: { [key: string]: string };
 
   /**
+   * Of nodes_total: those that have ended in any way, or were skipped.
+   *
+   * @generated from field: uint32 steps_completed = 20;
+   */
+  stepsCompleted: number;
+
+  /**
+   * Some of the nodes that run now, or what a durable function is at.
+   *
+   * @generated from field: repeated string current = 21;
+   */
+  current: string[];
+
+  /**
    * Output of the run, once it has succeeded.
    *
    * @generated from oneof baton.v1.Run.output_payload
@@ -359,6 +439,13 @@ export declare type Run = Message<"baton.v1.Run"> & {
   parentNodeId: string;
 
   /**
+   * From start to end, by the newest runs that succeeded; absent: there are none.
+   *
+   * @generated from field: google.protobuf.Duration estimated_duration = 27;
+   */
+  estimatedDuration?: Duration | undefined;
+
+  /**
    * Of a durable function: what it waits for, in words.
    *
    * @generated from field: repeated string waiting_for = 28;
@@ -366,7 +453,7 @@ export declare type Run = Message<"baton.v1.Run"> & {
   waitingFor: string[];
 
   /**
-   * "graph" or "function".
+   * "chain" or "nodes", the form of the file, or "function". In lists: "graph" or "function".
    *
    * @generated from field: string form = 29;
    */
@@ -675,6 +762,161 @@ export declare type StartRunResponse = Message<"baton.v1.StartRunResponse"> & {
 export declare const StartRunResponseSchema: GenMessage<StartRunResponse>;
 
 /**
+ * @generated from message baton.v1.StartRunsRequest
+ */
+export declare type StartRunsRequest = Message<"baton.v1.StartRunsRequest"> & {
+  /**
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * The namespace of each is that of the call.
+   *
+   * @generated from field: repeated baton.v1.StartRunRequest runs = 2;
+   */
+  runs: StartRunRequest[];
+};
+
+/**
+ * Describes the message baton.v1.StartRunsRequest.
+ * Use `create(StartRunsRequestSchema)` to create a new message.
+ */
+export declare const StartRunsRequestSchema: GenMessage<StartRunsRequest>;
+
+/**
+ * @generated from message baton.v1.RunRefused
+ */
+export declare type RunRefused = Message<"baton.v1.RunRefused"> & {
+  /**
+   * As of StartRun: the Connect code and the reason.
+   *
+   * @generated from field: string code = 1;
+   */
+  code: string;
+
+  /**
+   * @generated from field: string reason = 2;
+   */
+  reason: string;
+
+  /**
+   * @generated from field: string message = 3;
+   */
+  message: string;
+};
+
+/**
+ * Describes the message baton.v1.RunRefused.
+ * Use `create(RunRefusedSchema)` to create a new message.
+ */
+export declare const RunRefusedSchema: GenMessage<RunRefused>;
+
+/**
+ * @generated from message baton.v1.StartRunResult
+ */
+export declare type StartRunResult = Message<"baton.v1.StartRunResult"> & {
+  /**
+   * @generated from oneof baton.v1.StartRunResult.result
+   */
+  result: {
+    /**
+     * @generated from field: baton.v1.StartRunResponse started = 1;
+     */
+    value: StartRunResponse;
+    case: "started";
+  } | {
+    /**
+     * @generated from field: baton.v1.RunRefused refused = 2;
+     */
+    value: RunRefused;
+    case: "refused";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message baton.v1.StartRunResult.
+ * Use `create(StartRunResultSchema)` to create a new message.
+ */
+export declare const StartRunResultSchema: GenMessage<StartRunResult>;
+
+/**
+ * @generated from message baton.v1.StartRunsResponse
+ */
+export declare type StartRunsResponse = Message<"baton.v1.StartRunsResponse"> & {
+  /**
+   * In the order asked.
+   *
+   * @generated from field: repeated baton.v1.StartRunResult results = 1;
+   */
+  results: StartRunResult[];
+};
+
+/**
+ * Describes the message baton.v1.StartRunsResponse.
+ * Use `create(StartRunsResponseSchema)` to create a new message.
+ */
+export declare const StartRunsResponseSchema: GenMessage<StartRunsResponse>;
+
+/**
+ * @generated from message baton.v1.WaitRunsRequest
+ */
+export declare type WaitRunsRequest = Message<"baton.v1.WaitRunsRequest"> & {
+  /**
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * @generated from field: repeated string run_ids = 2;
+   */
+  runIds: string[];
+
+  /**
+   * At most 60 s; default: look once.
+   *
+   * @generated from field: google.protobuf.Duration wait = 3;
+   */
+  wait?: Duration | undefined;
+
+  /**
+   * @generated from field: baton.v1.PayloadFormat format = 4;
+   */
+  format: PayloadFormat;
+};
+
+/**
+ * Describes the message baton.v1.WaitRunsRequest.
+ * Use `create(WaitRunsRequestSchema)` to create a new message.
+ */
+export declare const WaitRunsRequestSchema: GenMessage<WaitRunsRequest>;
+
+/**
+ * @generated from message baton.v1.WaitRunsResponse
+ */
+export declare type WaitRunsResponse = Message<"baton.v1.WaitRunsResponse"> & {
+  /**
+   * Those that have ended, without nodes and input.
+   *
+   * @generated from field: repeated baton.v1.Run runs = 1;
+   */
+  runs: Run[];
+
+  /**
+   * Those that are not there.
+   *
+   * @generated from field: repeated string missing = 2;
+   */
+  missing: string[];
+};
+
+/**
+ * Describes the message baton.v1.WaitRunsResponse.
+ * Use `create(WaitRunsResponseSchema)` to create a new message.
+ */
+export declare const WaitRunsResponseSchema: GenMessage<WaitRunsResponse>;
+
+/**
  * @generated from message baton.v1.GetRunRequest
  */
 export declare type GetRunRequest = Message<"baton.v1.GetRunRequest"> & {
@@ -692,6 +934,11 @@ export declare type GetRunRequest = Message<"baton.v1.GetRunRequest"> & {
    * @generated from field: baton.v1.PayloadFormat format = 3;
    */
   format: PayloadFormat;
+
+  /**
+   * @generated from field: baton.v1.RunView view = 4;
+   */
+  view: RunView;
 };
 
 /**
@@ -800,6 +1047,201 @@ export declare type WatchRunRequest = Message<"baton.v1.WatchRunRequest"> & {
  * Use `create(WatchRunRequestSchema)` to create a new message.
  */
 export declare const WatchRunRequestSchema: GenMessage<WatchRunRequest>;
+
+/**
+ * @generated from message baton.v1.RunItem
+ */
+export declare type RunItem = Message<"baton.v1.RunItem"> & {
+  /**
+   * Place in the list of items, from 0.
+   *
+   * @generated from field: uint32 index = 1;
+   */
+  index: number;
+
+  /**
+   * @generated from field: baton.v1.NodeState state = 2;
+   */
+  state: NodeState;
+
+  /**
+   * @generated from field: string task_id = 3;
+   */
+  taskId: string;
+
+  /**
+   * Attempts of all executions in which this item ran.
+   *
+   * @generated from field: uint32 attempts = 4;
+   */
+  attempts: number;
+
+  /**
+   * The worker of its last attempt.
+   *
+   * @generated from field: string worker = 5;
+   */
+  worker: string;
+
+  /**
+   * SHA-256 of the output's bytes, in hex.
+   *
+   * @generated from field: string output_hash = 6;
+   */
+  outputHash: string;
+
+  /**
+   * @generated from field: baton.v1.Failure failure = 7;
+   */
+  failure?: Failure | undefined;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp start_time = 8;
+   */
+  startTime?: Timestamp | undefined;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp end_time = 9;
+   */
+  endTime?: Timestamp | undefined;
+
+  /**
+   * @generated from field: uint32 execution = 10;
+   */
+  execution: number;
+
+  /**
+   * @generated from field: bool cached = 11;
+   */
+  cached: boolean;
+
+  /**
+   * The run that carries it out, where that is a workflow.
+   *
+   * @generated from field: string child_run_id = 12;
+   */
+  childRunId: string;
+};
+
+/**
+ * Describes the message baton.v1.RunItem.
+ * Use `create(RunItemSchema)` to create a new message.
+ */
+export declare const RunItemSchema: GenMessage<RunItem>;
+
+/**
+ * @generated from message baton.v1.ListRunItemsRequest
+ */
+export declare type ListRunItemsRequest = Message<"baton.v1.ListRunItemsRequest"> & {
+  /**
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * @generated from field: string run_id = 2;
+   */
+  runId: string;
+
+  /**
+   * @generated from field: string node_id = 3;
+   */
+  nodeId: string;
+
+  /**
+   * @generated from field: repeated baton.v1.NodeState states = 4;
+   */
+  states: NodeState[];
+
+  /**
+   * @generated from field: uint32 page_size = 5;
+   */
+  pageSize: number;
+
+  /**
+   * @generated from field: string page_token = 6;
+   */
+  pageToken: string;
+};
+
+/**
+ * Describes the message baton.v1.ListRunItemsRequest.
+ * Use `create(ListRunItemsRequestSchema)` to create a new message.
+ */
+export declare const ListRunItemsRequestSchema: GenMessage<ListRunItemsRequest>;
+
+/**
+ * @generated from message baton.v1.ListRunItemsResponse
+ */
+export declare type ListRunItemsResponse = Message<"baton.v1.ListRunItemsResponse"> & {
+  /**
+   * @generated from field: repeated baton.v1.RunItem items = 1;
+   */
+  items: RunItem[];
+
+  /**
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+};
+
+/**
+ * Describes the message baton.v1.ListRunItemsResponse.
+ * Use `create(ListRunItemsResponseSchema)` to create a new message.
+ */
+export declare const ListRunItemsResponseSchema: GenMessage<ListRunItemsResponse>;
+
+/**
+ * @generated from message baton.v1.ListWorkflowVersionsRequest
+ */
+export declare type ListWorkflowVersionsRequest = Message<"baton.v1.ListWorkflowVersionsRequest"> & {
+  /**
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * @generated from field: string name = 2;
+   */
+  name: string;
+
+  /**
+   * @generated from field: uint32 page_size = 3;
+   */
+  pageSize: number;
+
+  /**
+   * @generated from field: string page_token = 4;
+   */
+  pageToken: string;
+};
+
+/**
+ * Describes the message baton.v1.ListWorkflowVersionsRequest.
+ * Use `create(ListWorkflowVersionsRequestSchema)` to create a new message.
+ */
+export declare const ListWorkflowVersionsRequestSchema: GenMessage<ListWorkflowVersionsRequest>;
+
+/**
+ * @generated from message baton.v1.ListWorkflowVersionsResponse
+ */
+export declare type ListWorkflowVersionsResponse = Message<"baton.v1.ListWorkflowVersionsResponse"> & {
+  /**
+   * @generated from field: repeated baton.v1.Workflow workflows = 1;
+   */
+  workflows: Workflow[];
+
+  /**
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+};
+
+/**
+ * Describes the message baton.v1.ListWorkflowVersionsResponse.
+ * Use `create(ListWorkflowVersionsResponseSchema)` to create a new message.
+ */
+export declare const ListWorkflowVersionsResponseSchema: GenMessage<ListWorkflowVersionsResponse>;
 
 /**
  * @generated from message baton.v1.WatchRunResponse
@@ -1179,6 +1621,32 @@ export enum NodeState {
 export declare const NodeStateSchema: GenEnum<NodeState>;
 
 /**
+ * How much of a run is told.
+ *
+ * @generated from enum baton.v1.RunView
+ */
+export enum RunView {
+  /**
+   * All.
+   *
+   * @generated from enum value: RUN_VIEW_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * Without nodes.
+   *
+   * @generated from enum value: RUN_VIEW_BASIC = 1;
+   */
+  BASIC = 1,
+}
+
+/**
+ * Describes the enum baton.v1.RunView.
+ */
+export declare const RunViewSchema: GenEnum<RunView>;
+
+/**
  * Workflows and their runs, for clients.
  *
  * @generated from service baton.v1.WorkflowService
@@ -1221,6 +1689,16 @@ export declare const WorkflowService: GenService<{
     output: typeof ListWorkflowsResponseSchema;
   },
   /**
+   * Versions of one workflow, the newest first, without their definitions.
+   *
+   * @generated from rpc baton.v1.WorkflowService.ListWorkflowVersions
+   */
+  listWorkflowVersions: {
+    methodKind: "unary";
+    input: typeof ListWorkflowVersionsRequestSchema;
+    output: typeof ListWorkflowVersionsResponseSchema;
+  },
+  /**
    * Starts a run of a stored workflow, or of a definition sent along.
    *
    * @generated from rpc baton.v1.WorkflowService.StartRun
@@ -1231,12 +1709,42 @@ export declare const WorkflowService: GenService<{
     output: typeof StartRunResponseSchema;
   },
   /**
+   * Starts many; each is started or refused by itself.
+   *
+   * @generated from rpc baton.v1.WorkflowService.StartRuns
+   */
+  startRuns: {
+    methodKind: "unary";
+    input: typeof StartRunsRequestSchema;
+    output: typeof StartRunsResponseSchema;
+  },
+  /**
+   * Waits until one of these runs at least has ended, or the time is over; answers with those that have, with output and failure.
+   *
+   * @generated from rpc baton.v1.WorkflowService.WaitRuns
+   */
+  waitRuns: {
+    methodKind: "unary";
+    input: typeof WaitRunsRequestSchema;
+    output: typeof WaitRunsResponseSchema;
+  },
+  /**
    * @generated from rpc baton.v1.WorkflowService.GetRun
    */
   getRun: {
     methodKind: "unary";
     input: typeof GetRunRequestSchema;
     output: typeof GetRunResponseSchema;
+  },
+  /**
+   * The items of a node that runs once for each item, those that were started, in their order, by keyset pages.
+   *
+   * @generated from rpc baton.v1.WorkflowService.ListRunItems
+   */
+  listRunItems: {
+    methodKind: "unary";
+    input: typeof ListRunItemsRequestSchema;
+    output: typeof ListRunItemsResponseSchema;
   },
   /**
    * Newest first, by keyset pages.
