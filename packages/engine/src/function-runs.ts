@@ -15,6 +15,7 @@ import {
   readFunctions,
   readRetriedEntries,
   readRunFacts,
+  readSleepers,
   readWorkflow,
   reopenFunction,
   startFunctionRuns,
@@ -67,6 +68,8 @@ export interface FunctionRuns {
   register(namespaceId: number, functions: readonly FunctionDefinition[]): Promise<void>;
   /** Ends runs whose driver has ended, cancels those that were asked to stop, wakes the others. */
   advance(due: readonly { runId: string; advanceIds: readonly string[] }[]): Promise<void>;
+  /** Wakes runs whose advance was lost; looks about once a minute, however often it is called. */
+  wakeSleepers(): Promise<void>;
   /** @throws Refusal RUN_NOT_FOUND, RUN_ENDED, RUN_NOT_SIGNALLABLE */
   signal(namespaceId: number, signal: SignalRequest): Promise<{ deduplicated: boolean }>;
   /** The next execution of an ended run: steps that gave something are kept. Null: the run has changed meanwhile. */
@@ -96,6 +99,8 @@ export interface FunctionRunSinks {
 }
 
 const MOST_TRIES = 5;
+const LOOK_EVERY_MS = 60_000;
+const SLEEPERS = 500;
 
 export function createFunctionRuns(
   env: EngineEnvironment,
@@ -263,6 +268,16 @@ export function createFunctionRuns(
     for (const laneId of laneIds) sinks.onReady(laneId);
   }
 
+  let lookedAt = env.now();
+  async function wakeSleepers(): Promise<void> {
+    if (env.now() - lookedAt < LOOK_EVERY_MS) return;
+    lookedAt = env.now();
+    const asleep = await readSleepers(pools.api, SLEEPERS);
+    if (asleep.length === 0) return;
+    env.log.warn('functions woken whose advance was lost', { runs: asleep.length });
+    await advance(asleep.map((runId) => ({ runId, advanceIds: [] })));
+  }
+
   const maker: JournalMaker = {
     async tasks(made) {
       const batch: NewTask[] = [];
@@ -316,6 +331,7 @@ export function createFunctionRuns(
   return {
     start,
     advance,
+    wakeSleepers,
     maker,
     async register(namespaceId, functions) {
       for (const definition of functions) {

@@ -9,7 +9,7 @@ import { type MigratedDatabase, migratedDatabase } from './migrated.fixture.ts';
 import { insertSignal } from './run-signals.ts';
 import { type Scene, scene } from './scene.fixture.ts';
 import { settleTasks } from './settle.ts';
-import { countWakes, suspendTasks, wakeDrivers } from './suspend.ts';
+import { countWakes, readSleepers, suspendTasks, wakeDrivers } from './suspend.ts';
 import { promoteDue } from './waiting.ts';
 
 let db: MigratedDatabase;
@@ -228,6 +228,20 @@ it('a function that waits holds no lease; a wake that it did not know of keeps i
   expect(await runOf(runId)).toMatchObject({ state: 'running', waiting_for: null });
   await wake(runId);
   expect(await suspend(again!, 1)).toMatchObject([{ next: 'ready' }]);
+  await stage.claim(lane, session, 1);
+});
+
+it('a sleeper whose advance was lost is found, and nobody else', async () => {
+  const { runId, lease } = await going();
+  await append(sql, lease, [entry(1, { kind: 'signal', name: 'go' })]);
+  await suspend(lease, 0);
+  expect(await readSleepers(sql, 10)).not.toContain(runId);
+  await signal(runId, 'go', '1');
+  expect(await readSleepers(sql, 10)).not.toContain(runId);
+  await sql.unsafe('delete from baton.advances where run_id = $1', [runId]);
+  expect(await readSleepers(sql, 10)).toContain(runId);
+  await wake(runId);
+  expect(await readSleepers(sql, 10)).not.toContain(runId);
   await stage.claim(lane, session, 1);
 });
 

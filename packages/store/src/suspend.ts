@@ -140,3 +140,24 @@ export async function wakeDrivers(
   );
   return { laneIds: rows.map((r) => r.lane_id as number) };
 }
+
+/**
+ * Function runs that sleep although something has happened to them, or whose driver has ended: their advance was lost. Masters of the
+ * version before take advances of waiting runs for those of ended ones. Some of them; the oldest first.
+ */
+export async function readSleepers(sql: Sql, limit: number): Promise<string[]> {
+  const rows = await sql.unsafe(
+    `/* baton read sleepers */ select u.id from baton.runs u
+     where u.state = 'waiting' and u.form = 'function' and not exists (select from baton.advances a where a.run_id = u.id) and (
+       exists (select from baton.outcomes o where o.task_id = u.driver_task_id)
+       or (exists (select from baton.waiting w where w.task_id = u.driver_task_id) and exists (
+         select from baton.journal j where j.run_id = u.id and j.position is null and (
+           (j.kind = 'task' and exists (select from baton.outcomes o where o.task_id = j.ref_id))
+           or (j.kind = 'child' and exists (select from baton.runs c where c.id = j.ref_id and c.state in ('succeeded', 'failed', 'cancelled')))
+           or (j.kind = 'signal' and exists (select from baton.run_signals s where s.run_id = u.id and s.name = j.name and s.taken_by is null))))))
+     order by u.id limit $1`,
+    [limit],
+    { prepare: true },
+  );
+  return rows.map((r) => r.id as string);
+}
