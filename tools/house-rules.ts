@@ -47,7 +47,7 @@ export const LAYERS: Record<string, Layer> = {
   cli: { may: ['*', 'master', 'worker'] },
 
   // Examples see what a user sees, and the port that makes a gRPC service of a function.
-  examples: { may: ['client', 'contract', 'domain', 'server', 'worker'] },
+  examples: { may: ['cli', 'client', 'contract', 'domain', 'server', 'worker'] },
 };
 
 /** npm packages that run without Node. `x/*` is every sub-path; what is not named here is taken for Node's alone. */

@@ -80,7 +80,9 @@ export async function startMaster(config: MasterConfig, log: Logger): Promise<Ma
     const startedAt = performance.now();
     const masterId = `${number.node}-${number.instance.slice(0, 8)}`;
     const closing = new AbortController();
-    const report = (error: unknown, where: string) => log.error('request failed', { where, error });
+    // What is cut off by the end is nobody's mistake.
+    const report = (error: unknown, where: string) =>
+      log[closing.signal.aborted ? 'info' : 'error']('request failed', { where, error });
     const lag = monitorEventLoopDelay({ resolution: 20 });
     lag.enable();
     const options: ApiOptions & { ready(): boolean } = {

@@ -1,6 +1,14 @@
 import type { CheckedExpression, ExpressionScope, Expressions } from './expressions.ts';
-import type { FoundReference } from './input-template.ts';
 import { type Place, type Problems, quote } from './problem.ts';
+
+/** A reference to a node, with its place in the file. */
+export interface FoundReference {
+  readonly node: string;
+  readonly place: Place;
+  /** What refers to it, for a sentence: `the input`. */
+  readonly by: string;
+  readonly isExpression?: boolean;
+}
 
 /** Reports what is wrong with an expression, and returns the nodes that it names. */
 export function checkExpression(

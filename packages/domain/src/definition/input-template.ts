@@ -1,4 +1,4 @@
-import { checkExpression, expressionNodes } from './check-expression.ts';
+import { checkExpression, expressionNodes, type FoundReference } from './check-expression.ts';
 import { ExpressionError, type ExpressionScope, type Expressions, type ExpressionVariables } from './expressions.ts';
 import { describeValue, isRecord, type JsonObject, type JsonValue, ownValue, setOwnValue } from './json.ts';
 import { at, type Place, type Problems, quote } from './problem.ts';
@@ -14,15 +14,6 @@ export type InputReference =
   | { readonly source: 'input'; readonly path: ValuePath }
   /** `{ "$expr": "text" }`: the value of an expression. */
   | { readonly source: 'expression'; readonly text: string };
-
-/** A reference to a node, with its place in the file. */
-export interface FoundReference {
-  readonly node: string;
-  readonly place: Place;
-  /** What refers to it, for a sentence: `the input`. */
-  readonly by: string;
-  readonly isExpression?: boolean;
-}
 
 /** The language of the file's expressions and what they may name at this place. */
 export interface TemplateRules {

@@ -1,6 +1,7 @@
+import type { FoundReference } from './check-expression.ts';
 import type { Expressions } from './expressions.ts';
 import { Fields, readName } from './fields.ts';
-import { checkTemplate, type FoundReference, isReference } from './input-template.ts';
+import { checkTemplate, isReference } from './input-template.ts';
 import { describeValue, isRecord, type JsonValue, setOwnValue, type UnknownRecord } from './json.ts';
 import { type ForEach, MAX_FOR_EACH_ITEMS } from './model.ts';
 import { at, type Place, type Problems, quote } from './problem.ts';

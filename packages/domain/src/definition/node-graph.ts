@@ -1,5 +1,6 @@
+import type { FoundReference } from './check-expression.ts';
 import { componentsOf, cycleThrough, type Graph, notUpstream } from './graph.ts';
-import type { FoundReference } from './input-template.ts';
+
 import { at, type Place, type Problems, quote } from './problem.ts';
 import { showCycle } from './show-cycle.ts';
 

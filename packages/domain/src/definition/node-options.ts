@@ -1,7 +1,8 @@
+import type { FoundReference } from './check-expression.ts';
 import { checkExpression } from './check-expression.ts';
 import type { Expressions } from './expressions.ts';
 import { Fields, readName, secondsToMs } from './fields.ts';
-import { checkTemplate, type FoundReference } from './input-template.ts';
+import { checkTemplate } from './input-template.ts';
 import { describeValue, type JsonValue, setOwnValue } from './json.ts';
 import {
   JOIN_RULES,

@@ -1,7 +1,8 @@
+import type { FoundReference } from './check-expression.ts';
 import type { Expressions } from './expressions.ts';
 import { Fields, readAddress, readName, readRecord } from './fields.ts';
 import { wavesOf } from './graph.ts';
-import { checkTemplate, type FoundReference } from './input-template.ts';
+import { checkTemplate } from './input-template.ts';
 import { compareCodeUnits, describeValue, isRecord, type JsonValue, setOwnValue, type UnknownRecord } from './json.ts';
 import {
   MAX_DEFINITION_EDGES,

@@ -3,18 +3,17 @@ import { fileURLToPath } from 'node:url';
 import { startStandalone } from '@baton/cli/standalone';
 import { createBaton, type RunView, type WorkflowDefinition } from '@baton/client';
 import { checkWorkflowFile } from '@baton/client/workflow-file';
-import { drawDelays } from '@baton/example-flight-delays/chart';
-import { countDelays } from '@baton/example-flight-delays/statistics';
-import * as tasks from '@baton/example-flight-delays/tasks';
 import { testDatabase } from '@baton/testkit';
 import { useStack } from '@baton/testkit/vitest';
 import { expect, test } from 'vitest';
-import { until } from '../faults/stage.ts';
+import { drawDelays } from '../src/chart.ts';
+import { countDelays } from '../src/statistics.ts';
+import * as tasks from '../src/tasks.ts';
 
-const stack = useStack({ workers: 3, tasksModule: import.meta.resolve('@baton/example-flight-delays/tasks') });
+const stack = useStack({ workers: 3, tasksModule: new URL('../src/tasks.ts', import.meta.url) });
 
 async function definition() {
-  const path = fileURLToPath(import.meta.resolve('@baton/example-flight-delays/workflow'));
+  const path = fileURLToPath(new URL('../flight-delays.yaml', import.meta.url));
   const checked = checkWorkflowFile(await readFile(path, 'utf8'), { format: 'yaml' });
   return checked.ok ? (checked.value as WorkflowDefinition) : expect.fail(JSON.stringify(checked.problems));
 }
@@ -37,7 +36,7 @@ test('a fan-out over 200 000 flights, whose workers are killed in the middle, gi
   };
   const run = await baton.runs.start(await definition(), { input: { chunk: 2_000 } });
   for (const [killed, counted] of [10, 40].entries()) {
-    await until(async () => (await countedChunks()) >= counted, `${counted} chunks to be counted`);
+    await expect.poll(countedChunks, { timeout: 30_000 }).toBeGreaterThanOrEqual(counted);
     await stack().workers[killed]!.kill('SIGKILL');
   }
   const result = await run.result();
