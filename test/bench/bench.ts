@@ -2,11 +2,19 @@ import { measureDrain } from './drain.ts';
 import { measureLatency } from './latency.ts';
 import { readMachine } from './machine.ts';
 import type { BenchOptions } from './options.ts';
-import { type Report, summarizeDrain, summarizeLatency, summarizeSizes, summarizeSubmits } from './report.ts';
+import {
+  type Report,
+  summarizeDrain,
+  summarizeLatency,
+  summarizeSizes,
+  summarizeSubmits,
+  summarizeWorkflows,
+} from './report.ts';
 import { openServer } from './server.ts';
 import { measureSizes } from './sizes.ts';
 import { round } from './statistics.ts';
 import { measureSubmits } from './submit.ts';
+import { measureWorkflows } from './workflows.ts';
 
 /**
  * Runs one benchmark with all its repetitions, each on a fresh database with fresh processes. The repetition is the outer loop, so
@@ -65,6 +73,18 @@ export async function runBench(
             runs.push(...(await measureSizes(server, options)));
             for (const { table, tableMb, indexesMb } of runs)
               progress(`${rep}: ${table} ${round(tableMb + indexesMb)} MB`);
+          }),
+        );
+      case 'workflows':
+        return summarizeWorkflows(
+          await repeat(async (rep, runs) => {
+            runs.push(
+              ...(await measureWorkflows(server, options, (run) =>
+                progress(
+                  `${rep}: ${run.graph} of ${run.nodes}: ${round(run.nodesPerSecond)} nodes/s, ${round(run.cpu.totalUs)} us a node, foreign cores ${round(run.cpu.foreignCores)}`,
+                ),
+              )),
+            );
           }),
         );
       case 'latency':

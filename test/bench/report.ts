@@ -6,6 +6,7 @@ import type { BenchName } from './options.ts';
 import type { SizeRun } from './sizes.ts';
 import { type Percentiles, round, type Spread, spread } from './statistics.ts';
 import type { SubmitRun } from './submit.ts';
+import type { WorkflowRun } from './workflows.ts';
 
 /** One measurement: what was repeated, the spread of its figures over the repetitions, and each repetition. */
 export interface Result<Run> {
@@ -20,7 +21,7 @@ export interface Report {
   machine: Machine;
   postgres: { source: 'embedded' | 'yours'; version: string; settings: Readonly<Record<string, string>> };
   repetitions: number;
-  results: Result<DrainRun | SubmitRun | LatencyRun | SizeRun>[];
+  results: Result<DrainRun | SubmitRun | LatencyRun | SizeRun | WorkflowRun>[];
 }
 
 export function summarizeDrain(runs: readonly DrainRun[]): Result<DrainRun>[] {
@@ -46,6 +47,14 @@ export function summarizeSubmits(runs: readonly SubmitRun[]): Result<SubmitRun>[
       answer_p99_ms: run.answerMs.p99,
       ...cpuFigures(run.cpu),
     }),
+  );
+}
+
+export function summarizeWorkflows(runs: readonly WorkflowRun[]): Result<WorkflowRun>[] {
+  return grouped(
+    runs,
+    ({ graph, nodes, slots }) => ({ graph, nodes, slots }),
+    (run) => ({ nodes_per_second: run.nodesPerSecond, us_per_node: run.usPerNode, ...cpuFigures(run.cpu) }),
   );
 }
 

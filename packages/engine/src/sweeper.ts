@@ -1,5 +1,6 @@
 import {
   dropExpiredKeys,
+  dropExpiredResults,
   dropOldSessions,
   ensurePartitions,
   leasesOf,
@@ -146,6 +147,7 @@ export function createSweeper(
       await attempt('housekeeping', async () => {
         await ensurePartitions(pools.api);
         while ((await dropExpiredKeys(pools.api)) > 0 && !stopped);
+        while ((await dropExpiredResults(pools.api)) > 0 && !stopped);
         while ((await dropOldSessions(pools.api)) > 0 && !stopped);
       });
     if (rounds % HOUSEKEEPING_EVERY === 0) await attempt('unused blobs', () => sweepBlobs(env));

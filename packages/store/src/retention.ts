@@ -75,6 +75,11 @@ export async function livingBelow(sql: Sql, upperId: string, limit: number): Pro
        union select task_id from baton.waiting where task_id < $1
        union select task_id from baton.leases where task_id < $1
        union select n.task_id from baton.runs r join baton.run_nodes n on n.run_id = r.id where r.id < $1 and n.task_id < $1
+       union select i.task_id from baton.runs r join baton.run_items i on i.run_id = r.id where r.id < $1 and i.task_id < $1
+       -- Results that younger runs have, or may have, from it.
+       union select n.task_id from baton.run_nodes n where n.cached and n.task_id < $1
+       union select i.task_id from baton.run_items i where i.cached and i.task_id < $1
+       union select c.task_id from baton.result_cache c where c.task_id < $1 and c.expires_at > clock_timestamp()
      ) l limit $2`,
     [upperId, limit],
     { prepare: true },
@@ -141,12 +146,14 @@ export async function dropOldRuns(sql: Sql, cutoff: Cutoff): Promise<number> {
   const rows = await sql.unsafe(
     `/* baton drop old runs */
      with old as materialized (
-       select r.id, r.nodes_total from baton.runs r
+       select r.id, r.nodes_total + r.items_total as nodes_total from baton.runs r
        where r.id < $1 and r.state in ('succeeded', 'failed', 'cancelled') and r.ended_at < $2::timestamptz
          and not exists (select from baton.advances a where a.run_id = r.id)
        order by r.id limit 500 for update of r skip locked
      ), chosen as materialized (
        select id from (select id, sum(nodes_total) over (order by id) - nodes_total as before from old) o where before < ${RUN_NODES}
+     ), items as (
+       delete from baton.run_items i using chosen where i.run_id = chosen.id
      )
      delete from baton.runs r using chosen where r.id = chosen.id returning 1`,
     [cutoff.id, cutoff.at.toISOString()],
