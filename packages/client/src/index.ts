@@ -44,8 +44,9 @@ export { RunCancelled, RunFailed, TaskCancelled, TaskFailed } from './outcome.ts
 export type { List, PageOptions } from './pages.ts';
 export { decodePayload, encodeInput, JsonText } from './payload.ts';
 export type { Queues, QueueView } from './queues.ts';
-export type { ProblemView, RunNodeView, RunView, WorkflowView } from './run-view.ts';
+export type { ProblemView, RunItemView, RunNodeView, RunView, WorkflowView } from './run-view.ts';
 export type {
+  ListItemsOptions,
   ListRunsOptions,
   RetriedRun,
   RetryRunOptions,

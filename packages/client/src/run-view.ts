@@ -1,7 +1,7 @@
-import type { Run, RunNode, Workflow, WorkflowProblem } from '@baton/contract';
+import type { Run, RunItem, RunNode, Workflow, WorkflowProblem } from '@baton/contract';
 import { decodePayload } from './payload.ts';
 import { type FailureView, failureView } from './task-view.ts';
-import { optionalDate } from './time.ts';
+import { optionalDate, optionalMs } from './time.ts';
 import { type NodeStateName, nodeStateName, type RunStateName, runStateName } from './words.ts';
 
 /** One thing that is wrong with a workflow's definition. */
@@ -45,6 +45,39 @@ export interface RunNodeView {
   readonly execution: number;
   /** Of a durable function's journal: step, sleep, signal, task or child. */
   readonly kind?: string;
+  /** Of a node that runs once for each item, once they are known. */
+  readonly items?: { readonly total: number; readonly succeeded: number; readonly failed: number };
+  /** Label: signature, verifier, reward, training, deployment or custom. */
+  readonly type?: string;
+  /** 0 needs nothing, n+1 needs something of wave n and nothing later. */
+  readonly wave: number;
+  /** Its result is the one of an earlier task, used again. */
+  readonly cached?: true;
+  /** The run that carries it out, where that is a workflow. */
+  readonly childRunId?: string;
+  /** Median of the newest runs that succeeded. */
+  readonly estimatedMs?: number;
+  /** Why it was skipped, in words. */
+  readonly skipReason?: string;
+  readonly labels: Readonly<Record<string, string>>;
+}
+
+/** An item of a node that runs once for each. */
+export interface RunItemView {
+  /** Place in the list of items, from 0. */
+  readonly index: number;
+  readonly state: NodeStateName;
+  readonly taskId?: string;
+  /** Attempts of all executions in which this item ran. */
+  readonly attempts: number;
+  readonly worker?: string;
+  readonly outputHash?: string;
+  readonly failure?: FailureView;
+  readonly startTime?: Date;
+  readonly endTime?: Date;
+  readonly execution: number;
+  readonly cached?: true;
+  readonly childRunId?: string;
 }
 
 /** A run as it stood when it was read. */
@@ -63,6 +96,12 @@ export interface RunView {
   readonly nodes: readonly RunNodeView[];
   readonly nodesTotal: number;
   readonly nodesSucceeded: number;
+  /** Of `nodesTotal`: those that have ended in any way, or were skipped. */
+  readonly stepsCompleted: number;
+  /** Some of the nodes that run now. */
+  readonly current: readonly string[];
+  /** From start to end, by the newest runs that succeeded. */
+  readonly estimatedMs?: number;
   /** Which node failed and why, in words. */
   readonly failureMessage?: string;
   readonly failedNodeId?: string;
@@ -72,7 +111,7 @@ export interface RunView {
   /** Why it failed. */
   readonly failure?: FailureView;
   readonly cancelReason?: string;
-  /** `graph` or `function`. */
+  /** `chain` or `nodes`, the form of the file, or `function`; in lists `graph` or `function`. */
   readonly form?: string;
   /** Of a durable function: the version of the code that it is pinned to. */
   readonly release?: string;
@@ -113,6 +152,9 @@ export function runView(run: Run): RunView {
     nodes: run.nodes.map(runNodeView),
     nodesTotal: run.nodesTotal,
     nodesSucceeded: run.nodesSucceeded,
+    stepsCompleted: run.stepsCompleted,
+    current: run.current,
+    ...(run.estimatedDuration && { estimatedMs: optionalMs(run.estimatedDuration) }),
     failureMessage: run.failureMessage || undefined,
     failedNodeId: run.failedNodeId || undefined,
     input: decodePayload(run.inputPayload),
@@ -142,5 +184,32 @@ function runNodeView(node: RunNode): RunNodeView {
     failure: node.failure && failureView(node.failure),
     execution: node.execution,
     ...(node.kind !== '' && { kind: node.kind }),
+    ...(node.itemsTotal > 0 && {
+      items: { total: node.itemsTotal, succeeded: node.itemsSucceeded, failed: node.itemsFailed },
+    }),
+    ...(node.type !== '' && { type: node.type }),
+    wave: node.wave,
+    ...(node.cached && { cached: true as const }),
+    ...(node.childRunId !== '' && { childRunId: node.childRunId }),
+    ...(node.estimatedDuration && { estimatedMs: optionalMs(node.estimatedDuration) }),
+    ...(node.skipReason !== '' && { skipReason: node.skipReason }),
+    labels: node.labels,
+  };
+}
+
+export function runItemView(item: RunItem): RunItemView {
+  return {
+    index: item.index,
+    state: nodeStateName(item.state),
+    taskId: item.taskId || undefined,
+    attempts: item.attempts,
+    worker: item.worker || undefined,
+    outputHash: item.outputHash || undefined,
+    failure: item.failure && failureView(item.failure),
+    startTime: optionalDate(item.startTime),
+    endTime: optionalDate(item.endTime),
+    execution: item.execution,
+    ...(item.cached && { cached: true as const }),
+    ...(item.childRunId !== '' && { childRunId: item.childRunId }),
   };
 }

@@ -16,9 +16,16 @@ import { RunCancelled, RunFailed } from './outcome.ts';
 import { type List, listOf, type PageOptions } from './pages.ts';
 import { encodeInput } from './payload.ts';
 import { reconnecting } from './reconnect.ts';
-import { type RunView, runView } from './run-view.ts';
+import { type RunItemView, type RunView, runItemView, runView } from './run-view.ts';
 import { optionalDate } from './time.ts';
-import { isFinalRunState, type RunStateName, runStateName, runStateOf } from './words.ts';
+import {
+  isFinalRunState,
+  type NodeStateName,
+  nodeStateOf,
+  type RunStateName,
+  runStateName,
+  runStateOf,
+} from './words.ts';
 import { present, type WorkflowDefinition } from './workflows.ts';
 
 export interface StartRunOptions extends CallOptions {
@@ -35,6 +42,11 @@ export interface ListRunsOptions extends PageOptions, CallOptions {
   /** Any of these; default all. */
   readonly states?: readonly RunStateName[];
   readonly workflowName?: string;
+}
+
+export interface ListItemsOptions extends PageOptions, CallOptions {
+  /** Any of these; default all. */
+  readonly states?: readonly NodeStateName[];
 }
 
 export interface SignalOptions extends CallOptions {
@@ -146,6 +158,20 @@ export class Runs {
         ),
       );
       return { items: runs.map(runView), nextPageToken };
+    });
+  }
+
+  /** The items of a node that runs once for each, those that were started, in their order. */
+  items(id: string, nodeId: string, options?: ListItemsOptions): List<RunItemView> {
+    const { namespace } = this.#settings;
+    return listOf(options, async (pageSize, pageToken) => {
+      const { items, nextPageToken } = await callRepeatably(this.#settings, options, () =>
+        this.#client.listRunItems(
+          { namespace, runId: id, nodeId, pageSize, pageToken, states: options?.states?.map(nodeStateOf) },
+          requestOptions(this.#settings, options),
+        ),
+      );
+      return { items: items.map(runItemView), nextPageToken };
     });
   }
 

@@ -55,6 +55,7 @@ export const taskStateName = (state: TaskState): TaskStateName => toWord(TaskSta
 export const taskClassName = (taskClass: TaskClass): TaskClassName => toWord(TaskClasses, taskClass);
 export const attemptStateName = (state: AttemptState): AttemptStateName => toWord(AttemptStates, state);
 export const runStateName = (state: RunState): RunStateName => toWord(RunStates, state);
+export const nodeStateOf = (name: NodeStateName): NodeState => fromWord(NodeStates, name);
 export const nodeStateName = (state: NodeState): NodeStateName => toWord(NodeStates, state);
 export const workerStateName = (state: WorkerState): WorkerStateName => toWord(WorkerStates, state);
 export const breakerStateName = (state: BreakerState): BreakerStateName => toWord(BreakerStates, state);

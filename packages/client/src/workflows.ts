@@ -53,6 +53,20 @@ export class Workflows {
     return workflowView(present(workflow));
   }
 
+  /** All versions of one workflow, the newest first, without their definitions. */
+  versions(name: string, options?: PageOptions & CallOptions): List<WorkflowView> {
+    const { namespace } = this.#settings;
+    return listOf(options, async (pageSize, pageToken) => {
+      const { workflows, nextPageToken } = await callRepeatably(this.#settings, options, () =>
+        this.#client.listWorkflowVersions(
+          { namespace, name, pageSize, pageToken },
+          requestOptions(this.#settings, options),
+        ),
+      );
+      return { items: workflows.map(workflowView), nextPageToken };
+    });
+  }
+
   /** By name, each in its newest version, without the definition. */
   list(options?: PageOptions & CallOptions): List<WorkflowView> {
     const { namespace } = this.#settings;

@@ -1,8 +1,8 @@
-import type { RunStateName } from '@baton/client';
+import type { NodeStateName, RunStateName } from '@baton/client';
 import { buildCommand, buildRouteMap, type FlagParametersForType } from '@stricli/core';
 import type { CliContext } from '../context.ts';
 import { type CommonFlags, commonFlags, helpText, idArgument, outputAlias, wholeNumber } from '../flags.ts';
-import type { ListFlags, ReasonFlags, RetryFlags, SignalFlags, StartFlags } from './run-flags.ts';
+import type { ItemsFlags, ListFlags, ReasonFlags, RetryFlags, SignalFlags, StartFlags } from './run-flags.ts';
 
 const RUN_STATES = [
   'pending',
@@ -12,6 +12,8 @@ const RUN_STATES = [
   'failed',
   'cancelled',
 ] as const satisfies RunStateName[];
+
+const ITEM_STATES = ['pending', 'running', 'succeeded', 'failed', 'cancelled'] as const satisfies NodeStateName[];
 
 const id = { brief: 'The id of a run', parse: idArgument, placeholder: 'RUN' };
 const oneId = { kind: 'tuple', parameters: [id] } as const;
@@ -180,6 +182,29 @@ const journal = buildCommand<CommonFlags, [string], CliContext>({
   },
 });
 
+const items = buildCommand<ItemsFlags, [string, string], CliContext>({
+  loader: async () => (await import('./items.ts')).items,
+  parameters: {
+    flags: {
+      ...commonFlags,
+      state: { kind: 'enum', values: ITEM_STATES, variadic: ',', optional: true, brief: 'Only these states' },
+      limit: { kind: 'parsed', parse: wholeNumber(1, 100_000), default: '50', brief: 'At most so many' },
+    },
+    aliases: { ...outputAlias, s: 'state', n: 'limit' },
+    positional: {
+      kind: 'tuple',
+      parameters: [id, { brief: 'A node that runs once for each item', parse: String, placeholder: 'NODE' }],
+    },
+  },
+  docs: {
+    brief: 'List the items of a node',
+    fullDescription: helpText('List the items of a node with for_each or matrix, those that were started.', [
+      'baton run items 42 map',
+      'baton run items 42 map --state failed',
+    ]),
+  },
+});
+
 const retry = buildCommand<RetryFlags, [string], CliContext>({
   loader: async () => (await import('./retry.ts')).retry,
   parameters: {
@@ -190,8 +215,8 @@ const retry = buildCommand<RetryFlags, [string], CliContext>({
         parse: String,
         variadic: ',',
         optional: true,
-        brief: 'From these steps of a durable function on: names or numbers of its journal',
-        placeholder: 'STEP',
+        brief: 'From these nodes on, or these steps of a durable function: names or numbers of its journal',
+        placeholder: 'NODE',
       },
     },
     aliases: outputAlias,
@@ -199,17 +224,18 @@ const retry = buildCommand<RetryFlags, [string], CliContext>({
   },
   docs: {
     brief: 'Go on with a run that failed or was cancelled',
-    fullDescription: helpText('Go on with a run that failed or was cancelled: what had succeeded is kept.', [
-      'baton run retry 42',
-      'baton run retry 42 --from charge',
-    ]),
+    fullDescription: helpText(
+      'Go on with a run that failed or was cancelled: what had succeeded is kept.',
+      ['baton run retry 42', 'baton run retry 42 --from charge'],
+      'With --from these nodes run again and all that follows them, also where they had succeeded.',
+    ),
   },
 });
 
 export const command = buildRouteMap<
-  'start' | 'list' | 'get' | 'watch' | 'cancel' | 'retry' | 'signal' | 'journal',
+  'start' | 'list' | 'get' | 'items' | 'watch' | 'cancel' | 'retry' | 'signal' | 'journal',
   CliContext
 >({
-  routes: { start, list, get, watch, cancel, retry, signal, journal },
+  routes: { start, list, get, items, watch, cancel, retry, signal, journal },
   docs: { brief: 'Start, follow and repair runs of workflows' },
 });

@@ -1,4 +1,4 @@
-import type { RunStateName } from '@baton/client';
+import type { NodeStateName, RunStateName } from '@baton/client';
 import type { CommonFlags } from '../flags.ts';
 
 export interface StartFlags extends CommonFlags {
@@ -14,6 +14,11 @@ export interface StartFlags extends CommonFlags {
 export interface ListFlags extends CommonFlags {
   readonly state?: readonly RunStateName[];
   readonly workflow?: string;
+  readonly limit: number;
+}
+
+export interface ItemsFlags extends CommonFlags {
+  readonly state?: readonly NodeStateName[];
   readonly limit: number;
 }
 

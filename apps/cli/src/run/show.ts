@@ -9,11 +9,15 @@ const NODE_HEADS = ['NODE', 'STATE', 'ATTEMPTS', 'TIME', 'WORKER', 'FAILURE'] as
 export function runHeadline(run: RunView, nowMs: number): Piece[] {
   const execution = run.execution > 1 ? `, execution ${run.execution}` : '';
   const took = durationText(run.startTime ?? run.createTime, run.endTime, nowMs) ?? '';
+  const estimate =
+    run.estimatedMs === undefined || run.endTime !== undefined
+      ? ''
+      : ` of about ${durationText(new Date(0), new Date(run.estimatedMs), nowMs)}`;
   const waiting = run.waitingFor === undefined ? '' : `  for ${run.waitingFor.join(', ')}`;
   return [
     stateCell(run.state),
     `  run ${run.id} of ${run.workflowName} v${run.workflowVersion}${execution}`,
-    `  ${run.nodesSucceeded} of ${run.nodesTotal} ${run.form === 'function' ? 'steps' : 'nodes'}  ${took}${waiting}`,
+    `  ${run.nodesSucceeded} of ${run.nodesTotal} ${run.form === 'function' ? 'steps' : 'nodes'}  ${took}${estimate}${waiting}`,
   ];
 }
 
@@ -31,12 +35,14 @@ export function nodeTableLines(run: RunView, nowMs: number, screen?: Screen): Pi
 
 function nodeRow(node: RunNodeView, nowMs: number): Cell[] {
   return [
-    node.nodeId,
+    node.items ? `${node.nodeId} ${node.items.succeeded + node.items.failed}/${node.items.total}` : node.nodeId,
     stateCell(node.state),
     node.attempts === 0 ? undefined : node.attempts,
     durationText(node.startTime, node.endTime, nowMs),
     node.worker,
-    node.failure && { text: `${node.failure.type}: ${node.failure.message}`, style: 'red' },
+    node.failure
+      ? { text: `${node.failure.type}: ${node.failure.message}`, style: 'red' }
+      : (node.skipReason ?? (node.cached && 'used again') ?? undefined),
   ];
 }
 

@@ -58,6 +58,24 @@ const list = buildCommand<CommonFlags, [], CliContext>({
   },
 });
 
+const versions = buildCommand<CommonFlags, [string], CliContext>({
+  loader: async () => (await import('./versions.ts')).versions,
+  parameters: {
+    flags: commonFlags,
+    aliases: outputAlias,
+    positional: {
+      kind: 'tuple',
+      parameters: [{ brief: 'The name of a stored workflow', parse: String, placeholder: 'NAME' }],
+    },
+  },
+  docs: {
+    brief: 'List the versions of a workflow',
+    fullDescription: helpText('List the versions of a stored workflow, the newest first.', [
+      'baton workflow versions energy-pipeline',
+    ]),
+  },
+});
+
 const schema = buildCommand<Record<never, never>, [], CliContext>({
   loader: async () => (await import('./schema.ts')).schema,
   parameters: {},
@@ -111,7 +129,7 @@ const replay = buildCommand<ReplayFlags, [string], CliContext>({
   },
 });
 
-export const command = buildRouteMap<'validate' | 'apply' | 'list' | 'schema' | 'replay', CliContext>({
-  routes: { validate, apply, list, schema, replay },
+export const command = buildRouteMap<'validate' | 'apply' | 'list' | 'versions' | 'schema' | 'replay', CliContext>({
+  routes: { validate, apply, list, versions, schema, replay },
   docs: { brief: 'Check, store and list workflows' },
 });
