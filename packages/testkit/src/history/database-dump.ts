@@ -41,6 +41,8 @@ export interface TaskRow {
   readonly dueAtMs: number | null;
   readonly runId: string | null;
   readonly nodeId: string | null;
+  /** Of a node that runs once for each item. */
+  readonly item?: number | null;
   readonly retryOf: string | null;
   readonly maxAttempts: number;
   /** Where it is not the default. */
@@ -152,7 +154,11 @@ export interface RunRow {
   readonly namespace: string;
   readonly workflowKey: string;
   readonly workflow: string;
-  readonly state: 'pending' | 'running' | 'succeeded' | 'failed' | 'cancelled';
+  readonly state: 'pending' | 'running' | 'waiting' | 'succeeded' | 'failed' | 'cancelled';
+  /** Default graph: its nodes say how it stands. */
+  readonly form?: 'graph' | 'function';
+  /** The run that started it. */
+  readonly parentRunId?: string | null;
   readonly execution: number;
   readonly createdAtMs: number;
   readonly key: string | null;
@@ -168,7 +174,12 @@ export interface RunNodeRow {
 
 export interface WorkflowRow {
   readonly key: string;
-  readonly nodes: readonly { readonly id: string; readonly needs: readonly string[] }[];
+  /** `needs`: those that must have had a task that succeeded. `fanNeeds`: those whose items all must have. */
+  readonly nodes: readonly {
+    readonly id: string;
+    readonly needs: readonly string[];
+    readonly fanNeeds?: readonly string[];
+  }[];
 }
 
 export interface CheckpointRow {

@@ -109,9 +109,10 @@ async function readAll(sql: postgres.Sql): Promise<DatabaseDump> {
      from baton.lanes l join baton.routes r on r.id = l.route_id join baton.namespaces n on n.id = l.namespace_id order by l.id`,
     (row) => row,
   );
+  const hasItems = await has('run_items');
   const tasks = await all<TaskRow, TaskRow>(
     `select t.id, n.name as namespace, r.kind, t.lane_id as "laneId", ${ms('t.created_at')} as "createdAtMs", ${ms('t.due_at')} as "dueAtMs",
-            t.run_id as "runId", t.node_id as "nodeId", t.retry_of as "retryOf", t.max_attempts as "maxAttempts", t.retry,
+            t.run_id as "runId", t.node_id as "nodeId", ${hasItems ? 't.item' : 'null::integer'} as item, t.retry_of as "retryOf", t.max_attempts as "maxAttempts", t.retry,
             t.idempotency_key as key, t.labels ->> 'mark' as mark
      from baton.tasks t join baton.routes r on r.id = t.route_id join baton.namespaces n on n.id = t.namespace_id order by t.id`,
     (row) => ({ ...row, namespace: shared(row.namespace), kind: shared(row.kind) }),
@@ -167,7 +168,7 @@ async function readAll(sql: postgres.Sql): Promise<DatabaseDump> {
   );
   const runs = await all<RunRow, RunRow>(
     `select u.id, n.name as namespace, u.namespace_id || '/' || u.workflow_name || '@' || u.workflow_version as "workflowKey",
-            u.workflow_name as workflow, u.state, u.execution, ${ms('u.created_at')} as "createdAtMs", u.idempotency_key as key, u.labels ->> 'mark' as mark
+            u.workflow_name as workflow, u.state, u.execution, ${hasItems ? 'u.form, u.parent_run_id as "parentRunId"' : '\'graph\' as form, null as "parentRunId"'}, ${ms('u.created_at')} as "createdAtMs", u.idempotency_key as key, u.labels ->> 'mark' as mark
      from baton.runs u join baton.namespaces n on n.id = u.namespace_id order by u.id`,
     (row) => ({ ...row, workflowKey: shared(row.workflowKey) }),
   );
@@ -177,7 +178,7 @@ async function readAll(sql: postgres.Sql): Promise<DatabaseDump> {
   );
   const workflows = await all<{ key: string; form: string }, WorkflowRow>(
     `select namespace_id || '/' || name || '@' || version as key, stored_form as form from baton.workflows`,
-    ({ key, form }) => ({ key, nodes: fromStoredForm(form).nodes.map(({ id, needs }) => ({ id, needs })) }),
+    ({ key, form }) => ({ key, nodes: plannedNodes(form) }),
   );
   const hasCheckpoints = await has('checkpoints');
   const checkpoints = hasCheckpoints
@@ -231,6 +232,24 @@ async function readAll(sql: postgres.Sql): Promise<DatabaseDump> {
     activity,
     advances,
   };
+}
+
+/** What is checked of a definition. What a durable function does stands in its journal. */
+function plannedNodes(storedForm: string): WorkflowRow['nodes'] {
+  if ((JSON.parse(storedForm) as { form?: unknown }).form === 'function') return [];
+  const { nodes } = fromStoredForm(storedForm);
+  const byId = new Map(nodes.map((node) => [node.id, node]));
+  return nodes.map(({ id, needs, join }) => {
+    // What may go on without it, has another's result, or runs elsewhere, need not have had a task that succeeded.
+    const strict = needs
+      .map((need) => byId.get(need)!)
+      .filter((need) => !join && !need.onFailure && !need.cache && need.executor.type !== 'workflow');
+    return {
+      id,
+      needs: strict.filter((need) => !need.forEach).map((need) => need.id),
+      fanNeeds: strict.filter((need) => need.forEach).map((need) => need.id),
+    };
+  });
 }
 
 /** Rows are batches; their arrays make one event each. */

@@ -78,7 +78,9 @@ export function checkAcknowledged(history: History): InvariantResult {
   for (const run of database.runs) {
     found.exercise();
     const known =
-      invoked.runs.has(run.id) || (run.mark !== null && (invoked.marks.has(run.mark) || invoked.refused.has(run.mark)));
+      (run.parentRunId ?? null) !== null ||
+      invoked.runs.has(run.id) ||
+      (run.mark !== null && (invoked.marks.has(run.mark) || invoked.refused.has(run.mark)));
     if (!known) found.violate(`nobody started run ${run.id}`, { runId: run.id });
   }
   return found.result();

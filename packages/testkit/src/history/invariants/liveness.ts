@@ -39,7 +39,7 @@ export function checkLiveness(history: History): InvariantResult {
   }
   for (const run of database.runs) {
     found.exercise();
-    if (run.state === 'pending' || run.state === 'running')
+    if (run.state === 'pending' || run.state === 'running' || run.state === 'waiting')
       found.violate(`run ${run.id} is ${run.state}`, { runId: run.id });
   }
   if (database.advances > 0) found.violate(`${database.advances} steps of runs are not done`);
