@@ -1,10 +1,12 @@
 import { measureDrain } from './drain.ts';
+import { measureFunctions } from './functions.ts';
 import { measureLatency } from './latency.ts';
 import { readMachine } from './machine.ts';
 import type { BenchOptions } from './options.ts';
 import {
   type Report,
   summarizeDrain,
+  summarizeFunctions,
   summarizeLatency,
   summarizeSizes,
   summarizeSubmits,
@@ -63,6 +65,16 @@ export async function runBench(
                 progress(
                   `${rep}: ${run.way}, ${run.atOnce} at once: ${round(run.tasksPerSecond)} tasks/s, ${round(run.cpu.totalUs)} us a task, foreign cores ${round(run.cpu.foreignCores)}`,
                 ),
+              )),
+            );
+          }),
+        );
+      case 'functions':
+        return summarizeFunctions(
+          await repeat(async (rep, runs) => {
+            runs.push(
+              ...(await measureFunctions(server, options, (run) =>
+                progress(`${rep}: ${run.who}, ${run.what}, ${run.atOnce} at once: ${round(run.perSecond)}/s`),
               )),
             );
           }),

@@ -1,6 +1,6 @@
 import { parseArgs } from 'node:util';
 
-export const BENCHES = ['drain', 'submit', 'latency', 'sizes', 'workflows'] as const;
+export const BENCHES = ['drain', 'submit', 'latency', 'sizes', 'workflows', 'functions'] as const;
 export type BenchName = (typeof BENCHES)[number];
 
 /** What is measured and how often. Read once from the command line, then handed down. */
@@ -31,13 +31,14 @@ export class UsageError extends Error {
   override readonly name = 'UsageError';
 }
 
-export const USAGE = `npm run bench -- drain|submit|latency|sizes|workflows [options]
+export const USAGE = `npm run bench -- drain|submit|latency|sizes|workflows|functions [options]
 
   drain     N no-op tasks are loaded, then worker processes take them: tasks/s from the first grant to the last outcome
   submit    tasks are submitted: one by one, 16 and 128 at once, gathered by the SDK, in calls of 1 000
   latency   at 20 tasks a second: submit to the start of its code on a worker, and to the result at the client
   sizes     N tasks come and go: MB of the tables that churn, and of history
   workflows nodes/s of a chain, a fan-out and a lattice of no-op tasks, small and large, by one worker
+  functions durable functions: steps/s of one of 1 000 steps; runs/s of three steps, 16 at once, beside DBOS
 
   -o, --output table|json    default table; JSON is one object on stdout
   --tasks N                  drain and sizes: default 100000 and 200000

@@ -1,5 +1,6 @@
 import type { CpuShare } from './cpu.ts';
 import type { DrainRun } from './drain.ts';
+import type { FunctionRun } from './functions.ts';
 import type { LatencyRun } from './latency.ts';
 import type { Machine } from './machine.ts';
 import type { BenchName } from './options.ts';
@@ -21,7 +22,7 @@ export interface Report {
   machine: Machine;
   postgres: { source: 'embedded' | 'yours'; version: string; settings: Readonly<Record<string, string>> };
   repetitions: number;
-  results: Result<DrainRun | SubmitRun | LatencyRun | SizeRun | WorkflowRun>[];
+  results: Result<DrainRun | SubmitRun | LatencyRun | SizeRun | WorkflowRun | FunctionRun>[];
 }
 
 export function summarizeDrain(runs: readonly DrainRun[]): Result<DrainRun>[] {
@@ -55,6 +56,14 @@ export function summarizeWorkflows(runs: readonly WorkflowRun[]): Result<Workflo
     runs,
     ({ graph, nodes, slots }) => ({ graph, nodes, slots }),
     (run) => ({ nodes_per_second: run.nodesPerSecond, us_per_node: run.usPerNode, ...cpuFigures(run.cpu) }),
+  );
+}
+
+export function summarizeFunctions(runs: readonly FunctionRun[]): Result<FunctionRun>[] {
+  return grouped(
+    runs,
+    ({ who, what, atOnce, count }) => ({ who, what, at_once: atOnce, count }),
+    (run) => ({ per_second: run.perSecond }),
   );
 }
 
