@@ -17,6 +17,8 @@ export type RunEstimates = (
 ) => Promise<RunEstimate>;
 
 const KEEP_MS = 10_000;
+/** While the first runs of a version end. */
+const KEEP_EARLY_MS = 500;
 const KEEP_WORKFLOWS = 500;
 /** Of so many nodes in all, those of the newest runs, medians are made. */
 const LOOK_AT_NODES = 20_000;
@@ -45,6 +47,7 @@ export function createRunEstimates(env: EngineEnvironment): RunEstimates {
       if (kept.size > KEEP_WORKFLOWS) kept.delete(kept.keys().next().value!);
     }
     const { runMs, nodeMs } = await known.times;
+    if (runMs === null) known.until = Math.min(known.until, env.now() + KEEP_EARLY_MS);
     return { nodeMs, runMs: runMs ?? byWaves(definition, nodeMs) };
   };
 }
