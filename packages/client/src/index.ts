@@ -40,6 +40,7 @@ export type {
 export { Graph, type GraphNode, graph, type NodeReferences, type NodeSettings } from './graph.ts';
 export { type Expression, expr, GraphError, type Reference, type Template } from './graph-reference.ts';
 export type { JournalEntryView, RunJournal } from './journal-view.ts';
+export { toMermaid } from './mermaid.ts';
 export { RunCancelled, RunFailed, TaskCancelled, TaskFailed } from './outcome.ts';
 export type { List, PageOptions } from './pages.ts';
 export { decodePayload, encodeInput, JsonText } from './payload.ts';

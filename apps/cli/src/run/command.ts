@@ -2,7 +2,7 @@ import type { NodeStateName, RunStateName } from '@baton/client';
 import { buildCommand, buildRouteMap, type FlagParametersForType } from '@stricli/core';
 import type { CliContext } from '../context.ts';
 import { type CommonFlags, commonFlags, helpText, idArgument, outputAlias, wholeNumber } from '../flags.ts';
-import type { ItemsFlags, ListFlags, ReasonFlags, RetryFlags, SignalFlags, StartFlags } from './run-flags.ts';
+import type { GetFlags, ItemsFlags, ListFlags, ReasonFlags, RetryFlags, SignalFlags, StartFlags } from './run-flags.ts';
 
 const RUN_STATES = [
   'pending',
@@ -101,12 +101,23 @@ const list = buildCommand<ListFlags, [], CliContext>({
   },
 });
 
-const get = buildCommand<CommonFlags, [string], CliContext>({
+const get = buildCommand<GetFlags, [string], CliContext>({
   loader: async () => (await import('./get.ts')).get,
-  parameters: { flags: commonFlags, aliases: outputAlias, positional: oneId },
+  parameters: {
+    flags: {
+      ...commonFlags,
+      mermaid: { kind: 'boolean', default: false, withNegated: false, brief: 'As a Mermaid flowchart' },
+    },
+    aliases: outputAlias,
+    positional: oneId,
+  },
   docs: {
     brief: 'Show a run and its nodes',
-    fullDescription: helpText('Show a run and its nodes.', ['baton run get 42', 'baton run get 42 -o json']),
+    fullDescription: helpText('Show a run and its nodes.', [
+      'baton run get 42',
+      'baton run get 42 -o json',
+      'baton run get 42 --mermaid',
+    ]),
   },
 });
 

@@ -1,11 +1,16 @@
+import { toMermaid } from '@baton/client';
 import type { CliContext } from '../context.ts';
-import type { CommonFlags } from '../flags.ts';
+import type { GetFlags } from './run-flags.ts';
 import { nodeTableLines, runHeadline } from './show.ts';
 
 /** `baton run get RUN`. */
-export async function get(this: CliContext, flags: CommonFlags, id: string): Promise<void> {
+export async function get(this: CliContext, flags: GetFlags, id: string): Promise<void> {
   const baton = await this.connect(flags);
   const run = await baton.runs.get(id, { signal: this.signal });
+  if (flags.mermaid) {
+    for (const line of toMermaid(run).trimEnd().split('\n')) this.screen.line(line);
+    return;
+  }
   if (flags.output === 'json') {
     this.screen.json(run);
     return;

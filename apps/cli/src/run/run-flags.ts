@@ -34,3 +34,7 @@ export interface RetryFlags extends CommonFlags {
 export interface ReasonFlags extends CommonFlags {
   readonly reason?: string;
 }
+
+export interface GetFlags extends CommonFlags {
+  readonly mermaid: boolean;
+}

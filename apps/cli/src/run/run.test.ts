@@ -194,6 +194,7 @@ test('list and get: tables for people, JSON for programs', async () => {
   const get = await baton(['run', 'get', '1']);
   expect(get.stdout).toContain('failed at analyze: EVALUATION_ERROR: column missing');
   expect(get.stdout).toMatch(/analyze +✗ failed +4 /);
+  expect((await baton(['run', 'get', '1', '--mermaid'])).stdout).toMatch(/^flowchart TD\n.*class n1 failed\n/s);
   expect(JSON.parse((await baton(['run', 'get', '1', '-o', 'json'])).stdout)).toMatchObject({
     failedNodeId: 'analyze',
     nodes: [{ nodeId: 'generate' }, { nodeId: 'analyze', failure: { type: 'EVALUATION_ERROR' } }],

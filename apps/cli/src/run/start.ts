@@ -1,9 +1,8 @@
-import { existsSync, statSync } from 'node:fs';
 import { type Baton, JsonText, type WorkflowDefinition } from '@baton/client';
 import type { CliContext } from '../context.ts';
 import { usageError } from '../exit.ts';
 import { inputOf, inputOfJson } from '../input.ts';
-import { soundWorkflowFile } from '../workflow/file.ts';
+import { isFile, soundWorkflowFile } from '../workflow/file.ts';
 import { followRun } from './follow.ts';
 import type { StartFlags } from './run-flags.ts';
 import { runStandalone } from './standalone.ts';
@@ -52,10 +51,4 @@ async function begin(
     const what = run.deduplicated ? 'was started before with this key' : 'started';
     screen.note({ text: `run ${run.id} ${what}; follow it: baton run watch ${run.id}`, style: 'dim' });
   }
-}
-
-/** What is there as a file, or looks like one, is one: a misspelt file name must not be taken for a workflow's. */
-function isFile(text: string): boolean {
-  if (/\.(json|ya?ml)$/i.test(text) || /[/\\]/.test(text)) return true;
-  return existsSync(text) && statSync(text).isFile();
 }

@@ -11,6 +11,7 @@ import {
   wholeNumber,
 } from '../flags.ts';
 import type { ReplayFlags } from './replay.ts';
+import type { ShowFlags } from './show.ts';
 
 const file = { brief: 'A workflow in JSON or YAML', parse: String, placeholder: 'FILE' };
 
@@ -54,6 +55,31 @@ const list = buildCommand<CommonFlags, [], CliContext>({
     fullDescription: helpText('List the stored workflows, each in its newest version.', [
       'baton workflow list',
       'baton workflow list -o json',
+    ]),
+  },
+});
+
+const show = buildCommand<ShowFlags, [string], CliContext>({
+  loader: async () => (await import('./show.ts')).show,
+  parameters: {
+    flags: {
+      ...commonFlags,
+      mermaid: { kind: 'boolean', default: false, withNegated: false, brief: 'As a Mermaid flowchart' },
+    },
+    aliases: outputAlias,
+    positional: {
+      kind: 'tuple',
+      parameters: [
+        { brief: 'A workflow file, or the name of a stored workflow', parse: String, placeholder: 'FILE|NAME' },
+      ],
+    },
+  },
+  docs: {
+    brief: 'Show the nodes of a workflow',
+    fullDescription: helpText('Show the nodes of a workflow file, or of a stored workflow in its newest version.', [
+      'baton workflow show pipeline.yaml',
+      'baton workflow show energy-pipeline --mermaid',
+      'baton workflow show energy-pipeline -o json',
     ]),
   },
 });
@@ -129,7 +155,10 @@ const replay = buildCommand<ReplayFlags, [string], CliContext>({
   },
 });
 
-export const command = buildRouteMap<'validate' | 'apply' | 'list' | 'versions' | 'schema' | 'replay', CliContext>({
-  routes: { validate, apply, list, versions, schema, replay },
+export const command = buildRouteMap<
+  'validate' | 'apply' | 'list' | 'show' | 'versions' | 'schema' | 'replay',
+  CliContext
+>({
+  routes: { validate, apply, list, show, versions, schema, replay },
   docs: { brief: 'Check, store and list workflows' },
 });

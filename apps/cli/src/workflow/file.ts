@@ -1,3 +1,4 @@
+import { existsSync, statSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import type { WorkflowDefinition } from '@baton/client';
 import { checkWorkflowFile } from '@baton/client/workflow-file';
@@ -58,4 +59,10 @@ export function showProblems(
     write(`  ${message}`);
     if (hint !== undefined) write(`  hint: ${hint}`, 'dim');
   }
+}
+
+/** What is there as a file, or looks like one, is one: a misspelt file name must not be taken for a workflow's. */
+export function isFile(text: string): boolean {
+  if (/\.(json|ya?ml)$/i.test(text) || /[/\\]/.test(text)) return true;
+  return existsSync(text) && statSync(text).isFile();
 }

@@ -102,3 +102,13 @@ test('a broken file is not applied', async () => {
   expect(stderr).toContain('UNKNOWN_START_NODE');
   expect(fake.calls).toEqual([]);
 });
+
+test('the nodes of a file and of a stored workflow, in a table and as a flowchart', async () => {
+  const { baton, file } = await withFile('chain.json', CHAIN);
+  expect((await baton(['workflow', 'show', file])).stdout).toMatch(/\nanalyzer +ContainerExecutor\/Execute +generator/);
+  const drawn = (await baton(['workflow', 'show', file, '--mermaid'])).stdout;
+  expect(drawn).toMatch(/^flowchart TD\n/);
+  expect(drawn).toContain('  n0 --> n1\n');
+  await baton(['workflow', 'apply', file]);
+  expect((await baton(['workflow', 'show', 'energy-pipeline', '--mermaid'])).stdout).toBe(drawn);
+});
