@@ -1,5 +1,5 @@
 import type { JsonObject, JsonValue } from './json.ts';
-import type { NodeState } from './plan-run.ts';
+import type { NodeState } from './waves.ts';
 
 /** The longest expression, in UTF-16 code units. */
 export const MAX_EXPRESSION_LENGTH = 4_096;

@@ -56,16 +56,6 @@ export {
 } from './model.ts';
 export { type ParsedDefinition, parseDefinition, parseDefinitionJson } from './parse-definition.ts';
 export {
-  InvalidDefinitionError,
-  type NodeState,
-  type PlannedGraph,
-  planRetry,
-  planRun,
-  type RunPlan,
-  type RunState,
-  topologicalWaves,
-} from './plan-run.ts';
-export {
   at as placeBelow,
   didYouMean,
   type Place as FilePlace,
@@ -76,3 +66,9 @@ export {
 } from './problem.ts';
 export { nodesReadBy, type Resolved, resolveItems, resolveWhen } from './resolve-node.ts';
 export { fromStoredForm, StoredFormError, toStoredForm } from './stored-form.ts';
+export {
+  InvalidDefinitionError,
+  type NodeState,
+  type PlannedGraph,
+  topologicalWaves,
+} from './waves.ts';

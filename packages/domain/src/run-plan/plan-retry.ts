@@ -1,4 +1,4 @@
-import type { NodeState } from '../definition/plan-run.ts';
+import type { NodeState } from '../definition/waves.ts';
 import type { RunGraph } from './run-graph.ts';
 
 /** The nodes that go back to pending when an ended run is taken up again, in the order of the definition. */

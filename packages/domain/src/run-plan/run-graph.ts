@@ -1,6 +1,6 @@
 import { dependentsOf, wavesOf } from '../definition/graph.ts';
 import type { NodeDefinition } from '../definition/model.ts';
-import { InvalidDefinitionError } from '../definition/plan-run.ts';
+import { InvalidDefinitionError } from '../definition/waves.ts';
 
 /** The part of a node that planning reads; a `NodeDefinition` is one. */
 export type PlannedNode = Pick<NodeDefinition, 'id' | 'needs' | 'join' | 'onFailure'>;

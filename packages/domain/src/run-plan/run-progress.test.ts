@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { seededRandom } from '../definition/definition.fixture.ts';
-import type { NodeState } from '../definition/plan-run.ts';
+import type { NodeState } from '../definition/waves.ts';
 import { planRetryFrom } from './plan-retry.ts';
 import { compileGraph, type PlannedNode } from './run-graph.ts';
 import { type NodeEnd, RunProgress } from './run-progress.ts';

@@ -1,4 +1,4 @@
-import type { NodeState } from '../definition/plan-run.ts';
+import type { NodeState } from '../definition/waves.ts';
 import type { RunGraph } from './run-graph.ts';
 
 export type NodeEnd = 'succeeded' | 'failed' | 'cancelled';
