@@ -7,15 +7,17 @@ import {
   WorkflowService,
 } from '@baton/contract';
 import { equals } from '@bufbuild/protobuf';
+import { durationFromMs } from '@bufbuild/protobuf/wkt';
 import { type Client, createClient, type Transport } from '@connectrpc/connect';
 import { type CallOptions, type CallSettings, callOnce, callRepeatably, requestOptions } from './call.ts';
 import { decodeValue } from './durable/payload.ts';
-import { BatonError } from './error.ts';
+import { BatonError, toBatonError } from './error.ts';
 import { type JournalEntryView, journalEntryView, type RunJournal } from './journal-view.ts';
 import { RunCancelled, RunFailed } from './outcome.ts';
 import { type List, listOf, type PageOptions } from './pages.ts';
 import { encodeInput } from './payload.ts';
 import { reconnecting } from './reconnect.ts';
+import { RunEnds } from './run-ends.ts';
 import { type RunItemView, type RunView, runItemView, runView } from './run-view.ts';
 import { optionalDate } from './time.ts';
 import {
@@ -87,14 +89,27 @@ export interface RetriedRun {
   readonly nodeIds: readonly string[];
 }
 
+/** One wait for ends of runs at the server; then it is asked anew. */
+const WAIT_MS = 20_000;
+
 /** Runs of workflows. Every call rejects with `BatonError`. */
 export class Runs {
   readonly #client: Client<typeof WorkflowService>;
   readonly #settings: CallSettings;
+  readonly #ends: RunEnds;
 
   constructor(transport: Transport, settings: CallSettings) {
     this.#client = createClient(WorkflowService, transport);
     this.#settings = settings;
+    const { namespace } = settings;
+    this.#ends = new RunEnds(
+      (runIds, signal) =>
+        this.#client.waitRuns(
+          { namespace, runIds, wait: durationFromMs(WAIT_MS), format: PayloadFormat.TEXT },
+          { signal, timeoutMs: WAIT_MS + settings.timeoutMs },
+        ),
+      settings.retry,
+    );
   }
 
   /** Starts a run of the workflow of that name, or of a definition (stored as a version of its own name, then run). */
@@ -255,11 +270,28 @@ export class Runs {
   }
 
   async #result(id: string, options: CallOptions | undefined): Promise<RunView> {
+    try {
+      await this.#ends.wait(id, options?.signal);
+    } catch (thrown) {
+      // A master of the version before has no such call.
+      if (toBatonError(thrown).code !== 'unimplemented') throw thrown;
+      return this.#watchedResult(id, options);
+    }
+    const run = await this.get(id, options);
+    // Somebody may have retried it meanwhile.
+    return isFinalRunState(run.state) ? outcomeOf(run) : this.#result(id, options);
+  }
+
+  async #watchedResult(id: string, options: CallOptions | undefined): Promise<RunView> {
     for await (const run of this.watch(id, options)) {
-      if (run.state === 'succeeded') return run;
-      if (run.state === 'failed') throw new RunFailed(run);
-      if (run.state === 'cancelled') throw new RunCancelled(run);
+      if (isFinalRunState(run.state)) return outcomeOf(run);
     }
     throw new BatonError({ code: 'internal', reason: 'ANSWER_MISSING', message: 'the watch ended before the run' });
   }
+}
+
+function outcomeOf(run: RunView): RunView {
+  if (run.state === 'failed') throw new RunFailed(run);
+  if (run.state === 'cancelled') throw new RunCancelled(run);
+  return run;
 }

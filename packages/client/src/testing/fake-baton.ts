@@ -510,6 +510,15 @@ export class FakeBaton {
         const isFinal = (run: Run): boolean => run.state >= RunState.SUCCEEDED;
         for await (const run of this.#watch(() => clone(RunSchema, this.run(runId)), isFinal, signal)) yield { run };
       }.bind(this),
+      waitRuns: async ({ runIds }, { signal }) => {
+        this.#called('waitRuns');
+        const missing = runIds.filter((id) => !this.#runs.has(id));
+        const ended = () =>
+          runIds.filter((id) => (this.#runs.get(id)?.state ?? 0) >= RunState.SUCCEEDED).map((id) => this.run(id));
+        while (missing.length === 0 && ended().length === 0 && !signal.aborted)
+          await Promise.race([this.#changed.promise, this.#cut.promise]);
+        return { runs: ended().map((run) => clone(RunSchema, run)), missing };
+      },
       cancelRun: ({ runId, reason }) => {
         this.#called('cancelRun');
         this.updateRun(runId, (run) => Object.assign(run, { state: RunState.CANCELLED, cancelReason: reason }));
