@@ -26,6 +26,15 @@ export type Template<T> =
           ? { readonly [Key in keyof T]: Template<T[Key]> }
           : T);
 
+/** What a template becomes when its references are known. */
+export type ValueOf<T> = T extends { readonly [VALUE]: infer Value }
+  ? Value
+  : T extends readonly unknown[]
+    ? { -readonly [Index in keyof T]: ValueOf<T[Index]> }
+    : T extends object
+      ? { readonly [Key in keyof T]: ValueOf<T[Key]> }
+      : T;
+
 /** A graph that cannot be built: a reference to a node that is not needed, an id given twice, a value that is not JSON. */
 export class GraphError extends Error {
   override readonly name = 'GraphError';

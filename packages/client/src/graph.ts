@@ -6,6 +6,7 @@ import {
   type Reference,
   reference,
   type Template,
+  type ValueOf,
 } from './graph-reference.ts';
 import type { StandardSchema } from './standard-schema.ts';
 import type { TaskDefinition, TaskPolicy } from './task.ts';
@@ -51,8 +52,10 @@ type TaskOf<Output, Sent> = TaskDefinition<any, Output, Sent>;
 
 type ItemsOf<Item> = Reference<readonly Item[]> | Reference<Item[]> | Expression<readonly Item[]> | readonly Item[];
 
-/** A workflow made in TypeScript. `definition` is the file that says the same. */
-export class Graph<Input> {
+/** A workflow made in TypeScript. `definition` is the file that says the same. `Output` is that of a run, where `output` says it. */
+export class Graph<Input, Output = unknown> {
+  /** Never there at run time: the type of a run's output. */
+  declare readonly __output?: Output;
   readonly id: string;
   readonly #description: string | undefined;
   readonly #nodes = new Map<string, Record<string, unknown>>();
@@ -109,10 +112,10 @@ export class Graph<Input> {
     return this.#add(id, { workflow: name, ...(version !== undefined && { version }) }, settings);
   }
 
-  /** The output of a run. Default: that of each node which nothing needs, by id. */
-  output(template: unknown): this {
+  /** The output of a run; the graph that is returned is this one and knows its type. Default: that of each node which nothing needs, by id. */
+  output<const T>(template: T): Graph<Input, ValueOf<T>> {
     this.#output = fileTemplate(template, (node, owner) => this.#checkOwn(node, owner));
-    return this;
+    return this as unknown as Graph<Input, ValueOf<T>>;
   }
 
   /** In the form of files, as JSON: for `workflows.apply`, `runs.start`, a file. */
@@ -194,7 +197,8 @@ interface LooseSettings extends TaskPolicy {
  * const wf = graph<{ year: number }>({ id: 'report' });
  * const list = wf.node('list', listFiles, { input: ({ input }) => ({ year: input.year }) });
  * const counts = wf.forEach('count', countFile, { needs: [list], items: ({ list }) => list.files, input: ({ item }) => ({ file: item.name }) });
- * await baton.runs.start(wf.definition, { input: { year: 2017 } });
+ * const run = await baton.runs.start(wf.output({ counts: counts.output }), { input: { year: 2017 } });
+ * const { counts } = await run.output();
  * ```
  */
 export function graph<Input = unknown>(options: {

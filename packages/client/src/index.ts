@@ -38,7 +38,7 @@ export type {
   Resent,
 } from './failures.ts';
 export { Graph, type GraphNode, graph, type NodeReferences, type NodeSettings } from './graph.ts';
-export { type Expression, expr, GraphError, type Reference, type Template } from './graph-reference.ts';
+export { type Expression, expr, GraphError, type Reference, type Template, type ValueOf } from './graph-reference.ts';
 export type { JournalEntryView, RunJournal } from './journal-view.ts';
 export { toMermaid } from './mermaid.ts';
 export { RunCancelled, RunFailed, TaskCancelled, TaskFailed } from './outcome.ts';
@@ -56,6 +56,7 @@ export type {
   SignalOptions,
   StartedRun,
   StartRunOptions,
+  TypedStartOptions,
 } from './runs.ts';
 export {
   parseWith,

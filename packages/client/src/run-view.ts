@@ -81,7 +81,7 @@ export interface RunItemView {
 }
 
 /** A run as it stood when it was read. */
-export interface RunView {
+export interface RunView<Output = unknown> {
   readonly id: string;
   readonly namespace: string;
   readonly workflowName: string;
@@ -107,7 +107,7 @@ export interface RunView {
   readonly failedNodeId?: string;
   readonly input?: unknown;
   /** Of the run, once it has succeeded. */
-  readonly output?: unknown;
+  readonly output?: Output;
   /** Why it failed. */
   readonly failure?: FailureView;
   readonly cancelReason?: string;

@@ -2,8 +2,11 @@ import { FailureSchema, FailureType, NodeState, RunState, WorkerState } from '@b
 import { create } from '@bufbuild/protobuf';
 import { expect, test } from 'vitest';
 import { createBaton } from './baton.ts';
+import { graph } from './graph.ts';
 import { RunCancelled, RunFailed } from './outcome.ts';
+import { task } from './task.ts';
 import { FakeBaton } from './testing/index.ts';
+import { workflow } from './workflow-function.ts';
 
 const definition = { name: 'energy', nodes: { generate: {}, analyze: { needs: ['generate'] } } };
 
@@ -137,4 +140,39 @@ test('a failure of a node keeps its type in capitals', async () => {
     stored.nodes[0]!.failure = create(FailureSchema, { type: FailureType.GPU_ERROR, message: 'xid 79' });
   });
   expect((await run.status()).nodes[0]?.failure).toMatchObject({ type: 'GPU_ERROR', message: 'xid 79' });
+});
+
+test('a graph is started as it is: its input and its output have types', async () => {
+  const { fake, baton } = setUp();
+  const sum = task({ id: 'sum', run: (_: { year: number }) => ({ total: 1 }) });
+  const wf = graph<{ year: number }>({ id: 'energy' });
+  const node = wf.node('sum', sum, { input: ({ input }) => ({ year: input.year }) });
+  const withOutput = wf.output({ total: node.output.total });
+  const run = await baton.runs.start(withOutput, { input: { year: 2017 } });
+  fake.updateRun(run.id, (stored) => {
+    stored.state = RunState.SUCCEEDED;
+    stored.outputPayload = { case: 'outputJson', value: '{"total":42}' };
+  });
+  const { total } = await run.output();
+  expect(total satisfies number).toBe(42);
+  expect((await run.result()).output?.total satisfies number | undefined).toBe(42);
+  expect(await run.status()).toMatchObject({ workflowName: 'energy', input: { year: 2017 } });
+  // @ts-expect-error: the year is a number
+  await baton.runs.start(withOutput, { input: { year: 'MMXVII' } });
+  // @ts-expect-error: the input is missing
+  await baton.runs.start(withOutput);
+  await baton.runs.start(graph({ id: 'energy' }).output({ all: 1 }));
+});
+
+test('a durable function is started by its value', async () => {
+  const { baton } = setUp();
+  const order = workflow({ id: 'order', run: async (_, input: { amount: number }) => ({ paid: input.amount }) });
+  await baton.workflows.apply({ name: 'order', nodes: { a: {} } });
+  const run = await baton.runs.start(order, { input: { amount: 3 } });
+  expect(await run.status()).toMatchObject({ workflowName: 'order', input: { amount: 3 } });
+  const outputOf = async () => (await run.output()).paid satisfies number;
+  expect(outputOf).toBeTypeOf('function');
+  // @ts-expect-error: the amount is a number
+  const refused = () => baton.runs.start(order, { input: { amount: 'three' } });
+  expect(refused).toBeTypeOf('function');
 });

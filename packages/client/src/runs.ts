@@ -12,6 +12,7 @@ import { type Client, createClient, type Transport } from '@connectrpc/connect';
 import { type CallOptions, type CallSettings, callOnce, callRepeatably, requestOptions } from './call.ts';
 import { decodeValue } from './durable/payload.ts';
 import { BatonError, toBatonError } from './error.ts';
+import { Graph } from './graph.ts';
 import { type JournalEntryView, journalEntryView, type RunJournal } from './journal-view.ts';
 import { RunCancelled, RunFailed } from './outcome.ts';
 import { type List, listOf, type PageOptions } from './pages.ts';
@@ -28,6 +29,7 @@ import {
   runStateName,
   runStateOf,
 } from './words.ts';
+import { isWorkflowFunction, type WorkflowFunction } from './workflow-function.ts';
 import { present, type WorkflowDefinition } from './workflows.ts';
 
 export interface StartRunOptions extends CallOptions {
@@ -61,23 +63,33 @@ export interface RetryRunOptions extends CallOptions {
   readonly from?: readonly string[];
 }
 
+/** Options of a start whose input is known to the compiler. */
+export type TypedStartOptions<Input> = Omit<StartRunOptions, 'input'> &
+  (undefined extends Input ? { readonly input?: Input } : { readonly input: Input });
+
+type StartArguments<Input> = undefined extends Input
+  ? [options?: TypedStartOptions<Input>]
+  : [options: TypedStartOptions<Input>];
+
 /** A run that was started, wherever it is now. */
-export interface RunHandle {
+export interface RunHandle<Output = unknown> {
   readonly id: string;
   /** Waits for the end. Throws `RunFailed`, `RunCancelled`, or `BatonError`; bounded only by `options.signal`. */
-  result(options?: CallOptions): Promise<RunView>;
-  status(options?: CallOptions): Promise<RunView>;
+  result(options?: CallOptions): Promise<RunView<Output>>;
+  /** Waits for the end and gives the run's output. Throws as `result` does. */
+  output(options?: CallOptions): Promise<Output>;
+  status(options?: CallOptions): Promise<RunView<Output>>;
   cancel(reason?: string, options?: CallOptions): Promise<RunStateName>;
   /** Sends a durable function a signal: kept until it waits for one of this name. */
   signal(name: string, payload?: unknown, options?: SignalOptions): Promise<void>;
   /** Goes on from where the run failed or was cancelled; what had succeeded is kept. */
   retry(options?: RetryRunOptions): Promise<RetriedRun>;
   /** The run now, then again at each change, until its end. */
-  watch(options?: CallOptions): AsyncIterable<RunView>;
+  watch(options?: CallOptions): AsyncIterable<RunView<Output>>;
 }
 
 /** The handle that a start gives. */
-export interface StartedRun extends RunHandle {
+export interface StartedRun<Output = unknown> extends RunHandle<Output> {
   /** An earlier start with the same idempotency key made this run. */
   readonly deduplicated: boolean;
 }
@@ -112,14 +124,28 @@ export class Runs {
     );
   }
 
+  /** Starts a run of a graph, whose definition is stored as a version of its name. */
+  start<Input, Output>(workflow: Graph<Input, Output>, ...options: StartArguments<Input>): Promise<StartedRun<Output>>;
+  /** Starts a run of a durable function that workers have registered. */
+  start<Input, Output, Sent>(
+    workflow: WorkflowFunction<Input, Output, Sent>,
+    ...options: StartArguments<Sent>
+  ): Promise<StartedRun<Output>>;
   /** Starts a run of the workflow of that name, or of a definition (stored as a version of its own name, then run). */
-  async start(workflow: string | WorkflowDefinition, options: StartRunOptions = {}): Promise<StartedRun> {
+  start(workflow: string | WorkflowDefinition, options?: StartRunOptions): Promise<StartedRun>;
+  async start(
+    // biome-ignore lint/suspicious/noExplicitAny: the overloads say which
+    workflow: string | WorkflowDefinition | Graph<any, any> | WorkflowFunction<any, any, any>,
+    options: StartRunOptions = {},
+  ): Promise<StartedRun<never>> {
+    const source =
+      workflow instanceof Graph ? workflow.definition : isWorkflowFunction(workflow) ? workflow.id : workflow;
     const request = {
       namespace: this.#settings.namespace,
       workflow:
-        typeof workflow === 'string'
-          ? ({ case: 'workflowName', value: workflow } as const)
-          : ({ case: 'definitionJson', value: JSON.stringify(workflow) } as const),
+        typeof source === 'string'
+          ? ({ case: 'workflowName', value: source } as const)
+          : ({ case: 'definitionJson', value: JSON.stringify(source) } as const),
       version: options.version,
       payload: encodeInput(options.input),
       idempotencyKey: options.idempotencyKey,
@@ -129,19 +155,20 @@ export class Runs {
     const { runId, deduplicated } = await (options.idempotencyKey
       ? callRepeatably(this.#settings, options, send)
       : callOnce(send));
-    return { ...this.handle(runId), deduplicated };
+    return { ...this.handle<never>(runId), deduplicated };
   }
 
   /** A handle for a run whose id is known. Asks nobody. */
-  handle(id: string): RunHandle {
+  handle<Output = unknown>(id: string): RunHandle<Output> {
     return {
       id,
-      result: (options) => this.#result(id, options),
-      status: (options) => this.get(id, options),
+      result: (options) => this.#result(id, options) as Promise<RunView<Output>>,
+      output: async (options) => (await this.#result(id, options)).output as Output,
+      status: (options) => this.get(id, options) as Promise<RunView<Output>>,
       cancel: (reason, options) => this.cancel(id, reason, options),
       signal: (name, payload, options) => this.signal(id, name, payload, options),
       retry: (options) => this.retry(id, options),
-      watch: (options) => this.watch(id, options),
+      watch: (options) => this.watch(id, options) as AsyncIterable<RunView<Output>>,
     };
   }
 
