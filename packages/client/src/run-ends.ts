@@ -8,7 +8,9 @@ export type WaitCall = (runIds: string[], signal: AbortSignal) => Promise<WaitRu
 /** Runs in one call, as in the contract. */
 const MAX_RUNS = 1_000;
 /** Calls under way at once; a browser has six connections in all. */
-const MAX_CALLS = 2;
+const MAX_CALLS = 4;
+/** So long those who come wait for a call to return before one is broken off for them: over HTTP/1.1 that costs a connection. */
+const PATIENCE_MS = 30;
 
 interface Waiting {
   readonly runId: string;
@@ -22,7 +24,8 @@ interface Call {
 
 /**
  * Waits for the ends of runs, for all handles of a client together: a call costs about half a millisecond, a run in it next to nothing.
- * Who comes while all calls are under way joins the one that waits for the fewest, which is asked anew.
+ * Who comes while all calls are under way goes with the next one; when none returns soon, with the one that waits for the fewest, which
+ * is asked anew.
  */
 export class RunEnds {
   readonly #call: WaitCall;
@@ -30,6 +33,7 @@ export class RunEnds {
   readonly #calls = new Set<Call>();
   #coming: Waiting[] = [];
   #isDue = false;
+  #patience: ReturnType<typeof setTimeout> | undefined;
 
   constructor(call: WaitCall, retry: RetryTiming) {
     this.#call = call;
@@ -51,14 +55,15 @@ export class RunEnds {
         },
       };
       signal?.addEventListener('abort', onAbort, { once: true });
-      this.#join([waiting]);
+      this.#coming.push(waiting);
+      this.#due();
     });
   }
 
-  #join(waiting: readonly Waiting[]): void {
-    this.#coming.push(...waiting);
-    if (this.#isDue || this.#coming.length === 0) return;
+  #due(): void {
+    if (this.#isDue) return;
     this.#isDue = true;
+    // Whatever the same tick asks for is in.
     queueMicrotask(() => {
       this.#isDue = false;
       this.#begin();
@@ -66,20 +71,23 @@ export class RunEnds {
   }
 
   #begin(): void {
-    while (this.#coming.length > 0) {
-      const some = this.#coming.splice(0, MAX_RUNS);
-      if (this.#calls.size >= MAX_CALLS) {
-        const [fewest] = [...this.#calls].sort((a, b) => a.waiting.size - b.waiting.size);
-        // More than fit into it go with a call of their own.
-        if (fewest!.waiting.size + some.length <= MAX_RUNS) {
-          this.#calls.delete(fewest!);
-          some.push(...fewest!.waiting);
-          fewest!.waiting.clear();
-          fewest!.abort.abort();
-        }
-      }
-      void this.#ask({ waiting: new Set(some), abort: new AbortController() });
+    while (this.#coming.length > 0 && this.#calls.size < MAX_CALLS)
+      void this.#ask({ waiting: new Set(this.#coming.splice(0, MAX_RUNS)), abort: new AbortController() });
+    if (this.#coming.length > 0) this.#patience ??= setTimeout(() => this.#breakOff(), PATIENCE_MS);
+  }
+
+  /** Makes room for those who have come. */
+  #breakOff(): void {
+    this.#patience = undefined;
+    if (this.#coming.length === 0) return;
+    const [fewest] = [...this.#calls].sort((a, b) => a.waiting.size - b.waiting.size);
+    if (fewest) {
+      this.#calls.delete(fewest);
+      this.#coming.push(...fewest.waiting);
+      fewest.waiting.clear();
+      fewest.abort.abort();
     }
+    this.#begin();
   }
 
   /** Never rejects: what goes wrong goes to those who wait. */
@@ -113,7 +121,8 @@ export class RunEnds {
     if (!this.#calls.delete(call)) return;
     const rest = [...call.waiting];
     call.waiting.clear();
-    this.#join(rest);
+    this.#coming.push(...rest);
+    this.#due();
   }
 
   #leave(waiting: Waiting): void {
