@@ -43,6 +43,7 @@ export class GraphError extends Error {
 type Path = readonly (string | number)[];
 type Source =
   | { readonly type: 'output'; readonly node: string; readonly owner: object; readonly path: Path }
+  | { readonly type: 'state'; readonly node: string; readonly owner: object; readonly path: Path }
   | { readonly type: 'input'; readonly path: Path }
   /** `item`, `index`, `matrix`: names that only expressions know. */
   | { readonly type: 'name'; readonly name: string; readonly path: Path }
@@ -97,8 +98,8 @@ function literalOf(value: unknown): string {
 function celOf(source: Source): string {
   if (source.type === 'expression') return `(${source.text})`;
   const root =
-    source.type === 'output'
-      ? `nodes[${JSON.stringify(source.node)}].output`
+    source.type === 'output' || source.type === 'state'
+      ? `nodes[${JSON.stringify(source.node)}].${source.type}`
       : source.type === 'input'
         ? 'input'
         : source.name;
@@ -138,6 +139,6 @@ export function fileTemplate(value: unknown, check: CheckReference): unknown {
 }
 
 function checkSource(source: Source, check: CheckReference): void {
-  if (source.type === 'output') check(source.node, source.owner);
+  if (source.type === 'output' || source.type === 'state') check(source.node, source.owner);
   if (source.type === 'expression') for (const named of source.named) checkSource(named, check);
 }

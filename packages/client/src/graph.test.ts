@@ -89,3 +89,53 @@ test('the compiler refuses what does not fit', () => {
   });
   expect(wf.definition.nodes).toHaveLength(6);
 });
+
+test('services, other workflows, matrices, caches, joins, failures that do not stop, states in conditions', () => {
+  const wf = graph<{ sizes: number[] }>({ id: 'all' });
+  const build = task({ id: 'build', run: (_: { os: 'linux' | 'mac'; size: number }) => 'path' });
+  const call = wf.grpc<{ ok: boolean }>('call', { address: '127.0.0.1:1', method: 'S/M' }, { input: () => ({ a: 1 }) });
+  const sub = wf.workflow<number>('sub', { name: 'other', version: 3 }, { needs: [call], onFailure: 'continue' });
+  const built = wf.matrix('built', build, {
+    needs: [sub],
+    axes: ({ input }) => ({ os: ['linux', 'mac'], size: input.sizes }),
+    maxParallel: 2,
+    cache: { ttlMs: 60_000, key: ({ input }) => input.sizes },
+    labels: { team: 'energy' },
+    input: ({ matrix }) => ({ os: matrix.os, size: matrix.size }),
+  });
+  wf.node('mend', publish, {
+    needs: [sub, built],
+    join: 'always',
+    when: () => expr<boolean>`${sub.state} == "failed"`,
+    input: () => ({ total: 1 }),
+  });
+  wf.matrix('wrong', build, {
+    axes: () => ({ os: ['linux', 'mac'], size: ['large'] }),
+    // @ts-expect-error: the size is a number
+    input: ({ matrix }) => ({ os: matrix.os, size: matrix.size }),
+  });
+  expect(() =>
+    wf.node('p', publish, { when: () => expr<boolean>`${sub.state} == "failed"`, input: () => ({ total: 1 }) }),
+  ).toThrow('not among its needs');
+  const made = checkWorkflow(wf.definition);
+  const written = checkWorkflowFile(`
+name: all
+nodes:
+  call: { grpc: { address: '127.0.0.1:1', method: S/M }, input: { a: 1 } }
+  sub: { workflow: other, version: 3, needs: [call], on_failure: continue }
+  built:
+    needs: [sub]
+    task: build
+    matrix: { axes: { os: [linux, mac], size: { $input: [sizes] } }, max_parallel: 2 }
+    cache: { ttl_seconds: 60, key: { $input: [sizes] } }
+    labels: { team: energy }
+    input: { os: { $expr: 'matrix["os"]' }, size: { $expr: 'matrix["size"]' } }
+  mend: { needs: [sub, built], join: always, when: 'nodes["sub"].state == "failed"', task: publish, input: { total: 1 } }
+  wrong:
+    task: build
+    matrix: { os: [linux, mac], size: [large] }
+    input: { os: { $expr: 'matrix["os"]' }, size: { $expr: 'matrix["size"]' } }
+`);
+  if (!made.ok || !written.ok) throw new Error(JSON.stringify([made, written], null, 2));
+  expect(made.definition).toEqual(written.definition);
+});

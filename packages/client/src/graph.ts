@@ -16,6 +16,8 @@ import type { WorkflowDefinition } from './workflows.ts';
 export interface GraphNode<Id extends string = string, Output = unknown> {
   readonly id: Id;
   readonly output: Reference<Output>;
+  /** How it ended, for conditions of those that need it: ``when: () => expr<boolean>`${a.state} == "failed"` ``. */
+  readonly state: Reference<'succeeded' | 'failed' | 'cancelled' | 'skipped'>;
 }
 
 // Any output is a need.
@@ -37,6 +39,12 @@ export interface NodeSettings<Input, N extends Needs> extends TaskPolicy {
   readonly onFailure?: 'stop' | 'continue';
   readonly type?: 'signature' | 'verifier' | 'reward' | 'training' | 'deployment' | 'custom';
   readonly labels?: Readonly<Record<string, string>>;
+  /** A result of the same task and input, or `key`, is used again for `ttlMs`, at most a year. */
+  readonly cache?: {
+    readonly ttlMs: number;
+    /** Default: the whole input. */
+    readonly key?: (references: NodeReferences<Input, N>) => unknown;
+  };
   /** By need; default `data`. */
   readonly edges?: { readonly [Id in N[number]['id']]?: 'data' | 'control' | 'reward' };
 }
@@ -51,6 +59,11 @@ type InputOf<Handed, Sent> = [Sent] extends [void]
 type TaskOf<Output, Sent> = TaskDefinition<any, Output, Sent>;
 
 type ItemsOf<Item> = Reference<readonly Item[]> | Reference<Item[]> | Expression<readonly Item[]> | readonly Item[];
+
+/** One value of each axis. */
+export type Combination<Axes> = {
+  -readonly [Axis in keyof Axes]: ValueOf<Axes[Axis]> extends readonly (infer Value)[] ? Value : never;
+};
 
 /** A workflow made in TypeScript. `definition` is the file that says the same. `Output` is that of a run, where `output` says it. */
 export class Graph<Input, Output = unknown> {
@@ -87,6 +100,31 @@ export class Graph<Input, Output = unknown> {
       readonly maxParallel?: number;
       readonly input: (
         references: NodeReferences<Input, N> & { readonly item: Reference<Item>; readonly index: Reference<number> },
+      ) => Template<NoInfer<Sent>>;
+    },
+  ): GraphNode<Id, Output[]> {
+    return this.#add(id, { task: task.id }, { ...policyOf(task), ...settings });
+  }
+
+  /** A task for each combination of the axes' values (100 000 at most), the last axis fastest. */
+  matrix<
+    const Id extends string,
+    Output,
+    Sent,
+    const Axes extends Readonly<Record<string, unknown>>,
+    const N extends Needs = readonly [],
+  >(
+    id: Id,
+    task: TaskOf<Output, Sent>,
+    settings: NodeSettings<Input, N> & {
+      /** By axis, a list or what becomes one. */
+      readonly axes: (references: NodeReferences<Input, N>) => Axes;
+      readonly maxParallel?: number;
+      readonly input: (
+        references: NodeReferences<Input, N> & {
+          readonly matrix: Reference<Combination<Axes>>;
+          readonly index: Reference<number>;
+        },
       ) => Template<NoInfer<Sent>>;
     },
   ): GraphNode<Id, Output[]> {
@@ -147,10 +185,12 @@ export class Graph<Input, Output = unknown> {
       handed[need.id] = need.output;
     }
     const items = settings.items && fileTemplate(settings.items(handed), check);
-    if (settings.items) {
-      for (const name of ['item', 'index']) handed[name] = reference({ type: 'name', name, path: [] });
+    const axes = settings.axes && fileTemplate(settings.axes(handed), check);
+    if (settings.items || settings.axes) {
+      for (const name of [settings.items ? 'item' : 'matrix', 'index'])
+        handed[name] = reference({ type: 'name', name, path: [] });
     }
-    const { maxParallel } = settings;
+    const { maxParallel, cache } = settings;
     this.#nodes.set(
       id,
       withoutAbsent({
@@ -160,16 +200,25 @@ export class Graph<Input, Output = unknown> {
             ? undefined
             : needs.map(({ id: need }) => (edges[need] ? { node: need, type: edges[need] } : need)),
         for_each: items === undefined ? undefined : withoutAbsent({ items, max_parallel: maxParallel }),
+        matrix: axes === undefined ? undefined : withoutAbsent({ axes, max_parallel: maxParallel }),
         input: settings.input && fileTemplate(settings.input(handed), check),
         when: settings.when && expressionText(settings.when(handed), check),
         join: settings.join,
         on_failure: settings.onFailure,
         type: settings.type,
         labels: settings.labels && { ...settings.labels },
+        cache:
+          cache &&
+          withoutAbsent({ ttl_seconds: cache.ttlMs / 1000, key: cache.key && fileTemplate(cache.key(handed), check) }),
         ...policyFields(settings),
       }),
     );
-    return Object.freeze({ id, output: reference<Output>({ type: 'output', node: id, owner: this, path: [] }) });
+    const source = { node: id, owner: this, path: [] };
+    return Object.freeze({
+      id,
+      output: reference<Output>({ type: 'output', ...source }),
+      state: reference<'succeeded' | 'failed' | 'cancelled' | 'skipped'>({ type: 'state', ...source }),
+    });
   }
 }
 
@@ -183,6 +232,10 @@ interface LooseSettings extends TaskPolicy {
   readonly input?: ((references: any) => unknown) | undefined;
   // biome-ignore lint/suspicious/noExplicitAny: checked where it is given
   readonly when?: (references: any) => unknown;
+  // biome-ignore lint/suspicious/noExplicitAny: checked where it is given
+  readonly axes?: (references: any) => unknown;
+  // biome-ignore lint/suspicious/noExplicitAny: checked where it is given
+  readonly cache?: { readonly ttlMs: number; readonly key?: (references: any) => unknown };
   readonly maxParallel?: number;
   readonly join?: string;
   readonly onFailure?: string;
