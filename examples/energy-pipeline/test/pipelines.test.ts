@@ -3,6 +3,7 @@ import { checkWorkflow } from '@baton/client/workflow-file';
 import type { NodeDefinition, WorkflowDefinition } from '@baton/domain';
 import { expect, test } from 'vitest';
 import { parse as parseYaml } from 'yaml';
+import { pipeline } from '../src/pipeline.ts';
 import { SERVICES } from '../src/service/kinds.ts';
 
 const read = (name: string) => readFileSync(new URL(`../${name}`, import.meta.url), 'utf8');
@@ -44,4 +45,8 @@ test('the file in Baton’s own form says the same', () => {
   const configured = definitionOf(JSON.parse(read('energy-pipeline.json')));
   expect(own.nodes.map(pick)).toEqual(configured.nodes.map(pick));
   expect(own.name).toBe(configured.name);
+});
+
+test('the pipeline in TypeScript is that of the file', () => {
+  expect(definitionOf(pipeline.definition)).toEqual(definitionOf(parseYaml(read('energy-pipeline.baton.yaml'))));
 });
