@@ -176,3 +176,17 @@ test('a durable function is started by its value', async () => {
   const refused = () => baton.runs.start(order, { input: { amount: 'three' } });
   expect(refused).toBeTypeOf('function');
 });
+
+test('output() reads an output that is a blob', async () => {
+  const { fake, baton } = setUp();
+  const run = await baton.runs.start(definition);
+  const blob = await baton.blobs.put(new TextEncoder().encode('{"total":42}'));
+  fake.updateRun(run.id, (stored) => {
+    stored.state = RunState.SUCCEEDED;
+    stored.outputPayload = {
+      case: 'outputJson',
+      value: JSON.stringify({ ...blob, __baton: 'blob', encoding: 'json' }),
+    };
+  });
+  expect(await run.output()).toEqual({ total: 42 });
+});

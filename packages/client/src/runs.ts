@@ -9,6 +9,8 @@ import {
 import { equals } from '@bufbuild/protobuf';
 import { durationFromMs } from '@bufbuild/protobuf/wkt';
 import { type Client, createClient, type Transport } from '@connectrpc/connect';
+import { isBlobValue } from './blob-value.ts';
+import { Blobs } from './blobs.ts';
 import { type CallOptions, type CallSettings, callOnce, callRepeatably, requestOptions } from './call.ts';
 import { decodeValue } from './durable/payload.ts';
 import { BatonError, toBatonError } from './error.ts';
@@ -76,7 +78,7 @@ export interface RunHandle<Output = unknown> {
   readonly id: string;
   /** Waits for the end. Throws `RunFailed`, `RunCancelled`, or `BatonError`; bounded only by `options.signal`. */
   result(options?: CallOptions): Promise<RunView<Output>>;
-  /** Waits for the end and gives the run's output. Throws as `result` does. */
+  /** Waits for the end and gives the run's output; one that is a blob is fetched and decoded. Throws as `result` does. */
   output(options?: CallOptions): Promise<Output>;
   status(options?: CallOptions): Promise<RunView<Output>>;
   cancel(reason?: string, options?: CallOptions): Promise<RunStateName>;
@@ -109,9 +111,11 @@ export class Runs {
   readonly #client: Client<typeof WorkflowService>;
   readonly #settings: CallSettings;
   readonly #ends: RunEnds;
+  readonly #blobs: Blobs;
 
   constructor(transport: Transport, settings: CallSettings) {
     this.#client = createClient(WorkflowService, transport);
+    this.#blobs = new Blobs(transport, settings);
     this.#settings = settings;
     const { namespace } = settings;
     this.#ends = new RunEnds(
@@ -163,7 +167,7 @@ export class Runs {
     return {
       id,
       result: (options) => this.#result(id, options) as Promise<RunView<Output>>,
-      output: async (options) => (await this.#result(id, options)).output as Output,
+      output: (options) => this.#output<Output>(id, options),
       status: (options) => this.get(id, options) as Promise<RunView<Output>>,
       cancel: (reason, options) => this.cancel(id, reason, options),
       signal: (name, payload, options) => this.signal(id, name, payload, options),
@@ -307,6 +311,13 @@ export class Runs {
     const run = await this.get(id, options);
     // Somebody may have retried it meanwhile.
     return isFinalRunState(run.state) ? outcomeOf(run) : this.#result(id, options);
+  }
+
+  async #output<Output>(id: string, options: CallOptions | undefined): Promise<Output> {
+    const { output } = await this.#result(id, options);
+    if (!isBlobValue(output)) return output as Output;
+    const content = this.#blobs.get(output, options);
+    return (output.encoding === 'json' ? await content.json() : await content.bytes()) as Output;
   }
 
   async #watchedResult(id: string, options: CallOptions | undefined): Promise<RunView> {
