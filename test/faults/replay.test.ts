@@ -192,6 +192,56 @@ test('every RPC that changes something is idempotent: sent again, it changes not
   expect(await stateOf(ledger)).toEqual(cancelled);
   done.add('WorkflowService/CancelRun');
   await replayed('WorkflowService/RetryRun', { runId });
+  await replayed('WorkflowService/StartRuns', {
+    runs: ['one', 'two', 'one'].map((idempotencyKey) => ({ workflowName: 'flow', idempotencyKey })),
+  });
+
+  const functions = await replayed('MasterService/RegisterWorker', {
+    name: 'f',
+    instanceId: 'instance-two',
+    protocolVersion: 3,
+    capabilities: { slots: 1, executors: ['function'], kinds: ['fn'] },
+    functions: [{ id: 'fn' }],
+  });
+  const driven = await replayed('WorkflowService/StartRun', { workflowName: 'fn', idempotencyKey: 'driven' });
+  const driver = await replayed('MasterService/Exchange', {
+    sessionId: functions.sessionId,
+    number: '1',
+    offer: { number: '1', freeSlots: 1 },
+    waitMs: 5_000,
+  });
+  const entry = { afterPosition: 0, attempts: 1 };
+  const appended = await replayed('MasterService/AppendJournal', {
+    sessionId: functions.sessionId,
+    appends: [
+      {
+        taskId: driver.leases[0].taskId,
+        epoch: 1,
+        entries: [
+          {
+            ...entry,
+            number: 1,
+            kind: 'JOURNAL_KIND_STEP',
+            name: 'first',
+            ended: true,
+            output: bytes('1'),
+            encoding: 'PAYLOAD_ENCODING_JSON',
+          },
+          { ...entry, number: 2, kind: 'JOURNAL_KIND_SIGNAL', name: 'go' },
+          { ...entry, number: 3, kind: 'JOURNAL_KIND_TASK', name: 'nobody-can', task: { kind: 'nobody-can' } },
+        ],
+      },
+    ],
+  });
+  expect(appended.answers.map((answer: Json) => answer.reason ?? '')).toEqual(['']);
+  await replayed('WorkflowService/SignalRun', { runId: driven.runId, name: 'go', idempotencyKey: 'signal' });
+  // Resolves what can be resolved, once.
+  const { entries } = await replayed('MasterService/LoadJournal', {
+    sessionId: functions.sessionId,
+    taskId: driver.leases[0].taskId,
+    epoch: 1,
+  });
+  expect(entries.map((each: Json) => each.position ?? 0)).toEqual([1, 2, 0]);
 
   const upload = { sizeBytes: '5', sha256: sha256('bytes') };
   const { uploadId } = await send('BlobService/BeginBlob', upload);

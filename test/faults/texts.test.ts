@@ -215,6 +215,17 @@ async function setting(): Promise<Json> {
 
 const TAKEN = [
   'EventService/Watch subscriptions.0.name NUL',
+  ...[
+    'failure.device',
+    'failure.exceptionType',
+    'failure.message',
+    'failure.stack',
+    'name',
+    'task.kind',
+    'task.queue',
+    'task.tags.0',
+  ].map((field) => `MasterService/AppendJournal appends.0.entries.0.${field} NUL`),
+  'MasterService/AppendJournal namespace NUL',
   'MasterService/AppendLogs lines.0.stream NUL',
   'MasterService/AppendLogs lines.0.text NUL',
   'MasterService/AppendLogs namespace NUL',

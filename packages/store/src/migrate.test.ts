@@ -113,6 +113,8 @@ describe('migrate', () => {
     expect(rows.map((r) => [r.version, r.works_with])).toEqual([
       [1, null],
       [2, 1],
+      [3, 1],
+      [4, 1],
     ]);
   });
 

@@ -40,6 +40,9 @@ comment on column public.baton_migrations.hash is 'SHA-256 of its text, hex.';
 comment on column public.baton_migrations.applied_at is 'When.';
 comment on column public.baton_migrations.works_with is 'A Baton that knows the migrations up to this one works with this one too; null: it does not.';`;
 
+const DEADLOCK = '40P01';
+const MOST_TRIES = 20;
+
 /** The line of a migration that says up to which version back a Baton goes on working with it. */
 const WORKS_WITH = /^-- works with: (\d+)$/m;
 
@@ -87,11 +90,15 @@ export async function migrate(sql: Sql, migrations: readonly Migration[]): Promi
       if (done.has(migration.version)) continue;
       const worksWith = WORKS_WITH.exec(migration.sql)?.[1] ?? 'null';
       const entry = `insert into public.baton_migrations (version, name, hash, works_with) values (${migration.version}, '${migration.name.replaceAll("'", "''")}', '${migration.hash}', ${worksWith})`;
-      try {
-        await sql.unsafe(`begin;\n${migration.sql}\n;${entry};\ncommit`);
-      } catch (error) {
-        await sql.unsafe('rollback');
-        throw error;
+      for (let tries = 1; ; tries++) {
+        try {
+          await sql.unsafe(`begin;\n${migration.sql}\n;${entry};\ncommit`);
+          break;
+        } catch (error) {
+          await sql.unsafe('rollback');
+          // Masters of the version before go on working meanwhile, and take their locks in an order of their own.
+          if ((error as { code?: string }).code !== DEADLOCK || tries >= MOST_TRIES) throw error;
+        }
       }
       applied.push(migration.version);
     }

@@ -299,6 +299,11 @@ export class FunctionRun {
   #command(kind: CommandKind, name: string, what: Pick<Command, 'step' | 'wait'>): Promise<unknown> {
     if (typeof name !== 'string' || name === '' || name.length > 200)
       return Promise.reject(new WorkflowUsageError(`a ${kind} needs a name of 1 to 200 characters`));
+    // Postgres keeps no NUL, UTF-8 no half of a surrogate pair; other control characters only confuse who reads them.
+    if (/[\u0000-\u001f\u007f]/.test(name) || !name.isWellFormed())
+      return Promise.reject(
+        new WorkflowUsageError(`the name ${JSON.stringify(name)} contains a control character or half a character`),
+      );
     const number = this.#commands.length + 1;
     if (number > MAX_ENTRIES)
       return Promise.reject(
