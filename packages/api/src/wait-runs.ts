@@ -1,21 +1,25 @@
 import { type Run, RunSchema, type WaitRunsRequest } from '@baton/contract';
-import type { ClientEngine, EventHub } from '@baton/engine';
+import type { ClientEngine } from '@baton/engine';
 import { readRuns } from '@baton/engine';
 import { create } from '@bufbuild/protobuf';
 import { durationMs as millisecondsOf } from '@bufbuild/protobuf/wkt';
 import { type ApiOptions, eitherAborts, throwIfCut } from './options.ts';
 import { runHead } from './run-messages.ts';
 
-/** Runs that other masters end are seen by the event log; what is lost there costs so much. */
+/** Ends are told in memory, and by other masters' hints; what is lost there costs so much. */
 const LOOK_AGAIN_MS = 1_000;
-/** Without a tailer of the event log. */
+/** Where nobody is told. */
 const LOOK_MS = 100;
 const ENDED: readonly string[] = ['succeeded', 'failed', 'cancelled'];
 
-/** Answers as soon as one of the runs has ended, with all that have; or with none when the time is over. */
+/**
+ * Answers as soon as one of the runs has ended, with all that have; or with none when the time is over.
+ *
+ * @param tellsEnds whether this process hears of ends; else it looks often
+ */
 export async function waitRuns(
   engine: ClientEngine,
-  hub: EventHub | null,
+  tellsEnds: boolean,
   options: ApiOptions,
   request: WaitRunsRequest,
   signal: AbortSignal,
@@ -24,38 +28,32 @@ export async function waitRuns(
   const namespace = request.namespace || 'default';
   const namespaceId = await lanes.knownNamespaceId(namespace);
   const abort = eitherAborts(signal, options.closing);
-  const wanted = new Set(request.runIds);
+  const lookMs = tellsEnds ? LOOK_AGAIN_MS : LOOK_MS;
   const until = env.now() + (request.wait ? millisecondsOf(request.wait) : 0);
-  let changed = false;
-  let wake = () => {};
-  const stop = hub?.listen((batch) => {
-    if (!batch.events.some((event) => wanted.has(event.runId))) return;
-    changed = true;
-    wake();
-  });
-  try {
-    // What is written from now on is heard of.
-    await hub?.standing();
-    for (;;) {
-      changed = false;
-      const rows = await readRuns(env.pools.api, namespaceId, [...wanted]);
+  const ids = [...new Set(request.runIds)];
+  for (;;) {
+    const leftMs = Math.max(0, until - env.now());
+    const over = new AbortController();
+    // Before the look: what ends behind it is heard of.
+    const heard = leftMs > 0 ? engine.ends.waitAny(ids, Math.min(leftMs, lookMs), over.signal) : null;
+    const onAbort = () => over.abort('the call is over');
+    abort.addEventListener('abort', onAbort, { once: true });
+    try {
+      const rows = await readRuns(env.pools.api, namespaceId, ids);
       const ended = rows.filter((row) => ENDED.includes(row.state));
-      const missing = rows.length < wanted.size ? [...wanted].filter((id) => !rows.some((row) => row.id === id)) : [];
-      const leftMs = until - env.now();
-      if (ended.length > 0 || missing.length > 0 || leftMs <= 0 || abort.aborted) {
+      const missing = rows.length < ids.length ? ids.filter((id) => !rows.some((row) => row.id === id)) : [];
+      if (ended.length > 0 || missing.length > 0 || heard === null || abort.aborted) {
         throwIfCut(signal);
         return {
           runs: ended.map((row) => create(RunSchema, runHead({ ...row, input: null }, namespace, request.format))),
           missing,
         };
       }
-      const woken = new AbortController();
-      wake = () => woken.abort();
-      if (!changed) await sleep(Math.min(leftMs, hub ? LOOK_AGAIN_MS : LOOK_MS), abort, woken.signal);
-      wake = () => {};
+      await heard;
+    } finally {
+      abort.removeEventListener('abort', onAbort);
+      over.abort('answered');
     }
-  } finally {
-    stop?.();
   }
 }
 

@@ -175,7 +175,7 @@ export function workflowService(
       };
     },
 
-    waitRuns: (request, context) => waitRuns(engine, hub, options, request, context.signal),
+    waitRuns: (request, context) => waitRuns(engine, hub !== null, options, request, context.signal),
 
     async listRunItems(request) {
       const { runId, nodeId } = request;

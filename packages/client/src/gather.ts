@@ -1,54 +1,56 @@
-import type { SubmitTaskResponse, SubmitTasksResponse, TaskSpec } from '@baton/contract';
 import { type CallOptions, canceled, outOfTime, pauseBeforeRetry, type RetryTiming } from './call.ts';
 import { BatonError, codeFromName, toBatonError } from './error.ts';
 
-/** The two calls that submits are sent with. */
-export interface SubmitCalls {
-  readonly one: (task: TaskSpec, signal: AbortSignal) => Promise<SubmitTaskResponse>;
-  readonly many: (tasks: TaskSpec[], signal: AbortSignal) => Promise<SubmitTasksResponse>;
+/** What is gathered: how it is sent, alone or many at once, and how large it is on the wire. */
+export interface GatherCalls<Item, Answer> {
+  readonly one: (item: Item, signal: AbortSignal) => Promise<Answer>;
+  /** Answers in the order asked; undefined where the server gave none. */
+  readonly many: (items: Item[], signal: AbortSignal) => Promise<readonly (Answer | BatonError | undefined)[]>;
+  /** An upper bound, near enough and without encoding it twice. */
+  readonly sizeOf: (item: Item) => number;
 }
 
 export interface GatherLimits {
-  /** Tasks in one call. */
+  /** Items in one call. */
   readonly maxItems: number;
   /** Bytes of input and text in one call. */
   readonly maxBytes: number;
-  /** Calls under way at once; while all are, submits gather for the next. */
+  /** Calls under way at once; while all are, what comes gathers for the next. */
   readonly maxCalls: number;
 }
 
 export const GATHER_LIMITS: GatherLimits = { maxItems: 1_000, maxBytes: 3 * 1024 * 1024, maxCalls: 4 };
 
-interface Waiting {
-  readonly task: TaskSpec;
+interface Waiting<Item, Answer> {
+  readonly item: Item;
   readonly bytes: number;
   failures: number;
   isSettled: boolean;
   /** Set while a call is under way. */
   onLeft: (() => void) | undefined;
-  settle(outcome: SubmitTaskResponse | BatonError): void;
+  settle(outcome: Answer | BatonError): void;
 }
 
 /**
- * Gathers the submits of one tick into one call: a call costs about half a millisecond, a task in it a few microseconds.
- * Each submit keeps its own answer or error, and its own signal: leaving early does not touch the others.
+ * Gathers what is to be sent in one tick into one call: a call costs about half a millisecond, an item in it a few microseconds.
+ * Each keeps its own answer or error, and its own signal: leaving early does not touch the others.
  */
-export class SubmitGatherer {
-  readonly #calls: SubmitCalls;
+export class Gatherer<Item extends { readonly idempotencyKey: string }, Answer> {
+  readonly #calls: GatherCalls<Item, Answer>;
   readonly #retry: RetryTiming;
   readonly #limits: GatherLimits;
-  #waiting: Waiting[] = [];
+  #waiting: Waiting<Item, Answer>[] = [];
   #callsUnderWay = 0;
   #isFlushDue = false;
 
-  constructor(calls: SubmitCalls, retry: RetryTiming, limits: GatherLimits = GATHER_LIMITS) {
+  constructor(calls: GatherCalls<Item, Answer>, retry: RetryTiming, limits: GatherLimits = GATHER_LIMITS) {
     this.#calls = calls;
     this.#retry = retry;
     this.#limits = limits;
   }
 
   /** Rejects with `BatonError`. `timeoutMs` counts from now on, the gathering included. */
-  submit(task: TaskSpec, options: Required<Pick<CallOptions, 'timeoutMs'>> & CallOptions): Promise<SubmitTaskResponse> {
+  send(item: Item, options: Required<Pick<CallOptions, 'timeoutMs'>> & CallOptions): Promise<Answer> {
     const { signal, timeoutMs } = options;
     if (signal?.aborted) return Promise.reject(canceled(signal.reason));
     return new Promise((resolve, reject) => {
@@ -59,9 +61,9 @@ export class SubmitGatherer {
       const onAbort = (): void => leave(canceled(signal?.reason));
       // A timer and no AbortSignal.timeout: that one lives on after the answer, 30 s for each of a million submits.
       const timer = setTimeout(() => leave(outOfTime()), timeoutMs);
-      const waiting: Waiting = {
-        task,
-        bytes: sizeOf(task),
+      const waiting: Waiting<Item, Answer> = {
+        item,
+        bytes: this.#calls.sizeOf(item),
         failures: 0,
         isSettled: false,
         onLeft: undefined,
@@ -79,7 +81,7 @@ export class SubmitGatherer {
     });
   }
 
-  #enqueue(waiting: Waiting): void {
+  #enqueue(waiting: Waiting<Item, Answer>): void {
     this.#waiting.push(waiting);
     if (this.#isFlushDue) return;
     this.#isFlushDue = true;
@@ -102,7 +104,7 @@ export class SubmitGatherer {
     }
   }
 
-  #takeBatch(): Waiting[] {
+  #takeBatch(): Waiting<Item, Answer>[] {
     this.#waiting = this.#waiting.filter((waiting) => !waiting.isSettled);
     let count = 0;
     let bytes = 0;
@@ -116,7 +118,7 @@ export class SubmitGatherer {
   }
 
   /** Never rejects: what goes wrong goes to those who wait. */
-  async #send(batch: Waiting[]): Promise<void> {
+  async #send(batch: Waiting<Item, Answer>[]): Promise<void> {
     const leave = new AbortController();
     const unsettled = batch.filter((waiting) => !waiting.isSettled);
     if (unsettled.length === 0) return;
@@ -130,20 +132,20 @@ export class SubmitGatherer {
     }
     try {
       if (unsettled.length === 1) {
-        unsettled[0]!.settle(await this.#calls.one(unsettled[0]!.task, leave.signal));
+        unsettled[0]!.settle(await this.#calls.one(unsettled[0]!.item, leave.signal));
         return;
       }
-      const { results } = await this.#calls.many(
-        unsettled.map((waiting) => waiting.task),
+      const answers = await this.#calls.many(
+        unsettled.map((waiting) => waiting.item),
         leave.signal,
       );
-      for (const [index, waiting] of unsettled.entries()) waiting.settle(outcomeOf(results[index]?.result));
+      for (const [index, waiting] of unsettled.entries()) waiting.settle(answers[index] ?? answerMissing());
     } catch (thrown) {
       await this.#sendAgain(unsettled, toBatonError(thrown));
     }
   }
 
-  async #sendAgain(batch: Waiting[], error: BatonError): Promise<void> {
+  async #sendAgain(batch: Waiting<Item, Answer>[], error: BatonError): Promise<void> {
     if (error.code === 'invalid_argument' && batch.length > 1) {
       // The call was refused as a whole, nothing is stored: find the bad ones, let the others through.
       const middle = batch.length >> 1;
@@ -151,11 +153,11 @@ export class SubmitGatherer {
       await this.#send(batch.slice(middle));
       return;
     }
-    const again: Waiting[] = [];
+    const again: Waiting<Item, Answer>[] = [];
     for (const waiting of batch) {
       waiting.failures += 1;
-      // Without a key nobody knows whether the call stored the task before it broke: a second one could make a second.
-      const mayRepeat = error.code === 'unavailable' && waiting.task.idempotencyKey !== '';
+      // Without a key nobody knows whether the call stored it before it broke: a second one could make a second.
+      const mayRepeat = error.code === 'unavailable' && waiting.item.idempotencyKey !== '';
       if (mayRepeat && waiting.failures < this.#retry.attempts) again.push(waiting);
       else waiting.settle(error);
     }
@@ -165,39 +167,12 @@ export class SubmitGatherer {
   }
 }
 
-function outcomeOf(
-  result: SubmitTasksResponse['results'][number]['result'] | undefined,
-): SubmitTaskResponse | BatonError {
-  switch (result?.case) {
-    case 'submitted':
-      return result.value;
-    case 'refused':
-      return new BatonError({
-        code: codeFromName(result.value.code),
-        reason: result.value.reason,
-        message: result.value.message,
-      });
-    default:
-      return new BatonError({
-        code: 'internal',
-        reason: 'ANSWER_MISSING',
-        message: 'the server gave no answer for this task',
-      });
-  }
+/** What the server says of one item that it did not take, while it took others. */
+export function refusedItem({ code, reason, message }: { code: string; reason: string; message: string }): BatonError {
+  return new BatonError({ code: codeFromName(code), reason, message });
 }
 
-/** An upper bound of what the task takes on the wire, near enough and without encoding it twice. */
-function sizeOf(task: TaskSpec): number {
-  // All that is not input is names and numbers; a UTF-16 unit is at most 3 bytes of UTF-8.
-  let bytes = 200 + 3 * (task.kind.length + task.queue.length + task.idempotencyKey.length);
-  for (const tag of task.tags) bytes += 3 * tag.length + 4;
-  for (const [key, value] of Object.entries(task.labels)) bytes += 3 * (key.length + value.length) + 8;
-  if (task.executor.case === 'grpc') {
-    bytes += 3 * (task.executor.value.address.length + task.executor.value.method.length);
-    for (const [key, value] of Object.entries(task.executor.value.metadata))
-      bytes += 3 * (key.length + value.length) + 8;
-  }
-  if (task.payload.case === 'inputJson') bytes += new TextEncoder().encode(task.payload.value).length;
-  else if (task.payload.case === 'inputBytes') bytes += task.payload.value.length;
-  return bytes;
+function answerMissing(): BatonError {
+  const message = 'the server gave no answer for this one';
+  return new BatonError({ code: 'internal', reason: 'ANSWER_MISSING', message });
 }

@@ -66,3 +66,9 @@ export function decodePayload(payload: ReadPayload): unknown {
       return undefined;
   }
 }
+
+/** Bytes of an input on the wire. */
+export function sizeOfPayload(payload: { readonly case: string | undefined; readonly value?: unknown }): number {
+  if (payload.case === 'inputJson') return new TextEncoder().encode(payload.value as string).length;
+  return payload.case === 'inputBytes' ? (payload.value as Uint8Array).length : 0;
+}

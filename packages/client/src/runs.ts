@@ -4,9 +4,12 @@ import {
   PayloadFormat,
   type Run,
   RunSchema,
+  type StartRunRequest,
+  StartRunRequestSchema,
+  type StartRunResponse,
   WorkflowService,
 } from '@baton/contract';
-import { equals } from '@bufbuild/protobuf';
+import { create, equals } from '@bufbuild/protobuf';
 import { durationFromMs } from '@bufbuild/protobuf/wkt';
 import { type Client, createClient, type Transport } from '@connectrpc/connect';
 import { isBlobValue } from './blob-value.ts';
@@ -14,11 +17,12 @@ import { Blobs } from './blobs.ts';
 import { type CallOptions, type CallSettings, callOnce, callRepeatably, requestOptions } from './call.ts';
 import { decodeValue } from './durable/payload.ts';
 import { BatonError, toBatonError } from './error.ts';
+import { Gatherer, refusedItem } from './gather.ts';
 import { Graph } from './graph.ts';
 import { type JournalEntryView, journalEntryView, type RunJournal } from './journal-view.ts';
 import { RunCancelled, RunFailed } from './outcome.ts';
 import { type List, listOf, type PageOptions } from './pages.ts';
-import { encodeInput } from './payload.ts';
+import { encodeInput, sizeOfPayload } from './payload.ts';
 import { reconnecting } from './reconnect.ts';
 import { RunEnds } from './run-ends.ts';
 import { type RunItemView, type RunView, runItemView, runView } from './run-view.ts';
@@ -111,13 +115,33 @@ export class Runs {
   readonly #client: Client<typeof WorkflowService>;
   readonly #settings: CallSettings;
   readonly #ends: RunEnds;
+  readonly #starts: Gatherer<StartRunRequest, StartRunResponse>;
   readonly #blobs: Blobs;
 
   constructor(transport: Transport, settings: CallSettings) {
     this.#client = createClient(WorkflowService, transport);
     this.#blobs = new Blobs(transport, settings);
     this.#settings = settings;
-    const { namespace } = settings;
+    const { namespace, timeoutMs } = settings;
+    const start = (run: StartRunRequest, signal: AbortSignal) => this.#client.startRun(run, { signal, timeoutMs });
+    this.#starts = new Gatherer(
+      {
+        one: start,
+        many: async (runs, signal) => {
+          try {
+            const { results } = await this.#client.startRuns({ namespace, runs }, { signal, timeoutMs });
+            return results.map(({ result }) => (result.case === 'refused' ? refusedItem(result.value) : result.value));
+          } catch (thrown) {
+            const error = toBatonError(thrown);
+            if (error.code !== 'unimplemented') throw error;
+            // A master of the version before has no such call.
+            return Promise.all(runs.map((run) => start(run, signal).catch(toBatonError)));
+          }
+        },
+        sizeOf: sizeOfStart,
+      },
+      settings.retry,
+    );
     this.#ends = new RunEnds(
       (runIds, signal) =>
         this.#client.waitRuns(
@@ -144,7 +168,7 @@ export class Runs {
   ): Promise<StartedRun<never>> {
     const source =
       workflow instanceof Graph ? workflow.definition : isWorkflowFunction(workflow) ? workflow.id : workflow;
-    const request = {
+    const request = create(StartRunRequestSchema, {
       namespace: this.#settings.namespace,
       workflow:
         typeof source === 'string'
@@ -154,11 +178,9 @@ export class Runs {
       payload: encodeInput(options.input),
       idempotencyKey: options.idempotencyKey,
       labels: { ...options.labels },
-    };
-    const send = () => this.#client.startRun(request, requestOptions(this.#settings, options));
-    const { runId, deduplicated } = await (options.idempotencyKey
-      ? callRepeatably(this.#settings, options, send)
-      : callOnce(send));
+    });
+    const { signal, timeoutMs = this.#settings.timeoutMs } = options;
+    const { runId, deduplicated } = await this.#starts.send(request, { signal, timeoutMs });
     return { ...this.handle<never>(runId), deduplicated };
   }
 
@@ -326,6 +348,13 @@ export class Runs {
     }
     throw new BatonError({ code: 'internal', reason: 'ANSWER_MISSING', message: 'the watch ended before the run' });
   }
+}
+
+/** An upper bound of what a start takes on the wire. */
+function sizeOfStart({ workflow, payload, idempotencyKey, labels }: StartRunRequest): number {
+  let bytes = 200 + 3 * ((workflow.value?.length ?? 0) + idempotencyKey.length) + sizeOfPayload(payload);
+  for (const [key, value] of Object.entries(labels)) bytes += 3 * (key.length + value.length) + 8;
+  return bytes;
 }
 
 function outcomeOf(run: RunView): RunView {

@@ -4,7 +4,7 @@ import { timestampFromMs } from '@bufbuild/protobuf/wkt';
 import { blobRefOf, isBlobValue } from './blob-value.ts';
 import type { CallOptions } from './call.ts';
 import { BatonError } from './error.ts';
-import { encodeInput } from './payload.ts';
+import { encodeInput, sizeOfPayload } from './payload.ts';
 import type { RetryOptions, TaskPolicy } from './task.ts';
 import { optionalDuration } from './time.ts';
 import { taskClassNames, taskClassOf } from './words.ts';
@@ -90,4 +90,18 @@ function runAtOf(submission: TaskSubmission): ReturnType<typeof timestampFromMs>
   if (submission.runAt !== undefined) return timestampFromMs(submission.runAt.getTime());
   if (submission.delayMs !== undefined) return timestampFromMs(Date.now() + Math.round(submission.delayMs));
   return undefined;
+}
+
+/** An upper bound of what a task takes on the wire, near enough and without encoding it twice. */
+export function sizeOfTask(task: TaskSpec): number {
+  // All that is not input is names and numbers; a UTF-16 unit is at most 3 bytes of UTF-8.
+  let bytes = 200 + 3 * (task.kind.length + task.queue.length + task.idempotencyKey.length);
+  for (const tag of task.tags) bytes += 3 * tag.length + 4;
+  for (const [key, value] of Object.entries(task.labels)) bytes += 3 * (key.length + value.length) + 8;
+  if (task.executor.case === 'grpc') {
+    bytes += 3 * (task.executor.value.address.length + task.executor.value.method.length);
+    for (const [key, value] of Object.entries(task.executor.value.metadata))
+      bytes += 3 * (key.length + value.length) + 8;
+  }
+  return bytes + sizeOfPayload(task.payload);
 }

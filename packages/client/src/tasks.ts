@@ -1,4 +1,12 @@
-import { type GetTaskResponse, PayloadFormat, type Task, TaskSchema, TaskService } from '@baton/contract';
+import {
+  type GetTaskResponse,
+  PayloadFormat,
+  type SubmitTaskResponse,
+  type Task,
+  TaskSchema,
+  TaskService,
+  type TaskSpec,
+} from '@baton/contract';
 import { equals } from '@bufbuild/protobuf';
 import { durationFromMs } from '@bufbuild/protobuf/wkt';
 import { type Client, createClient, type Transport } from '@connectrpc/connect';
@@ -28,13 +36,13 @@ import {
   readFailureStatistics,
   resendTasks,
 } from './failures.ts';
-import { SubmitGatherer } from './gather.ts';
+import { Gatherer, refusedItem } from './gather.ts';
 import { TaskCancelled, TaskFailed } from './outcome.ts';
 import { type List, listOf, type PageOptions } from './pages.ts';
 import { reconnecting } from './reconnect.ts';
 import { parseWith, SchemaMismatch } from './standard-schema.ts';
 import type { TaskDefinition } from './task.ts';
-import { type SubmitOptions, type TaskSubmission, taskSpecOf } from './task-spec.ts';
+import { type SubmitOptions, sizeOfTask, type TaskSubmission, taskSpecOf } from './task-spec.ts';
 import {
   type OutputOptions,
   type OutputPart,
@@ -99,7 +107,7 @@ export interface SubmittedTask<Output = unknown> extends TaskHandle<Output> {
 export class Tasks {
   readonly #client: Client<typeof TaskService>;
   readonly #settings: CallSettings;
-  readonly #gatherer: SubmitGatherer;
+  readonly #gatherer: Gatherer<TaskSpec, SubmitTaskResponse>;
   readonly #blobs: Blobs;
 
   constructor(transport: Transport, settings: CallSettings) {
@@ -108,10 +116,15 @@ export class Tasks {
     this.#blobs = new Blobs(transport, settings);
     this.#client = client;
     this.#settings = settings;
-    this.#gatherer = new SubmitGatherer(
+    const { timeoutMs } = settings;
+    this.#gatherer = new Gatherer(
       {
-        one: (task, signal) => client.submitTask({ namespace, task }, { signal, timeoutMs: settings.timeoutMs }),
-        many: (tasks, signal) => client.submitTasks({ namespace, tasks }, { signal, timeoutMs: settings.timeoutMs }),
+        one: (task, signal) => client.submitTask({ namespace, task }, { signal, timeoutMs }),
+        many: async (tasks, signal) => {
+          const { results } = await client.submitTasks({ namespace, tasks }, { signal, timeoutMs });
+          return results.map(({ result }) => (result.case === 'refused' ? refusedItem(result.value) : result.value));
+        },
+        sizeOf: sizeOfTask,
       },
       settings.retry,
     );
@@ -123,7 +136,7 @@ export class Tasks {
    */
   async submit<Output = unknown>(submission: TaskSubmission): Promise<SubmittedTask<Output>> {
     const { signal, timeoutMs = this.#settings.timeoutMs } = submission;
-    const { taskId, deduplicated } = await this.#gatherer.submit(taskSpecOf(submission), { signal, timeoutMs });
+    const { taskId, deduplicated } = await this.#gatherer.send(taskSpecOf(submission), { signal, timeoutMs });
     return { ...this.handle<Output>(taskId), deduplicated };
   }
 

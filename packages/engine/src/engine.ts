@@ -23,7 +23,7 @@ import { createRetention } from './retention.ts';
 import { createRunEstimates, type RunEstimates } from './run-estimates.ts';
 import { createRuns, type Runs } from './runs.ts';
 import { createSessions, type Sessions } from './sessions.ts';
-import { createSignals } from './signals.ts';
+import { createSignals, type Signals } from './signals.ts';
 import { type ClientStreams, createClientStreams } from './streams.ts';
 import { createSubmitter, type Submitter } from './submit.ts';
 import { createSweeper } from './sweeper.ts';
@@ -32,6 +32,8 @@ import { createWorkflows, type Workflows } from './workflows.ts';
 
 /** What the client services need. An edge function has this much. */
 export interface ClientEngine extends ClientStreams {
+  /** Raised with the id of a run, or of a task, when its end was written here or another master said so. At the edge: never. */
+  ends: Pick<Signals<string>, 'waitAny'>;
   env: EngineEnvironment;
   lanes: LaneBook;
   submitter: Submitter;
@@ -140,9 +142,15 @@ export function createEngine(env: EngineEnvironment): Engine {
     hub.poke();
     hints.changed();
   };
+  /** The ids of runs and tasks are of one kind: who waits for a run hears of it as others hear of their tasks. */
+  const onRunEnded = (runId: string) => {
+    ends.raise(runId);
+    hints.ended(runId);
+  };
   const functions: FunctionRuns = createFunctionRuns(env, lanes, counters, {
     onReady,
     onChanged: onRunChanged,
+    onRunEnded,
     cancelTasks: tasks.cancelAll,
     cancelRun: (namespaceId, runId, reason) => runs.cancel(namespaceId, runId, reason),
     startChild: (namespaceId, child) => runs.startChild(namespaceId, child),
@@ -151,6 +159,7 @@ export function createEngine(env: EngineEnvironment): Engine {
   const runs: Runs = createRuns(env, workflows, lanes, blobs, counters, functions, {
     onReady,
     onChanged: onRunChanged,
+    onRunEnded,
     cancelTasks: tasks.cancelAll,
   });
   const retention = createRetention(env);
@@ -187,6 +196,7 @@ export function createEngine(env: EngineEnvironment): Engine {
   const submitter = createSubmitter(env, lanes, blobs, counters, onReady, (delayMs) => sweeper.dueIn(delayMs));
   return {
     env,
+    ends,
     lanes,
     hub,
     counters,
@@ -241,6 +251,7 @@ export function createClientEngine(env: EngineEnvironment): ClientEngine {
   const functions: FunctionRuns = createFunctionRuns(env, lanes, counters, {
     onReady: hints.lane,
     onChanged: hints.run,
+    onRunEnded: hints.run,
     cancelTasks: tasks.cancelAll,
     cancelRun: (namespaceId, runId, reason) => runs.cancel(namespaceId, runId, reason),
     startChild: (namespaceId, child) => runs.startChild(namespaceId, child),
@@ -249,11 +260,13 @@ export function createClientEngine(env: EngineEnvironment): ClientEngine {
   const runs: Runs = createRuns(env, workflows, lanes, blobs, counters, functions, {
     onReady: hints.lane,
     onChanged: hints.run,
+    onRunEnded: hints.run,
     cancelTasks: tasks.cancelAll,
   });
   const submitter = createSubmitter(env, lanes, blobs, counters, hints.lane, nothing);
   return {
     env,
+    ends,
     lanes,
     counters,
     tasks,

@@ -80,6 +80,7 @@ export interface FunctionRuns {
 export interface FunctionRunSinks {
   onReady(laneId: number): void;
   onChanged(): void;
+  onRunEnded(runId: string): void;
   cancelTasks(namespaceId: number, taskIds: string[], reason: string): Promise<void>;
   cancelRun(namespaceId: number, runId: string, reason: string): Promise<unknown>;
   /** Starts a run of any workflow, with an id that was chosen before. */
@@ -223,6 +224,7 @@ export function createFunctionRuns(
     counters.add('baton_run_steps_total', ended.length);
     for (const run of ended) {
       env.log.info('run ended', { run_id: run.runId, state: run.state, workflow: run.workflowName });
+      sinks.onRunEnded(run.runId);
       await cancelOpen(run, `run ${run.runId}, which made it, has ended`);
     }
     if (ended.some((run) => run.parentRunId !== null)) sinks.poke();

@@ -10,6 +10,7 @@ export interface RunLoopSinks {
   onChanged(): void;
   cancelTasks(namespaceId: number, taskIds: string[], reason: string): Promise<void>;
   cancelRun(namespaceId: number, runId: string, reason: string): Promise<unknown>;
+  onRunEnded(runId: string): void;
   /** Runs of durable functions that have something to do; what is answered is to be taken out of `advances`. */
   onFunctionAdvances(due: readonly DueRun[]): Promise<void>;
 }
@@ -152,7 +153,10 @@ export function createRunLoop(
         context.run.revision++;
         context.run.state = step_.state;
         if (step_.state === 'running') contexts.keep(context);
-        else env.log.info('run ended', { run_id: step_.runId, state: step_.state, workflow: context.run.workflowName });
+        else {
+          env.log.info('run ended', { run_id: step_.runId, state: step_.state, workflow: context.run.workflowName });
+          sinks.onRunEnded(step_.runId);
+        }
       }
       for (const laneId of lanes) sinks.onReady(laneId);
       if (written.size > 0) sinks.onChanged();

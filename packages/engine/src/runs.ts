@@ -71,6 +71,7 @@ export interface Runs {
 export interface RunSinks {
   onReady(laneId: number): void;
   onChanged(): void;
+  onRunEnded(runId: string): void;
   cancelTasks(namespaceId: number, taskIds: string[], reason: string): Promise<void>;
 }
 
@@ -92,6 +93,7 @@ export function createRuns(
   const loop = createRunLoop(env, createRunContexts(env, workflows), planner, counters, {
     onReady: sinks.onReady,
     onChanged: sinks.onChanged,
+    onRunEnded: sinks.onRunEnded,
     cancelTasks: sinks.cancelTasks,
     async cancelRun(namespaceId, runId, reason) {
       await requestRunCancel(pools.api, namespaceId, runId, storableText(reason));

@@ -12,6 +12,19 @@ describe('signals', () => {
     expect(signals.waiting()).toBe(0);
   });
 
+  it('wake who waits on any of several keys, once, and leave nothing behind', async () => {
+    const signals = createSignals<string>();
+    const any = signals.waitAny(['a', 'b', 'b', 'c'], 10_000);
+    const c = signals.wait('c', 10_000);
+    signals.raise('b');
+    expect(await any).toBe(true);
+    expect(signals.waiting()).toBe(1);
+    signals.raise('a');
+    signals.raise('c');
+    expect(await c).toBe(true);
+    expect(signals.waiting()).toBe(0);
+  });
+
   it('end with the abort signal', async () => {
     const signals = createSignals<string>();
     const abort = new AbortController();

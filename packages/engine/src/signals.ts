@@ -5,6 +5,8 @@
 export interface Signals<K> {
   /** Resolves true at the next `raise` of the key, or false after the time, or when aborted. */
   wait(key: K, timeoutMs: number, abort?: AbortSignal): Promise<boolean>;
+  /** The same for the next `raise` of any of these. */
+  waitAny(keys: readonly K[], timeoutMs: number, abort?: AbortSignal): Promise<boolean>;
   raise(key: K): void;
   raiseAll(): void;
   waiting(): number;
@@ -13,30 +15,37 @@ export interface Signals<K> {
 export function createSignals<K>(): Signals<K> {
   const waiters = new Map<K, Set<(raised: boolean) => void>>();
   let total = 0;
-  return {
-    wait(key, timeoutMs, abort) {
-      if (abort?.aborted) return Promise.resolve(false);
-      return new Promise((resolve) => {
-        let set = waiters.get(key);
-        if (!set) {
-          set = new Set();
-          waiters.set(key, set);
+  function waitAny(keys: readonly K[], timeoutMs: number, abort?: AbortSignal): Promise<boolean> {
+    if (abort?.aborted) return Promise.resolve(false);
+    return new Promise((resolve) => {
+      let isDone = false;
+      const done = (raised: boolean) => {
+        if (isDone) return;
+        isDone = true;
+        total--;
+        for (const key of keys) {
+          const set = waiters.get(key);
+          if (set?.delete(done) && set.size === 0) waiters.delete(key);
         }
-        const done = (raised: boolean) => {
-          if (!set.delete(done)) return;
-          total--;
-          if (set.size === 0 && waiters.get(key) === set) waiters.delete(key);
-          clearTimeout(timer);
-          abort?.removeEventListener('abort', onAbort);
-          resolve(raised);
-        };
-        const onAbort = () => done(false);
-        const timer = setTimeout(() => done(false), timeoutMs);
-        abort?.addEventListener('abort', onAbort, { once: true });
-        set.add(done);
-        total++;
-      });
-    },
+        clearTimeout(timer);
+        abort?.removeEventListener('abort', onAbort);
+        resolve(raised);
+      };
+      const onAbort = () => done(false);
+      const timer = setTimeout(() => done(false), timeoutMs);
+      abort?.addEventListener('abort', onAbort, { once: true });
+      for (const key of keys) {
+        const set = waiters.get(key);
+        if (set) set.add(done);
+        else waiters.set(key, new Set([done]));
+      }
+      total++;
+    });
+  }
+
+  return {
+    wait: (key, timeoutMs, abort) => waitAny([key], timeoutMs, abort),
+    waitAny,
     raise(key) {
       const set = waiters.get(key);
       if (set) for (const done of [...set]) done(true);

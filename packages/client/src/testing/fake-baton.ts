@@ -16,6 +16,7 @@ import {
   type Run,
   RunSchema,
   RunState,
+  type StartRunRequest,
   type SubmitTaskResult,
   SubmitTaskResultSchema,
   SystemService,
@@ -439,6 +440,40 @@ export class FakeBaton {
     });
   }
 
+  #startRun(request: StartRunRequest): { runId: string; deduplicated: boolean } {
+    const workflow =
+      request.workflow.case === 'definitionJson'
+        ? this.#apply(request.workflow.value).workflow
+        : found(
+            this.#workflows.get(request.workflow.value ?? ''),
+            'WORKFLOW_NOT_FOUND',
+            `workflow ${request.workflow.value}`,
+          );
+    const earlier = request.idempotencyKey === '' ? undefined : this.#runByKey.get(request.idempotencyKey);
+    if (earlier !== undefined) return { runId: earlier, deduplicated: true };
+    const id = String(this.#nextId++);
+    this.#runByKey.set(request.idempotencyKey, id);
+    this.#runs.set(
+      id,
+      create(RunSchema, {
+        id,
+        namespace: 'default',
+        workflowName: workflow.name,
+        workflowVersion: workflow.version,
+        execution: 1,
+        state: RunState.RUNNING,
+        createTime: timestampNow(),
+        startTime: timestampNow(),
+        nodes: workflow.nodeIds.map((nodeId) => ({ nodeId, state: NodeState.PENDING, execution: 1 })),
+        nodesTotal: workflow.nodeIds.length,
+        inputPayload: request.payload,
+        labels: request.labels,
+      }),
+    );
+    this.#announce();
+    return { runId: id, deduplicated: false };
+  }
+
   #serveWorkflows(router: ConnectRouter): void {
     router.service(WorkflowService, {
       validateWorkflow: () => {
@@ -458,39 +493,13 @@ export class FakeBaton {
         const { items, nextPageToken } = pageOf([...this.#workflows.values()], pageSize, pageToken);
         return { workflows: items, nextPageToken };
       },
+      startRuns: ({ runs }) => {
+        this.#called('startRuns');
+        return { results: runs.map((run) => ({ result: { case: 'started' as const, value: this.#startRun(run) } })) };
+      },
       startRun: (request) => {
         this.#called('startRun');
-        const workflow =
-          request.workflow.case === 'definitionJson'
-            ? this.#apply(request.workflow.value).workflow
-            : found(
-                this.#workflows.get(request.workflow.value ?? ''),
-                'WORKFLOW_NOT_FOUND',
-                `workflow ${request.workflow.value}`,
-              );
-        const earlier = request.idempotencyKey === '' ? undefined : this.#runByKey.get(request.idempotencyKey);
-        if (earlier !== undefined) return { runId: earlier, deduplicated: true };
-        const id = String(this.#nextId++);
-        this.#runByKey.set(request.idempotencyKey, id);
-        this.#runs.set(
-          id,
-          create(RunSchema, {
-            id,
-            namespace: 'default',
-            workflowName: workflow.name,
-            workflowVersion: workflow.version,
-            execution: 1,
-            state: RunState.RUNNING,
-            createTime: timestampNow(),
-            startTime: timestampNow(),
-            nodes: workflow.nodeIds.map((nodeId) => ({ nodeId, state: NodeState.PENDING, execution: 1 })),
-            nodesTotal: workflow.nodeIds.length,
-            inputPayload: request.payload,
-            labels: request.labels,
-          }),
-        );
-        this.#announce();
-        return { runId: id };
+        return this.#startRun(request);
       },
       getRun: ({ runId }) => {
         this.#called('getRun');
