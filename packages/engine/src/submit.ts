@@ -1,5 +1,13 @@
 import { type FieldViolation, isStorableText, Refusal, type RetryPolicy, type TaskClass } from '@baton/domain';
-import { type Encoding, freeExpiredKeys, type LaneKey, lookUpKeys, type NewTask, submitTasks } from '@baton/store';
+import {
+  type Encoding,
+  freeExpiredKeys,
+  type KeyHolder,
+  type LaneKey,
+  lookUpKeys,
+  type NewTask,
+  submitTasks,
+} from '@baton/store';
 import type { Blobs } from './blobs.ts';
 import { createCoalescer } from './coalescer.ts';
 import { sha256 } from './digest.ts';
@@ -57,6 +65,9 @@ const WAITING_BATCHES = 40;
 const STUCK_MS = 3_000;
 
 /** @param onReady told the lanes that have something ready now; @param onDelayed told when something becomes due, ms from now */
+/** A key may be freed and taken by others between two looks at it, so often. */
+const MOST_TRIES = 5;
+
 export function createSubmitter(
   env: EngineEnvironment,
   lanes: LaneBook,
@@ -92,23 +103,16 @@ export function createSubmitter(
       });
       return now;
     }, env.random);
-    await storeWhereExpired(batch, stored);
-    const missing = batch.filter((task) => !stored.has(task.id));
-    // Without a key, only an earlier try of this very batch can have stored it.
-    const holders = missing.some((task) => task.idempotency)
-      ? await lookUpKeys(
-          pools.api,
-          missing.filter((t) => t.idempotency).map((t) => ({ namespaceId: t.namespaceId, ...t.idempotency! })),
-        )
-      : [];
-    let next = 0;
+    const holders = await storeWhereFree(batch, stored);
     const byId = new Map<string, Submitted | Refusal>();
-    for (const task of missing) {
+    for (const task of batch) {
+      if (stored.has(task.id)) continue;
       if (!task.idempotency) {
+        // Without a key, only an earlier try of this very batch can have stored it.
         if (!repeated) byId.set(task.id, new Refusal('unavailable', 'ID_COLLISION', 'try again'));
         continue;
       }
-      const holder = holders[next++];
+      const holder = holders.get(task.id);
       if (!holder) byId.set(task.id, new Refusal('unavailable', 'KEY_EXPIRED_MEANWHILE', 'try again'));
       else if (holder.id === task.id) byId.set(task.id, { taskId: task.id, deduplicated: false });
       else if (!sameBytes(holder.bodyHash, task.idempotency.bodyHash))
@@ -126,13 +130,22 @@ export function createSubmitter(
     return results;
   }
 
-  /** A key whose time is over is free, whether somebody has tidied up or not: its task is stored after all. */
-  async function storeWhereExpired(batch: readonly NewTask[], stored: Set<string>): Promise<void> {
-    const refused = batch.filter((task) => task.idempotency && !stored.has(task.id));
-    if (refused.length === 0) return;
-    const keys = refused.map((task) => ({ namespaceId: task.namespaceId, ...task.idempotency! }));
-    if ((await persist(() => freeExpiredKeys(pools.api, keys), env.random)) === 0) return;
-    for (const id of await persist(() => submitTasks(pools.hot, refused), env.random)) stored.add(id);
+  /**
+   * Who holds the keys of those that were not stored. A key whose time is over is free, whether somebody has tidied up or not: its
+   * task is stored after all, unless another master is faster at that moment.
+   */
+  async function storeWhereFree(batch: readonly NewTask[], stored: Set<string>): Promise<Map<string, KeyHolder>> {
+    for (let tries = 1; ; tries++) {
+      const refused = batch.filter((task) => task.idempotency && !stored.has(task.id));
+      if (refused.length === 0) return new Map();
+      const keys = refused.map((task) => ({ namespaceId: task.namespaceId, ...task.idempotency! }));
+      await persist(() => freeExpiredKeys(pools.api, keys), env.random);
+      const found = await persist(() => lookUpKeys(pools.api, keys), env.random);
+      const free = refused.filter((_, i) => !found[i]);
+      if (free.length === 0 || tries === MOST_TRIES)
+        return new Map(refused.flatMap((task, i) => (found[i] ? [[task.id, found[i]]] : [])));
+      for (const id of await persist(() => submitTasks(pools.hot, free), env.random)) stored.add(id);
+    }
   }
 
   return {
