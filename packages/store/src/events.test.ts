@@ -163,15 +163,15 @@ describe('the event log', () => {
 
   it('notices what was dropped without a word', async () => {
     const own = await migratedDatabase();
-    for (let n = 0; n < 5; n++)
+    for (let n = 0; n < 50; n++)
       await own.sql.unsafe(
         `insert into baton.events (xid, namespace_ids, types, task_ids, run_ids, attempts, worker_ids)
          values (($1::integer)::text::xid8, '{1}', '{1}', '{1}', '{0}', '{0}', '{0}')`,
         [10 * (n + 1)],
       );
-    await own.sql.unsafe("delete from baton.events where xid < '30'");
-    expect(await reachesBack(own.sql, { xid: '29', id: '1' })).toBe(false);
-    expect(await reachesBack(own.sql, { xid: '30', id: '9223372036854775807' })).toBe(true);
+    await own.sql.unsafe("delete from baton.events where xid < '300'");
+    expect(await reachesBack(own.sql, { xid: '299', id: '1' })).toBe(false);
+    expect(await reachesBack(own.sql, { xid: '300', id: '9223372036854775807' })).toBe(true);
     await own.drop();
   });
 });

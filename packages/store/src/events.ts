@@ -101,10 +101,12 @@ export async function eventsSince(sql: Sql, since: Date): Promise<EventPosition>
   return BigInt(xid) < BigInt(now.xid) ? { xid, id: LAST_ID } : now;
 }
 
+const FIRST_IDS = 20;
+
 /**
  * Whether nothing behind a position was dropped. Who drops history says up to where, see `markEventsDropped`. What was dropped
  * without a word is noticed as long as nothing was dropped with one: then something at or before the position is still there,
- * or the history's first events are.
+ * or one of the history's first events is. (The very first may not be committed yet, or never.)
  */
 export async function reachesBack(sql: Sql, position: EventPosition): Promise<boolean> {
   const [row] = await sql.unsafe(
@@ -112,7 +114,7 @@ export async function reachesBack(sql: Sql, position: EventPosition): Promise<bo
      select case when l.dropped_xid is not null then (l.dropped_xid, l.dropped_id) <= ($1::text::xid8, $2::bigint)
        else exists (select from baton.events e where (e.xid, e.id) <= ($1::text::xid8, $2::bigint))
          or not exists (select from baton.events)
-         or exists (select from (select id from baton.events order by at, id limit 100) f where f.id = 1) end as ok
+         or exists (select from (select id from baton.events order by at, id limit 100) f where f.id <= ${FIRST_IDS}) end as ok
      from baton.event_log l`,
     [position.xid, position.id],
     { prepare: true },
