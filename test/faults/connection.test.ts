@@ -35,9 +35,10 @@ test.concurrent('leases whose answer was lost come back and cost no attempt; eve
   expect(tasks.filter(({ attempt }) => attempt !== 1)).toEqual([]);
   const returned = tasks.flatMap(({ attempts }) => attempts.slice(0, -1));
   expect(returned.length).toBeGreaterThanOrEqual(3);
-  expect(returned.filter(({ state, failure }) => state !== 'returned' || !/never heard/.test(failure ?? ''))).toEqual(
-    [],
-  );
+  // By the worker's word that it never heard of them, or by the master's that it could not send them in time.
+  expect(
+    returned.filter(({ state, failure }) => state !== 'returned' || !/never heard|^$/.test(failure ?? '')),
+  ).toEqual([]);
   expect(stage.effects('end')).toHaveLength(60);
 });
 
