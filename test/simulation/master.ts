@@ -52,7 +52,7 @@ export class Master implements MasterApi {
       (laneIds, wants) => this.persist((db) => this.#world.recorder.claim(db, laneIds, wants)),
       world.lanes.map((lane) => lane.id),
       world.defects.has('kept for ever') ? Number.POSITIVE_INFINITY : SETTINGS.heartbeatIntervalMs,
-      (unsent) => machine.start(this.#settle(unsent.map(returned)), () => {}),
+      (unsent) => machine.start(this.#settle(unsent.map((lease) => returned(lease))), () => {}),
     );
     machine.after(world.random.next() * SETTINGS.sweepIntervalMs, () => machine.start(this.#sweepForEver()));
   }
@@ -144,16 +144,12 @@ export class Master implements MasterApi {
       this.#dispatch.discard(sessionId, found.unheard);
       if (!this.#world.defects.has('unheard leases'))
         yield* this.#settle(
-          found.unheard.map((lease) => ({
-            ...lease,
-            sessionId,
-            attempt: 'returned',
-            next: 'ready',
-            delayMs: null,
-            budget: 'none',
-            failure: { type: 'NETWORK_ERROR', message: 'the worker never heard of this lease' },
-            ranUs: 0,
-          })),
+          found.unheard.map((lease) =>
+            returned(
+              { ...lease, sessionId },
+              { type: 'NETWORK_ERROR', message: 'the worker never heard of this lease' },
+            ),
+          ),
         );
     }
     const orders = this.#takeOrders(sessionId);
@@ -428,9 +424,11 @@ export class Master implements MasterApi {
   }
 }
 
-/** How a lease goes back at no cost. */
-function returned({ taskId, epoch, sessionId }: Pick<Settlement, 'taskId' | 'epoch' | 'sessionId'>): Settlement {
-  const failure = null;
+/** How a lease goes back at no cost; what `settleReturned` of the engine says. */
+function returned(
+  { taskId, epoch, sessionId }: Pick<Settlement, 'taskId' | 'epoch' | 'sessionId'>,
+  failure: Failure | null = null,
+): Settlement {
   return {
     taskId,
     epoch,

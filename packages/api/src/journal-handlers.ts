@@ -10,10 +10,10 @@ import { Refusal } from '@baton/domain';
 import type { CommandEntry, Engine, FunctionDefinition, JournalVerdict } from '@baton/engine';
 import { timestampFromMs, timestampMs } from '@bufbuild/protobuf/wkt';
 import type { ServiceImpl } from '@connectrpc/connect';
+import { checkIds } from './check-ids.ts';
 import { journalKinds, journalMessage } from './journal-messages.ts';
 import { failureTypes, taskClasses, wordOf } from './words.ts';
 
-const ID = /^[1-9][0-9]{0,18}$/;
 const MAX_TEXT = 65_536;
 
 /** Journals of durable functions, for workers. Like Exchange not run through the validator: what would reach SQL is looked at here. */
@@ -22,7 +22,11 @@ export function journalHandlers(
 ): Pick<ServiceImpl<typeof MasterService>, 'appendJournal' | 'loadJournal'> {
   return {
     async appendJournal(request) {
-      checkIds([request.sessionId, ...request.appends.map((a) => a.taskId)]);
+      checkIds([request.sessionId], 'session_id');
+      checkIds(
+        request.appends.map((a) => a.taskId),
+        'appends.task_id',
+      );
       const verdicts = await Promise.all(
         request.appends.map((append) =>
           engine.journals.append({
@@ -39,7 +43,8 @@ export function journalHandlers(
     },
 
     async loadJournal(request) {
-      checkIds([request.sessionId, request.taskId]);
+      checkIds([request.sessionId], 'session_id');
+      checkIds([request.taskId], 'task_id');
       const { sessionId, taskId, epoch } = request;
       const page = await engine.journals.load({ sessionId, taskId, epoch }, request.afterNumber);
       return {
@@ -135,10 +140,6 @@ function encodingOf(encoding: PayloadEncoding): 1 | 2 {
 
 function clean(text: string): string {
   return text.slice(0, MAX_TEXT).toWellFormed().replaceAll('\u0000', '\ufffd');
-}
-
-function checkIds(ids: readonly string[]): void {
-  for (const id of ids) if (!ID.test(id)) throw invalid(`${JSON.stringify(id.slice(0, 40))} is not an id`);
 }
 
 function invalid(description: string): Refusal {

@@ -23,6 +23,7 @@ import {
 import { create } from '@bufbuild/protobuf';
 import { durationMs, timestampMs } from '@bufbuild/protobuf/wkt';
 import type { ServiceImpl } from '@connectrpc/connect';
+import { checkIds } from './check-ids.ts';
 import { checkpointHandlers } from './checkpoint-handlers.ts';
 import { durationFromMs } from './durations.ts';
 import { functionDefinition, journalHandlers } from './journal-handlers.ts';
@@ -30,8 +31,6 @@ import { type ApiOptions, eitherAborts } from './options.ts';
 import { masterStreams } from './stream-handlers.ts';
 import { blobMessage } from './task-messages.ts';
 import { failureTypes, taskClasses, wordOf } from './words.ts';
-
-const ID = /^[1-9][0-9]{0,18}$/;
 
 export function masterService(engine: Engine, options: ApiOptions): Partial<ServiceImpl<typeof MasterService>> {
   const { sessions } = engine;
@@ -207,20 +206,6 @@ export function masterService(engine: Engine, options: ApiOptions): Partial<Serv
       return sessions.leave(request.sessionId, request.reason || 'left');
     },
   };
-}
-
-/** These calls are not run through the validator: they carry many small items. What would reach SQL is looked at here. */
-function checkIds(ids: readonly string[], field: string): void {
-  for (const id of ids)
-    if (!ID.test(id))
-      throw new Refusal(
-        'invalid_argument',
-        'INVALID_REQUEST',
-        `${field}: ${JSON.stringify(id.slice(0, 40))} is not an id`,
-        {
-          violations: [{ field, description: 'must be a decimal id' }],
-        },
-      );
 }
 
 function outcomeOf(result: TaskResult): Outcome {

@@ -56,20 +56,3 @@ export async function waitRuns(
     }
   }
 }
-
-/** Until the time is over or one of these is aborted. */
-export function sleep(ms: number, ...aborts: readonly AbortSignal[]): Promise<void> {
-  return new Promise((resolve) => {
-    if (ms <= 0 || aborts.some((abort) => abort.aborted)) {
-      resolve();
-      return;
-    }
-    const done = () => {
-      clearTimeout(timer);
-      for (const abort of aborts) abort.removeEventListener('abort', done);
-      resolve();
-    };
-    const timer = setTimeout(done, ms);
-    for (const abort of aborts) abort.addEventListener('abort', done, { once: true });
-  });
-}

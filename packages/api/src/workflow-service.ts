@@ -27,7 +27,7 @@ import { type ApiOptions, eitherAborts, throwIfCut } from './options.ts';
 import { decodePageToken, encodePageToken } from './page-token.ts';
 import { decodePayload } from './payloads.ts';
 import { itemMessage, nodeMessages, runHead, workflowMessage } from './run-messages.ts';
-import { sleep, waitRuns } from './wait-runs.ts';
+import { waitRuns } from './wait-runs.ts';
 import { nodeStates, runStates, wordOf } from './words.ts';
 
 const DEFAULT_PAGE = 50;
@@ -278,4 +278,21 @@ export function workflowService(
 
     ...functionHandlers(engine),
   };
+}
+
+/** Until the time is over, or aborted. */
+function sleep(ms: number, abort: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (ms <= 0 || abort.aborted) {
+      resolve();
+      return;
+    }
+    const done = () => {
+      clearTimeout(timer);
+      abort.removeEventListener('abort', done);
+      resolve();
+    };
+    const timer = setTimeout(done, ms);
+    abort.addEventListener('abort', done, { once: true });
+  });
 }

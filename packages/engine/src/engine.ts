@@ -18,7 +18,7 @@ import { type Counters, createCounters } from './metrics.ts';
 import { createOutputKeeper, type OutputChunk, type RefusedOutput } from './outputs.ts';
 import { bisect, persist } from './persist.ts';
 import { createQueues, type Queues } from './queues.ts';
-import { createResults, returnUnsent } from './results.ts';
+import { createResults, settleReturned } from './results.ts';
 import { createRetention } from './retention.ts';
 import { createRunEstimates, type RunEstimates } from './run-estimates.ts';
 import { createRuns, type Runs } from './runs.ts';
@@ -88,7 +88,7 @@ export function createEngine(env: EngineEnvironment): Engine {
   const dispatcher = createDispatcher(env, lanes, counters, breakerBook, (unsent) => {
     env.log.info('leases taken back that were not sent in time', { leases: unsent.length });
     // What fails here comes back when its worker says that it never heard of it.
-    void results.settle(unsent.map(returnUnsent)).catch(() => {});
+    void results.settle(unsent.map((lease) => settleReturned(lease))).catch(() => {});
   });
 
   const hints: Hints = env.hints

@@ -288,8 +288,8 @@ export function createResults(
   };
 }
 
-/** How a lease ends that its worker was never told of: at no cost. */
-export function returnUnsent({ taskId, epoch, sessionId }: Word): Settlement {
+/** How a lease goes back to ready at no cost. `failure`: why, where it is nobody's wish. */
+export function settleReturned({ taskId, epoch, sessionId }: Word, failure: Failure | null = null): Settlement {
   return {
     taskId,
     epoch,
@@ -298,7 +298,7 @@ export function returnUnsent({ taskId, epoch, sessionId }: Word): Settlement {
     next: 'ready',
     delayMs: null,
     budget: 'none',
-    failure: null,
+    failure,
     ranUs: 0,
   };
 }

@@ -24,7 +24,7 @@ import type { LaneBook } from './lane-book.ts';
 import type { Counters } from './metrics.ts';
 import { type CancelOrder, createOrderBook, noOrders, type OrderBook, type Orders } from './orders.ts';
 import { persist } from './persist.ts';
-import { type Outcome, type Results, settleLost, type Verdict } from './results.ts';
+import { type Outcome, type Results, settleLost, settleReturned, type Verdict } from './results.ts';
 import { outageMs } from './settings.ts';
 
 export interface WorkerRegistration {
@@ -145,16 +145,12 @@ export function createSessions(
     if (unheard.length === 0) return;
     dispatcher.discard(sessionId, unheard);
     const returned = await results.settle(
-      unheard.map((lease) => ({
-        ...lease,
-        sessionId,
-        attempt: 'returned',
-        next: 'ready',
-        delayMs: null,
-        budget: 'none',
-        failure: { type: 'NETWORK_ERROR', message: 'the worker never heard of this lease' },
-        ranUs: 0,
-      })),
+      unheard.map((lease) =>
+        settleReturned(
+          { ...lease, sessionId },
+          { type: 'NETWORK_ERROR', message: 'the worker never heard of this lease' },
+        ),
+      ),
     );
     env.log.warn('leases taken back that the worker never heard of', { session_id: sessionId, leases: returned });
   }
@@ -309,7 +305,7 @@ export function createSessions(
           lease.cancelReason !== null
             ? // It was asked to stop and leaves: nothing that its machine did wrong.
               { ...settleLost(lease, ''), failure: { type: 'UNKNOWN', message: 'the worker left' } }
-            : { ...lease, attempt: 'returned', next: 'ready', delayMs: null, budget: 'none', failure: null, ranUs: 0 },
+            : settleReturned(lease),
         ),
       );
       env.log.info('worker left', { session_id: sessionId, returned, reason });
