@@ -5,6 +5,7 @@ import { blobStoreContract, hashOf, MIB, newId } from './blob-stores.fixture.ts'
 import { beginUpload, commitUpload, dropExpiredUploads, dropUnusedBlobs, knownContents, useBlob } from './blobs.ts';
 import { saveCheckpoint } from './checkpoints.ts';
 import { completeTasks } from './complete.ts';
+import { startedFunction } from './functions.fixture.ts';
 import { type MigratedDatabase, migratedDatabase } from './migrated.fixture.ts';
 import { createNodeHash } from './node.ts';
 import { scene } from './scene.fixture.ts';
@@ -146,6 +147,22 @@ describe('the sweep of blobs', () => {
     expect(first.gone.map((g) => g.sha256)).toEqual([foreign]);
     expect(first.looked).toBe(4);
     expect(await dropUnusedBlobs(db.sql, DAY_MS, 100)).toEqual({ gone: [], looked: 0 });
+  });
+
+  test('leaves what the journal of a run refers to, also where the task that returned it has left the history', async () => {
+    const on = scene(db.sql);
+    const { runId } = await startedFunction(db.sql, on, await on.lane('journal-blobs'));
+    const sha256 = await blob();
+    await db.sql.unsafe(
+      `insert into baton.journal (run_id, number, position, ended_at, kind, name, ref_id, encoding, output_blob)
+       values ($1, 1, 1, clock_timestamp(), 'task', 'big', 4711, 2, decode($2, 'hex'))`,
+      [runId, sha256],
+    );
+    await age(sha256, 48);
+    expect((await dropUnusedBlobs(db.sql, DAY_MS, 100)).gone).toEqual([]);
+    await db.sql.unsafe('delete from baton.runs where id = $1', [runId]);
+    await age(sha256, 48);
+    expect((await dropUnusedBlobs(db.sql, DAY_MS, 100)).gone.map((g) => g.sha256)).toEqual([sha256]);
   });
 
   test('a task whose blob is marked while the sweep waits keeps it', async () => {

@@ -207,6 +207,7 @@ export const journal = baton.table(
     primaryKey({ name: 'journal_pkey', columns: [t.runId, t.number] }),
     uniqueIndex('journal_position').on(t.runId, t.position).where(sql`${t.position} is not null`),
     index('journal_open').on(t.runId, t.number).where(sql`${t.position} is null`),
+    index('journal_output_blob').on(t.outputBlob).where(sql`${t.outputBlob} is not null`),
     foreign('journal_run_id_fkey', [t.runId], [runs.id]).onDelete('cascade'),
     wordsCheck('journal_kind_check', t.kind, JOURNAL_KINDS),
     check('journal_number_check', sql`${t.number} > 0`),
