@@ -74,7 +74,9 @@ export async function runBench(
           await repeat(async (rep, runs) => {
             runs.push(
               ...(await measureFunctions(server, options, (run) =>
-                progress(`${rep}: ${run.who}, ${run.what}, ${run.atOnce} at once: ${round(run.perSecond)}/s`),
+                progress(
+                  `${rep}: ${run.who}, ${run.what}, ${run.atOnce} at once: ${round(run.perSecond)}/s, ${round(run.cpu.totalUs)} us each, foreign cores ${round(run.cpu.foreignCores)}`,
+                ),
               )),
             );
           }),

@@ -1,10 +1,13 @@
-import { execFile } from 'node:child_process';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import { promisify } from 'node:util';
 import { createBaton } from '@baton/client';
 import { type Stack, startStack } from '@baton/testkit';
+import { type CpuShare, cpuShare, readCpu } from './cpu.ts';
 import type { BenchOptions } from './options.ts';
 import type { BenchServer } from './server.ts';
+import { readCommits, readStatements, resetStatements, type StatementCost } from './statements.ts';
 
 /** What one way of running durable functions does. Times are those of the caller. */
 export interface FunctionRun {
@@ -14,12 +17,20 @@ export interface FunctionRun {
   atOnce: number;
   count: number;
   perSecond: number;
+  /** For each step or run. Of DBOS the worker is its process, callers and all, its start left out. */
+  cpu: CpuShare;
+  /** Transactions that wrote, or only read, for each step or run. */
+  commits: number;
+  /** With `--statements`: calls are those of all. */
+  statements?: StatementCost[];
 }
 
 const OWN_DEFAULTS = { BATON_LEASE_TTL_MS: undefined, BATON_HEARTBEAT_MS: undefined, BATON_SWEEP_MS: undefined };
 const STEPS = 1_000;
 const CALLERS = 16;
 const RUNS = 2_000;
+/** Runs before it is measured, of each: connections, prepared statements, compiled code, caches of Postgres. */
+const WARM_UP = 400;
 
 /**
  * Baton (one master, one worker with a slot for each caller, and the callers) and DBOS (callers and functions in one process, no queue)
@@ -27,15 +38,18 @@ const RUNS = 2_000;
  */
 export async function measureFunctions(
   server: BenchServer,
-  options: Pick<BenchOptions, 'cpuProfileDir'>,
+  options: Pick<BenchOptions, 'cpuProfileDir' | 'statements'>,
   onRun: (run: FunctionRun) => void,
 ): Promise<FunctionRun[]> {
-  const runs = [...(await measureBaton(server, options.cpuProfileDir)), await measureDbos(server)];
+  const runs = [...(await measureBaton(server, options)), await measureDbos(server)];
   for (const run of runs) onRun(run);
   return runs;
 }
 
-async function measureBaton(server: BenchServer, cpuProfileDir: string | null): Promise<FunctionRun[]> {
+async function measureBaton(
+  server: BenchServer,
+  { cpuProfileDir, statements }: Pick<BenchOptions, 'cpuProfileDir' | 'statements'>,
+): Promise<FunctionRun[]> {
   await using database = await server.freshDatabase();
   const profiling = cpuProfileDir === null ? {} : { NODE_OPTIONS: `--cpu-prof --cpu-prof-dir=${cpuProfileDir}` };
   await using stack = await startStack({
@@ -59,33 +73,73 @@ async function measureBaton(server: BenchServer, cpuProfileDir: string | null): 
         await run('add-three', start, start + 3);
       }
     };
-    return perSecond(count, () => Promise.all(Array.from({ length: CALLERS }, caller)));
+    await Promise.all(Array.from({ length: CALLERS }, caller));
+  };
+  const processes = {
+    postmaster: server.postmaster,
+    master: stack.master.pid,
+    workers: stack.workers.map((worker) => worker.pid),
+  };
+  const measure = async (what: FunctionRun['what'], atOnce: number, count: number, work: () => Promise<unknown>) => {
+    const withStatements = statements && server.hasStatements;
+    if (withStatements) await resetStatements(database.sql);
+    const commits = await readCommits(database.sql);
+    const from = readCpu(processes);
+    await work();
+    const to = readCpu(processes);
+    const run: FunctionRun = {
+      who: 'baton',
+      what,
+      atOnce,
+      count,
+      perSecond: count / ((to.atMs - from.atMs) / 1_000),
+      cpu: cpuShare(from, to, count),
+      commits: ((await readCommits(database.sql)) - commits) / count,
+      ...(withStatements && { statements: await readStatements(database.sql, count) }),
+    };
+    return run;
   };
   // Prepared statements, compiled code.
   await run('many-steps', 200, 200);
-  await callers(200);
-  const steps = await perSecond(STEPS, () => run('many-steps', STEPS, STEPS));
-  const three = await callers(RUNS);
+  await callers(WARM_UP);
+  const steps = await measure('steps', 1, STEPS, () => run('many-steps', STEPS, STEPS));
+  const three = await measure('runs', CALLERS, RUNS, () => callers(RUNS));
   if (cpuProfileDir !== null) await endInOrder(stack);
-  return [
-    { who: 'baton', what: 'steps', atOnce: 1, count: STEPS, perSecond: steps },
-    { who: 'baton', what: 'runs', atOnce: CALLERS, count: RUNS, perSecond: three },
-  ];
+  return [steps, three];
 }
 
 async function measureDbos(server: BenchServer): Promise<FunctionRun> {
   await using database = await server.freshDatabase();
   const program = fileURLToPath(new URL('peers/dbos.ts', import.meta.url));
-  const args = ['--no-deprecation', program, database.url, String(CALLERS), String(RUNS)];
-  const { stdout } = await promisify(execFile)(process.execPath, args);
-  const { runs, seconds } = JSON.parse(stdout) as { runs: number; seconds: number };
-  return { who: 'dbos', what: 'runs', atOnce: CALLERS, count: runs, perSecond: runs / seconds };
-}
-
-async function perSecond(count: number, work: () => Promise<unknown>): Promise<number> {
-  const from = performance.now();
-  await work();
-  return count / ((performance.now() - from) / 1_000);
+  const args = ['--no-deprecation', program, database.url, String(CALLERS), String(WARM_UP), String(RUNS)];
+  const peer = spawn(process.execPath, args, { stdio: ['pipe', 'pipe', 'inherit'] });
+  const ended = once(peer, 'exit');
+  const lines = createInterface({ input: peer.stdout })[Symbol.asyncIterator]();
+  const line = async () => {
+    const { value, done } = await lines.next();
+    if (done) throw new WrongResultError(`DBOS ended with ${(await ended)[0]}`);
+    return JSON.parse(value) as { runs?: number; seconds?: number };
+  };
+  const processes = { postmaster: server.postmaster, master: peer.pid!, workers: [] };
+  // It is warm, and waits for a word.
+  await line();
+  const commits = await readCommits(database.sql);
+  const from = readCpu(processes);
+  peer.stdin.write('go\n');
+  const { runs, seconds } = await line();
+  const { masterUs: workerUs, ...cpu } = cpuShare(from, readCpu(processes), RUNS);
+  const run: FunctionRun = {
+    who: 'dbos',
+    what: 'runs',
+    atOnce: CALLERS,
+    count: runs!,
+    perSecond: runs! / seconds!,
+    cpu: { ...cpu, masterUs: 0, workerUs },
+    commits: ((await readCommits(database.sql)) - commits) / RUNS,
+  };
+  peer.stdin.end();
+  await ended;
+  return run;
 }
 
 /** The bench measured something else than it meant to. */

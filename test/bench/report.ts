@@ -63,7 +63,7 @@ export function summarizeFunctions(runs: readonly FunctionRun[]): Result<Functio
   return grouped(
     runs,
     ({ who, what, atOnce, count }) => ({ who, what, at_once: atOnce, count }),
-    (run) => ({ per_second: run.perSecond }),
+    (run) => ({ per_second: run.perSecond, ...cpuFigures(run.cpu), commits: run.commits }),
   );
 }
 

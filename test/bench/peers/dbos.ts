@@ -2,13 +2,17 @@
  * DBOS doing what the bench of workflows asks of Baton: a workflow of three steps, so many at once, each started and awaited by its
  * caller in this process, without a queue. A process of its own, because DBOS is one per process, and so that its CPU can be told.
  *
- *   node test/bench/peers/dbos.ts DATABASE_URL CONCURRENCY RUNS
+ *   node test/bench/peers/dbos.ts DATABASE_URL CONCURRENCY WARM_UP RUNS
  *
- * Prints one line of JSON: runs, seconds, CPU seconds of this process.
+ * Prints a line when it is warm, waits for one on its input, and prints another when it is done: JSON, with runs and seconds. Ends when its
+ * input ends.
  */
+import { createInterface } from 'node:readline';
 import { DBOS } from '@dbos-inc/dbos-sdk';
 
-const [databaseUrl, concurrency, runs] = [process.argv[2]!, Number(process.argv[3]), Number(process.argv[4])];
+const databaseUrl = process.argv[2]!;
+const [concurrency, warmUp, runs] = process.argv.slice(3).map(Number) as [number, number, number];
+const input = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
 const quiet = { info() {}, debug() {}, warn() {}, error: (...said: unknown[]) => console.error(...said) };
 
 const addThree = DBOS.registerWorkflow(
@@ -30,9 +34,8 @@ DBOS.setConfig({
 await DBOS.launch();
 
 /** So many runs by so many callers, each of which starts its next when the last one's result is there. */
-async function measure(count: number): Promise<{ seconds: number; cpuSeconds: number }> {
+async function measure(count: number): Promise<{ seconds: number }> {
   let begun = 0;
-  const cpu = process.cpuUsage();
   const from = performance.now();
   const caller = async () => {
     while (begun < count) {
@@ -42,14 +45,15 @@ async function measure(count: number): Promise<{ seconds: number; cpuSeconds: nu
     }
   };
   await Promise.all(Array.from({ length: concurrency }, caller));
-  const seconds = (performance.now() - from) / 1_000;
-  const { user, system } = process.cpuUsage(cpu);
-  return { seconds, cpuSeconds: (user + system) / 1e6 };
+  return { seconds: (performance.now() - from) / 1_000 };
 }
 
-// Connections, prepared code, caches of Postgres.
-await measure(Math.min(runs, 100));
-const measured = await measure(runs);
+const say = (line: object) => process.stdout.write(`${JSON.stringify(line)}\n`);
+
+await measure(warmUp);
+say({ warm: warmUp });
+await input.next();
+say({ runs, ...(await measure(runs)) });
+await input.next();
 await DBOS.shutdown();
-process.stdout.write(`${JSON.stringify({ runs, ...measured })}\n`);
 process.exit(0);
