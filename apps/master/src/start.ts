@@ -9,7 +9,7 @@ import {
   refusalsBelow,
 } from '@baton/api';
 import { createIdMaker } from '@baton/domain';
-import { createEngine } from '@baton/engine';
+import { createEngine, type Engine } from '@baton/engine';
 import { assertLoopback, createHealth, type RunningServer, serve } from '@baton/server';
 import { openHintChannel, openPools, postgresBlobs } from '@baton/store';
 import { createNodeHash, directoryBlobs } from '@baton/store/node';
@@ -28,6 +28,8 @@ export interface Master {
   readonly url: string;
   readonly port: number;
   readonly databaseUrl: string;
+  /** For programs that run a master within themselves. */
+  readonly engine: Engine;
   /** Ends polls and watches, finishes what is under way, gives its number back, stops its embedded Postgres. Idempotent. */
   stop(): Promise<void>;
   /** Resolves when it has stopped, with what made it stop if nobody asked. */
@@ -39,9 +41,10 @@ const GRACE_MS = 10_000;
 /**
  * Starts a master: database, migrations, node number, engine, port, in this order; periodic duties begin when the port is open.
  *
+ * @param now wall clock, ms; a test's is ahead of the machine's, together with its database's
  * @throws NotLoopbackError, PortTakenError, SchemaMismatch, EmbeddedPostgresError, NoNodeNumber
  */
-export async function startMaster(config: MasterConfig, log: Logger): Promise<Master> {
+export async function startMaster(config: MasterConfig, log: Logger, now: () => number = Date.now): Promise<Master> {
   // No tokens yet: nothing but this machine may come in.
   assertLoopback(config.host);
   const database = await openDatabase(config.databaseUrl, config.home, log);
@@ -54,7 +57,7 @@ export async function startMaster(config: MasterConfig, log: Logger): Promise<Ma
   try {
     let lastId = '0';
     const number = await takeNodeNumber(pools.lease, `${config.host}:${config.port}`, () => lastId);
-    const ids = createIdMaker(number.node, Date.now, number.idFloor);
+    const ids = createIdMaker(number.node, now, number.idFloor);
     const engine = createEngine({
       pools,
       settings: config.settings,
@@ -65,7 +68,7 @@ export async function startMaster(config: MasterConfig, log: Logger): Promise<Ma
           return lastId;
         },
       },
-      now: Date.now,
+      now,
       random: Math.random,
       endOfTurn: setImmediate,
       blobStores: {
@@ -143,6 +146,7 @@ export async function startMaster(config: MasterConfig, log: Logger): Promise<Ma
       url: server.url,
       port: server.port,
       databaseUrl: database.url,
+      engine,
       stop: () => stop(null),
       stopped,
     };

@@ -1,5 +1,6 @@
 import { hostname } from 'node:os';
 import type { TaskClassName } from '@baton/client';
+import type { FunctionClock } from '@baton/client/durable';
 import { TaskClass } from '@baton/contract';
 import { functionExecutor, grpcExecutor, isRunnable, type Runnable, type TaskSource } from '@baton/executors';
 import { readMachine } from '@baton/hardware';
@@ -47,6 +48,16 @@ export interface WorkerOptions {
   readonly log?: Logger;
   /** Ways of carrying tasks out beside `function` and `grpc`, which are built in. */
   readonly executors?: readonly Executor[];
+  /** What only a test needs: see `@baton/cli/testing`. */
+  readonly underTest?: WorkerUnderTest;
+}
+
+/** How a worker is held by a test. */
+export interface WorkerUnderTest {
+  /** Stands between the worker and each way of carrying tasks out: sees what begins and ends, and may do something else. */
+  around(executor: Executor): Executor;
+  /** Of durable functions. */
+  readonly clock: FunctionClock;
 }
 
 export interface Worker {
@@ -84,12 +95,20 @@ const taskClasses: Readonly<Record<TaskClassName, TaskClass>> = {
 export function createWorker(options: WorkerOptions = {}): Worker {
   const machine = readMachine();
   const name = options.name ?? hostname();
+  const { underTest } = options;
+  const executors: Executor[] = [
+    functionExecutor(tasksOf(options.tasks ?? []), underTest?.clock),
+    grpcExecutor(),
+    ...(options.executors ?? []),
+  ];
   const runtime = createWorkerRuntime({
     masterUrl: options.url ?? 'http://127.0.0.1:7800',
     namespace: options.namespace,
     name,
     version: manifest.version,
-    executors: [functionExecutor(tasksOf(options.tasks ?? [])), grpcExecutor(), ...(options.executors ?? [])],
+    executors: underTest ? executors.map((executor) => underTest.around(executor)) : executors,
+    // A test's code stops at breakpoints, and its worker is lost when the test says so.
+    heartbeatInThread: underTest === undefined,
     capabilities: {
       os: machine.os,
       arch: machine.arch,

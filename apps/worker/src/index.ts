@@ -1,2 +1,2 @@
 export { loadTasks } from '@baton/executors';
-export { createWorker, type Worker, type WorkerOptions } from './create-worker.ts';
+export { createWorker, type Worker, type WorkerOptions, type WorkerUnderTest } from './create-worker.ts';

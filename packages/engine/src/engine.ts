@@ -64,6 +64,8 @@ export interface Engine extends ClientEngine {
   appendOutput(sessionId: string, chunks: readonly OutputChunk[]): Promise<RefusedOutput[]>;
   /** Begins the periodic duties. */
   start(): void;
+  /** Looks at once at what has become due and who is gone: for whoever has moved the clock. */
+  look(): Promise<void>;
   /** Ends waiting offers, then the duties. */
   stop(): Promise<void>;
   /** Offers that wait for work now. */
@@ -221,6 +223,7 @@ export function createEngine(env: EngineEnvironment): Engine {
       hints.start();
       sweeper.start();
     },
+    look: () => sweeper.look(),
     async stop() {
       dispatcher.close();
       hub.close();

@@ -29,6 +29,8 @@ export interface Sweeper {
   start(): void;
   /** Something becomes due after this time, or a task's time to be started is over. */
   dueIn(delayMs: number): void;
+  /** Looks now at what has become due: for whoever has moved the clock. */
+  look(): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -177,6 +179,11 @@ export function createSweeper(
       loops ??= Promise.all([repeat(() => attempt('sessions', sessionsRound)), repeat(round)]);
     },
     dueIn,
+    async look() {
+      await attempt('sessions', sessionsRound);
+      await attempt('promoting', dueRound);
+      await reclaiming;
+    },
     async stop() {
       stopped = true;
       clearTimeout(dueTimer);

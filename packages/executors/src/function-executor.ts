@@ -1,4 +1,4 @@
-import { releaseTag } from '@baton/client/durable';
+import { type FunctionClock, releaseTag } from '@baton/client/durable';
 import { FailureType, type Lease, PayloadEncoding, TaskClass } from '@baton/contract';
 import type { AttemptContext, Executor, Outcome } from '@baton/runtime';
 import { failureOfError } from './failure-of-error.ts';
@@ -22,8 +22,10 @@ const nothing = encoder.encode('null');
  * Carries tasks out by the functions that they export, in the main thread. The input is decoded from JSON (`undefined`
  * when there is none) or handed over as bytes; a returned `Uint8Array` travels as bytes, what `ctx.blob` gave names its blob, all else is JSON,
  * `undefined` as null. What a task throws is an EVALUATION_ERROR.
+ *
+ * @param clock of durable functions. Default: this machine's.
  */
-export function functionExecutor(tasks: Iterable<Runnable> | TaskSource): Executor {
+export function functionExecutor(tasks: Iterable<Runnable> | TaskSource, clock?: FunctionClock): Executor {
   const source = isSource(tasks) ? tasks : fixed(tasks);
   const workflows = () => source.kinds.map((kind) => source.get(kind)).filter(isWorkflow);
   return {
@@ -44,7 +46,7 @@ export function functionExecutor(tasks: Iterable<Runnable> | TaskSource): Execut
         return refused(`no task "${lease.kind}" is registered on this worker`, false);
       }
       if (isWorkflow(task)) {
-        return runWorkflow(task, lease, context, codec);
+        return runWorkflow(task, lease, context, codec, clock);
       }
       return start(task, lease, context);
     },

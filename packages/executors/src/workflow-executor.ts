@@ -12,7 +12,7 @@ import type { AttemptContext, Outcome } from '@baton/runtime';
 import type { RunnableWorkflow } from './task-definition.ts';
 
 /** The worker's own time, and turns of its event loop. */
-const clock: FunctionClock = {
+const workerClock: FunctionClock = {
   now: () => performance.now(),
   after(delayMs, then) {
     const timer = setTimeout(then, Math.min(delayMs, 0x7fffffff));
@@ -36,6 +36,7 @@ export async function runWorkflow(
   lease: Lease,
   context: AttemptContext,
   codec: Codec,
+  clock: FunctionClock = workerClock,
 ): Promise<Outcome> {
   if (lease.runId === '')
     return failed(
