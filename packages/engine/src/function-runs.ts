@@ -13,6 +13,7 @@ import {
   type OpenWork,
   type RunRow,
   readFunctions,
+  readOrphans,
   readRetriedEntries,
   readRunFacts,
   readSleepers,
@@ -50,7 +51,7 @@ export interface StartFunction {
   labels: Record<string, string> | null;
   /** Chosen before, where a start may be repeated. */
   runId?: string;
-  parent?: { runId: string; nodeId: string };
+  parent?: { runId: string; nodeId: string; item?: number | null };
 }
 
 export interface SignalRequest {
@@ -270,10 +271,19 @@ export function createFunctionRuns(
     for (const laneId of laneIds) sinks.onReady(laneId);
   }
 
+  /** Those who start runs end them; this is for those who died, or whose step came too late. */
+  async function cancelOrphans(): Promise<void> {
+    for (const { id, namespaceId, parentRunId } of await readOrphans(pools.api, SLEEPERS))
+      await sinks.cancelRun(namespaceId, id, `run ${parentRunId}, which made it, has ended`).catch((error) => {
+        if (!(error instanceof Refusal)) throw error;
+      });
+  }
+
   let lookedAt = env.now();
   async function wakeSleepers(): Promise<void> {
     if (env.now() - lookedAt < LOOK_EVERY_MS) return;
     lookedAt = env.now();
+    await cancelOrphans();
     const asleep = await readSleepers(pools.api, SLEEPERS);
     if (asleep.length === 0) return;
     env.log.warn('functions woken whose advance was lost', { runs: asleep.length });

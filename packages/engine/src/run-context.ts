@@ -54,6 +54,8 @@ export interface RunningItems {
   list: readonly JsonValue[] | null;
   /** Of the first item that failed. */
   failure: { item: number; failure: Failure } | null;
+  /** By item, of those that run: the runs that carry them out. */
+  childIds: Map<number, string>;
   /** Whether all its items run, whatever becomes of them. */
   continues: boolean;
 }

@@ -8,7 +8,7 @@ import {
   resolveWhen,
   storableText,
 } from '@baton/domain';
-import { lookUpResults, type NewChildRun, type NewTask, readWorkflow, runDepth } from '@baton/store';
+import { lookUpResults, type NewChildRun, type NewTask, readRuns, readWorkflow, runDepth } from '@baton/store';
 import { createCoalescer } from './coalescer.ts';
 import { sha256 } from './digest.ts';
 import type { EngineEnvironment } from './environment.ts';
@@ -25,7 +25,7 @@ export type Started =
   | { task: NewTask; cache: { kind: string; keyHash: Uint8Array; ttlMs: number } | null }
   | { child: NewChildRun }
   /** A durable function that was started already: by its key the same one for everybody. */
-  | { startedRunId: string }
+  | { startedRunId: string; hasEnded: boolean }
   | { cached: { taskId: string; workerId: number | null; outputHash: string | null } }
   | { failure: Failure };
 
@@ -103,17 +103,17 @@ export function createNodeStarter(
         ),
       };
     if (readFunctionForm(found.storedForm)) {
-      if (item !== null)
-        return { failure: evaluationFailure('an item can run a workflow of nodes, and not a durable function') };
-      const { runId } = await functions.start(run.namespaceId, {
+      const { runId, deduplicated } = await functions.start(run.namespaceId, {
         workflow: found,
         input: bytes,
         encoding: 1,
-        idempotencyKey: `${run.id}/${run.execution}/${node.id}`,
+        idempotencyKey: `${run.id}/${run.execution}${item === null ? '' : `#${item}`}/${node.id}`,
         labels: node.labels ?? null,
-        parent: { runId: run.id, nodeId: node.id },
+        parent: { runId: run.id, nodeId: node.id, item },
       });
-      return { startedRunId: runId };
+      // It was started by a step that was not written: it may have ended before anybody waited for it.
+      const earlier = deduplicated ? (await readRuns(pools.api, run.namespaceId, [runId]))[0] : undefined;
+      return { startedRunId: runId, hasEnded: earlier?.endedAt != null };
     }
     const definition = await workflows.definitionOf(run.namespaceId, found.name, found.version);
     return {

@@ -62,6 +62,7 @@ export function createStepPlanner(env: EngineEnvironment, starter: NodeStarter, 
       children: [],
       cache: [],
       advanceIds: due.advanceIds,
+      endedChildIds: [],
       more: false,
     };
     const tasks: RunStep['tasks'][number][] = [];
@@ -71,6 +72,7 @@ export function createStepPlanner(env: EngineEnvironment, starter: NodeStarter, 
     /** Nodes whose items have results of earlier tasks that only this step writes down. */
     const unwritten = new Set<number>();
     const over: number[] = [];
+    const endedChildIds: string[] = [];
 
     const change = (node: number, fields: Partial<NodeChange>): void => {
       const before = nodes.get(node);
@@ -113,6 +115,7 @@ export function createStepPlanner(env: EngineEnvironment, starter: NodeStarter, 
 
     function endItem(running: RunningItems, item: number, state: StepEnd['state'], failure: Failure | null) {
       if (!running.progress.end(item, state)) return false;
+      running.childIds.delete(item);
       if (state !== 'succeeded' && !running.failure)
         running.failure = { item, failure: failure ?? { type: 'UNKNOWN', message: 'it was cancelled' } };
       if (state !== 'succeeded' && !running.continues) running.progress.isStopped = true;
@@ -131,7 +134,8 @@ export function createStepPlanner(env: EngineEnvironment, starter: NodeStarter, 
         return;
       }
       const running = await itemsOf(node);
-      if (!running || !endItem(running, end.item, end.state, end.failure)) return;
+      if (!running || (end.childRunId !== null && running.childIds.get(end.item) !== end.childRunId)) return;
+      if (!endItem(running, end.item, end.state, end.failure)) return;
       items.push({
         ...bareItem(node + 1, end.item, end.state),
         attempts: end.attempts,
@@ -155,8 +159,11 @@ export function createStepPlanner(env: EngineEnvironment, starter: NodeStarter, 
         progress: new ItemProgress(total, limit, rows),
         list: null,
         failure: null,
+        childIds: new Map(),
         continues,
       };
+      for (const { item, state, childRunId } of rows)
+        if (state === 'running' && childRunId !== null) running.childIds.set(item, childRunId);
       const failed = rows.find((row) => row.state === 'failed' || row.state === 'cancelled');
       if (failed)
         running.failure = {
@@ -206,8 +213,10 @@ export function createStepPlanner(env: EngineEnvironment, starter: NodeStarter, 
         children.push(started.child);
         budget -= started.child.nodeIds.length >> 2;
         fields = { ...base, state: 'running', childRunId: started.child.id };
-      } else if ('startedRunId' in started) fields = { ...base, state: 'running', childRunId: started.startedRunId };
-      else {
+      } else if ('startedRunId' in started) {
+        if (started.hasEnded) endedChildIds.push(started.startedRunId);
+        fields = { ...base, state: 'running', childRunId: started.startedRunId };
+      } else {
         tasks.push(started.task);
         if (started.cache)
           cache.push({ ...started.cache, ttlMs: started.cache.ttlMs + CACHE_SLACK_MS, taskId: started.task.id });
@@ -216,6 +225,7 @@ export function createStepPlanner(env: EngineEnvironment, starter: NodeStarter, 
       if (item !== null) {
         const running = context.items.get(node)!;
         running.progress.start(item);
+        if (fields.childRunId) running.childIds.set(item, fields.childRunId);
         if (fields.state !== 'running') {
           endItem(running, item, fields.state, fields.failure ?? null);
           unwritten.add(node);
@@ -266,6 +276,7 @@ export function createStepPlanner(env: EngineEnvironment, starter: NodeStarter, 
               ),
               list: null,
               failure: null,
+              childIds: new Map<number, string>(),
               continues: workflow.definition.nodes[node]!.onFailure === 'continue',
             };
       running.list = made.value;
@@ -396,6 +407,7 @@ export function createStepPlanner(env: EngineEnvironment, starter: NodeStarter, 
     write.tasks = tasks;
     write.children = children;
     write.cache = cache;
+    write.endedChildIds = endedChildIds;
     for (const node of context.loaded) context.outputs.delete(node);
     context.loaded.clear();
     return { context, write, cancel };

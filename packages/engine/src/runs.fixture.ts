@@ -46,7 +46,8 @@ export interface RunStage {
   drop(): Promise<void>;
 }
 
-export async function runStage(masterCount = 1): Promise<RunStage> {
+/** @param now clock of the masters; ids are made by the real one */
+export async function runStage(masterCount = 1, now: () => number = Date.now): Promise<RunStage> {
   const database = await testDatabase();
   const one = openSql(database.url, { max: 1 });
   await migrate(one, loadMigrations());
@@ -58,7 +59,7 @@ export async function runStage(masterCount = 1): Promise<RunStage> {
       pools,
       ids,
       settings: DEFAULT_SETTINGS,
-      now: Date.now,
+      now,
       random: Math.random,
       endOfTurn: setImmediate,
       log: silentLog,

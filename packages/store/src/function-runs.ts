@@ -15,7 +15,7 @@ export interface NewFunctionRun {
   encoding: Encoding;
   labels: Record<string, string> | null;
   idempotency: { key: string; bodyHash: Uint8Array; ttlMs: number } | null;
-  parent: { runId: string; nodeId: string } | null;
+  parent: { runId: string; nodeId: string; item?: number | null } | null;
   driver: {
     taskId: string;
     routeId: number;
@@ -33,9 +33,10 @@ export interface NewFunctionRun {
 export const START_FUNCTION_RUNS = `/* baton start function runs */
 with input as materialized (
   select * from unnest($1::bigint[], $2::integer[], $3::text[], $4::integer[], $5::text[], $6::bytea[], $7::smallint[], $8::text[], $9::text[], $10::bytea[],
-                       $11::double precision[], $12::bigint[], $13::text[], $14::bigint[], $15::integer[], $16::integer[], $17::smallint[], $18::smallint[], $19::bigint[])
+                       $11::double precision[], $12::bigint[], $13::text[], $14::bigint[], $15::integer[], $16::integer[], $17::smallint[], $18::smallint[], $19::bigint[],
+                       $20::integer[])
     as i(id, namespace_id, name, version, release, input, encoding, labels, key, body_hash, ttl_ms, parent_run_id, parent_node_id, task_id, route_id, lane_id,
-         priority, max_attempts, start_to_close_ms)
+         priority, max_attempts, start_to_close_ms, parent_item)
   order by id
 ), keyed as (
   insert into baton.idempotency (namespace_id, scope, key, body_hash, id, expires_at)
@@ -44,9 +45,9 @@ with input as materialized (
   on conflict do nothing returning id
 ), stored as (
   insert into baton.runs (id, namespace_id, workflow_name, workflow_version, nodes_total, state, started_at, input, input_encoding, labels, idempotency_key,
-                          form, release, driver_task_id, parent_run_id, parent_node_id)
+                          form, release, driver_task_id, parent_run_id, parent_node_id, parent_item)
   select id, namespace_id, name, version, 0, 'running', clock_timestamp(), input, encoding, labels::jsonb, key, 'function', nullif(release, ''), task_id,
-         parent_run_id, parent_node_id
+         parent_run_id, parent_node_id, parent_item
   from input where key is null or id in (select id from keyed)
   on conflict (id) do nothing returning id
 ), driver as (
@@ -92,6 +93,7 @@ export async function startFunctionRuns(sql: Sql, batch: readonly NewFunctionRun
       numbers(batch.map((r) => r.driver.priority)),
       numbers(batch.map((r) => r.driver.maxAttempts)),
       numbers(batch.map((r) => r.driver.startToCloseMs)),
+      numbers(batch.map((r) => r.parent?.item ?? null)),
     ],
     { prepare: true },
   );

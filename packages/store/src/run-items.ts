@@ -9,15 +9,16 @@ export async function readItemStates(
   sql: Sql,
   runId: string,
   ordinal: number,
-): Promise<{ item: number; state: RunItemState; failure: Failure | null }[]> {
+): Promise<{ item: number; state: RunItemState; childRunId: string | null; failure: Failure | null }[]> {
   const rows = await sql.unsafe(
-    `/* baton item states */ select item, state, failure from baton.run_items where run_id = $1 and ordinal = $2 order by item`,
+    `/* baton item states */ select item, state, child_run_id, failure from baton.run_items where run_id = $1 and ordinal = $2 order by item`,
     [runId, ordinal],
     { prepare: true },
   );
   return rows.map((r) => ({
     item: r.item as number,
     state: r.state as RunItemState,
+    childRunId: r.child_run_id as string | null,
     failure: r.failure as Failure | null,
   }));
 }

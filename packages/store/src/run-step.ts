@@ -70,6 +70,8 @@ export interface RunStep {
   cache: readonly { kind: string; keyHash: Uint8Array; taskId: string; ttlMs: number }[];
   /** Advances that this step answers. */
   advanceIds: readonly string[];
+  /** Runs that it waits for from now on and that have ended already: nobody will say so again. */
+  endedChildIds: readonly string[];
   /** There is more to be done at once: the run stays due. */
   more: boolean;
 }
@@ -180,6 +182,7 @@ with run_input as materialized (
   insert into baton.advances (run_id, child_run_id)
   select id, null::bigint from guard where more and state in ('pending', 'running')
   union all select id, null from children
+  union all select g.id, i.child_run_id from unnest($55::bigint[], $56::bigint[]) i(run_id, child_run_id) join guard g on g.id = i.run_id
   union all select parent_run_id, id from guard where parent_run_id is not null and state in ('succeeded', 'failed', 'cancelled')
 ), logged as (
   insert into baton.events (namespace_ids, types, task_ids, run_ids, attempts, worker_ids)
@@ -270,6 +273,8 @@ export async function stepRuns(sql: Sql, steps: readonly RunStep[]): Promise<Map
       numbers(cache.map(([, c]) => c.taskId)),
       numbers(cache.map(([, c]) => c.ttlMs)),
       numbers(steps.flatMap((s) => s.advanceIds)),
+      numbers(steps.flatMap((s) => s.endedChildIds.map(() => s.runId))),
+      numbers(steps.flatMap((s) => s.endedChildIds)),
     ],
     { prepare: true },
   );

@@ -282,6 +282,25 @@ export async function requestRunCancel(
   return row ? (row.state as RunState) : null;
 }
 
+/** Open runs whose parent has ended: started by a step of it that was not written, or by one that died before it could end them. */
+export async function readOrphans(
+  sql: Sql,
+  limit: number,
+): Promise<{ id: string; namespaceId: number; parentRunId: string }[]> {
+  const rows = await sql.unsafe(
+    `/* baton read orphans */ select c.id, c.namespace_id, c.parent_run_id from baton.runs c join baton.runs p on p.id = c.parent_run_id
+     where c.state in ('pending', 'running', 'waiting') and c.cancel_reason is null and p.state in ('succeeded', 'failed', 'cancelled')
+     order by c.id limit $1`,
+    [limit],
+    { prepare: true },
+  );
+  return rows.map((r) => ({
+    id: r.id as string,
+    namespaceId: r.namespace_id as number,
+    parentRunId: r.parent_run_id as string,
+  }));
+}
+
 /**
  * Opens the next execution of an ended run: the named nodes are pending again. Of `whole` the items are forgotten; of the others those
  * that succeeded are kept. False when it was not in this revision any more.
