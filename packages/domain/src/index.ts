@@ -10,4 +10,5 @@ export * from './requirements.ts';
 export * from './resources.ts';
 export * from './retry.ts';
 export * from './run-plan/index.ts';
+export * from './selector.ts';
 export * from './task-state.ts';

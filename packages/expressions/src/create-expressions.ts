@@ -10,7 +10,7 @@ import {
 import { type CelResult, type CelValue, isCelError, parse, plan } from '@bufbuild/cel';
 import type { Expr } from '@bufbuild/cel-spec/cel/expr/syntax_pb.js';
 import { meteredEnvironment } from './functions.ts';
-import { checkScope, type Inspected, inspect, type Wrong } from './inspect.ts';
+import { checkScope, type Inspected, inspect, type Vocabulary, type Wrong } from './inspect.ts';
 import { instrument } from './instrument.ts';
 import { LookupMap, toCelValue, toJsonValue } from './json-values.ts';
 import { LimitReached, MAX_WORK, Meter } from './meter.ts';
@@ -24,9 +24,9 @@ export interface ExpressionsOptions {
   readonly maxWork?: number;
 }
 
-type Evaluation = (bindings: Record<string, CelValue>) => CelResult;
+export type Evaluation = (bindings: Record<string, CelValue>) => CelResult;
 
-interface Parsed {
+export interface Parsed {
   readonly expr: Expr;
   readonly inspected: Inspected;
   evaluation?: Evaluation;
@@ -93,7 +93,7 @@ export function createExpressions({ keep = 2_000, maxWork = MAX_WORK }: Expressi
 }
 
 /** An error inside an expression is a value, and there may be millions of them: a stack trace for each costs most. */
-function withoutTraces<T>(work: () => T): T {
+export function withoutTraces<T>(work: () => T): T {
   const { stackTraceLimit } = Error;
   Error.stackTraceLimit = 0;
   try {
@@ -115,7 +115,8 @@ function bindingsOf(variables: ExpressionVariables, meter: Meter): Record<string
   return bindings;
 }
 
-function parseExpression(text: string): Parsed | Wrong {
+/** @param vocabulary names instead of those of a run */
+export function parseExpression(text: string, vocabulary?: Vocabulary): Parsed | Wrong {
   if (text.trim() === '') return { ok: false, message: 'there is nothing in it' };
   if (text.length > MAX_EXPRESSION_LENGTH) {
     return { ok: false, message: `it has ${text.length} characters, ${MAX_EXPRESSION_LENGTH} is the most` };
@@ -128,7 +129,7 @@ function parseExpression(text: string): Parsed | Wrong {
   try {
     const { expr, sourceInfo } = parse(text);
     if (!expr) return { ok: false, message: 'there is nothing in it' };
-    const inspection = inspect(expr, sourceInfo?.positions ?? {});
+    const inspection = inspect(expr, sourceInfo?.positions ?? {}, vocabulary);
     return inspection.ok ? { expr, inspected: inspection.inspected } : inspection;
   } catch (error) {
     if (error instanceof RangeError) return { ok: false, message: 'its parts are nested too deep' };
@@ -161,7 +162,7 @@ function syntaxError(error: unknown): Wrong {
 const OPERATORS = /'?(?:@?_([-+*/%<>=!&|?]+)_|!_|-_|@in)'?/g;
 
 /** A message of CEL without its inner names. */
-function readable(message: string): string {
+export function readable(message: string): string {
   return message
     .replace(/^index (-?\d+) out of bounds .*/, 'the list has no item $1')
     .replace(/Maximum call stack size exceeded/, 'its parts are nested too deep')
@@ -169,7 +170,7 @@ function readable(message: string): string {
 }
 
 /** A map of so many entries, of which the ones used last stay. */
-class Kept<Value> {
+export class Kept<Value> {
   readonly #most: number;
   readonly #entries = new Map<string, Value>();
 

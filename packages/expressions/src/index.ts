@@ -1,1 +1,2 @@
 export { createExpressions, type ExpressionsOptions } from './create-expressions.ts';
+export { createSelectors } from './selectors.ts';

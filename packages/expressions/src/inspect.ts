@@ -59,10 +59,17 @@ class Refused {
   }
 }
 
-/** Which names an expression uses; everything that can be known to be wrong without values is refused. */
-export function inspect(root: Expr, positions: Readonly<Record<string, number>>): Inspection {
+/** Names other than those of a run, each with what it has. */
+export type Vocabulary = Readonly<Record<string, readonly string[]>>;
+
+/**
+ * Which names an expression uses; everything that can be known to be wrong without values is refused.
+ *
+ * @param vocabulary instead of the names of a run; those that are used come back as `nodes`
+ */
+export function inspect(root: Expr, positions: Readonly<Record<string, number>>, vocabulary?: Vocabulary): Inspection {
   try {
-    return { ok: true, inspected: new Inspector(positions).inspect(root) };
+    return { ok: true, inspected: new Inspector(positions, vocabulary).inspect(root) };
   } catch (refused) {
     if (refused instanceof Refused) return refused.wrong;
     throw refused;
@@ -90,9 +97,13 @@ class Inspector {
   readonly #nodes = new Set<string>();
   readonly #itemNames = new Map<string, number | undefined>();
   readonly #stack: Visit[] = [];
+  readonly #vocabulary: Vocabulary | undefined;
+  readonly #taken: ReadonlySet<string>;
 
-  constructor(positions: Readonly<Record<string, number>>) {
+  constructor(positions: Readonly<Record<string, number>>, vocabulary: Vocabulary | undefined) {
     this.#positions = positions;
+    this.#vocabulary = vocabulary;
+    this.#taken = vocabulary ? new Set(Object.keys(vocabulary)) : TAKEN;
   }
 
   inspect(root: Expr): Inspected {
@@ -152,7 +163,7 @@ class Inspector {
         break;
       case 'comprehensionExpr': {
         const { iterVar, accuVar, accuInit, iterRange, loopCondition, loopStep, result } = exprKind.value;
-        if (TAKEN.has(iterVar)) {
+        if (this.#taken.has(iterVar)) {
           this.#refuse(expr, `${quoteText(iterVar)} has a meaning of its own`, 'give the variable another name');
         }
         const inResult: Bound = { name: accuVar, outer: bound };
@@ -219,7 +230,19 @@ class Inspector {
     for (let scope = bound; scope; scope = scope.outer) if (scope.name === written) return;
     const name = written.replace(/^\./, '');
     const [first, second] = steps;
-    if (name === 'nodes') {
+    if (this.#vocabulary && this.#taken.has(name)) {
+      const members = this.#vocabulary[name]!;
+      if (first?.name !== undefined && !members.includes(first.name)) {
+        const hint = didYouMean(first.name, members) ?? `it has ${members.join(', ')}`;
+        this.#refuse(first.expr, `${quoteText(name)} has no ${quoteText(first.name)}`, hint);
+      }
+      this.#nodes.add(name);
+    } else if (this.#vocabulary) {
+      if (TYPE_NAMES.has(dotted(name, steps))) return;
+      const known = [...this.#taken].map((taken) => `${taken}.…`).join(', ');
+      const hint = didYouMean(name, this.#taken) ?? `known: ${known}; a text stands in quotes`;
+      this.#refuse(expr, `${quoteText(name)} stands for nothing`, hint);
+    } else if (name === 'nodes') {
       if (!first) this.#refuse(expr, '"nodes" is no value of its own', 'write nodes.<id>.output');
       if (first.name === undefined) {
         const message = 'which node is meant must be written out, it cannot be computed';
