@@ -34,6 +34,8 @@ export interface WorkerConfig {
   readonly corsOrigins: readonly string[];
   /** BATON_COMPRESSION, --compression: auto (unless the master is on this machine), gzip or none. Default auto. */
   readonly compression: 'auto' | 'gzip' | 'none';
+  /** BATON_TASK_ENV, --task-env: names of variables that tasks may be handed where they ask for them. Their values, by name. Default: none. */
+  readonly taskVariables: Readonly<Record<string, string>>;
   /** LOG_DIR, --log-dir. Default logs. */
   readonly logDir: string;
   /** BATON_LOG_LEVEL, --log-level: debug, info, warn, error. Default info. */
@@ -65,6 +67,7 @@ const variables = {
   port: 'BATON_WORKER_PORT',
   'cors-origins': 'BATON_WORKER_CORS_ORIGINS',
   compression: 'BATON_COMPRESSION',
+  'task-env': 'BATON_TASK_ENV',
   'log-dir': 'LOG_DIR',
   'log-level': 'BATON_LOG_LEVEL',
 } as const;
@@ -137,6 +140,7 @@ export function readConfig(
     portIsFixed: text('port') !== '',
     corsOrigins: list('cors-origins'),
     compression,
+    taskVariables: pick(env, list('task-env')),
     logDir: text('log-dir', 'logs'),
     logLevel,
   };
@@ -144,6 +148,16 @@ export function readConfig(
     throw new WorkerConfigError(problems);
   }
   return Object.freeze(config);
+}
+
+/** What the names stand for; those that are not there are left out. */
+function pick(env: Readonly<Record<string, string | undefined>>, names: readonly string[]): Record<string, string> {
+  return Object.fromEntries(
+    names.flatMap((name) => {
+      const value = Object.hasOwn(env, name) ? env[name] : undefined;
+      return value === undefined ? [] : [[name, value]];
+    }),
+  );
 }
 
 function readFlags(argv: readonly string[], problems: string[]): Partial<Record<Flag, string>> {

@@ -42,6 +42,8 @@ export interface WorkerOptions {
   readonly drainGraceMs?: number;
   /** The most leases held beyond the slots while tasks are short. Default 2 000. */
   readonly prefetchCap?: number;
+  /** Variables that tasks may be handed where they ask for them by `environment.pass`, by name. Default: none. */
+  readonly taskVariables?: Readonly<Record<string, string>>;
   /** Whether messages from 1 KiB on travel compressed. Default `auto`: unless the master is on this machine. */
   readonly compression?: WorkerRuntimeOptions['compression'];
   /** Default: lines for people on stderr, from `info`. */
@@ -126,6 +128,7 @@ export function createWorker(options: WorkerOptions = {}): Worker {
     corsOrigins: options.corsOrigins,
     drainGraceMs: options.drainGraceMs,
     prefetchCap: options.prefetchCap,
+    taskVariables: options.taskVariables,
     compression: options.compression,
     log: options.log ?? createLogger({ name: 'worker' }),
   } satisfies WorkerRuntimeOptions);

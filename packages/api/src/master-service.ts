@@ -1,7 +1,5 @@
 import {
   type FailureType,
-  FunctionExecutorSchema,
-  GrpcExecutorSchema,
   LeaseSchema,
   type MasterService,
   type Orders as OrdersMessage,
@@ -26,6 +24,7 @@ import type { ServiceImpl } from '@connectrpc/connect';
 import { checkIds } from './check-ids.ts';
 import { checkpointHandlers } from './checkpoint-handlers.ts';
 import { durationFromMs } from './durations.ts';
+import { environmentMessage, executorMessage } from './executor-messages.ts';
 import { functionDefinition, journalHandlers } from './journal-handlers.ts';
 import { type ApiOptions, eitherAborts } from './options.ts';
 import { masterStreams } from './stream-handlers.ts';
@@ -263,7 +262,6 @@ function unstorableResult(place: string): Failure {
 }
 
 const EMPTY = new Uint8Array();
-const FUNCTION = { case: 'function' as const, value: create(FunctionExecutorSchema) };
 
 function leaseMessage(a: Assignment) {
   return create(LeaseSchema, {
@@ -272,7 +270,8 @@ function leaseMessage(a: Assignment) {
     attempt: a.attempt,
     maxAttempts: a.maxAttempts,
     kind: a.kind,
-    executor: a.executor.type === 'grpc' ? { case: 'grpc', value: create(GrpcExecutorSchema, a.executor) } : FUNCTION,
+    executor: executorMessage(a.executor),
+    ...(a.environment && { environment: environmentMessage(a.environment) }),
     input: a.input ?? EMPTY,
     encoding: a.encoding as number as PayloadEncoding,
     startToCloseMs: BigInt(a.startToCloseMs),

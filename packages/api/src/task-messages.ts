@@ -12,10 +12,11 @@ import {
   type TaskSpec,
 } from '@baton/contract';
 import type { Failure, RetryPolicy } from '@baton/domain';
-import type { AttemptRow, TaskRequest, TaskRow } from '@baton/engine';
+import { type AttemptRow, loadedExecutor, type TaskRequest, type TaskRow } from '@baton/engine';
 import { create } from '@bufbuild/protobuf';
 import { durationMs, timestampFromDate, timestampMs } from '@bufbuild/protobuf/wkt';
 import { durationFromMs } from './durations.ts';
+import { environmentMessage, executorMessage, toEnvironment, toExecutor } from './executor-messages.ts';
 import { decodePayload, inputPayload, outputPayload } from './payloads.ts';
 import { attemptStates, failureTypes, taskClasses, taskStates, wordOf } from './words.ts';
 
@@ -39,15 +40,8 @@ export function toTaskRequest(spec: TaskSpec, field: string): TaskRequest {
     kind: spec.kind,
     queue: spec.queue,
     tags: spec.tags,
-    executor:
-      spec.executor.case === 'grpc'
-        ? {
-            type: 'grpc',
-            address: spec.executor.value.address,
-            method: spec.executor.value.method,
-            ...(Object.keys(spec.executor.value.metadata).length > 0 && { metadata: spec.executor.value.metadata }),
-          }
-        : { type: 'function' },
+    executor: toExecutor(spec.executor),
+    ...(spec.environment && { environment: toEnvironment(spec.environment) }),
     input: bytes,
     encoding,
     priority: spec.priority,
@@ -77,7 +71,7 @@ export function failureMessage(failure: Failure | null): FailureMessage | undefi
 }
 
 export function taskMessage(row: TaskRow, namespace: string, format: PayloadFormat): Task {
-  const config = row.executorConfig as { address: string; method: string; metadata?: Record<string, string> } | null;
+  const { executor, environment } = loadedExecutor(row.executor, row.executorConfig);
   const ended = row.state === 'succeeded' || row.state === 'failed' || row.state === 'cancelled';
   return create(TaskSchema, {
     id: row.id,
@@ -95,10 +89,8 @@ export function taskMessage(row: TaskRow, namespace: string, format: PayloadForm
     ...((row.startedAt ?? row.grantedAt) && { startTime: timestampFromDate((row.startedAt ?? row.grantedAt)!) }),
     ...(row.endedAt && { endTime: timestampFromDate(row.endedAt) }),
     worker: row.worker ?? '',
-    executor:
-      row.executor === 'grpc' && config
-        ? { case: 'grpc', value: { address: config.address, method: config.method, metadata: config.metadata ?? {} } }
-        : { case: 'function', value: {} },
+    executor: executorMessage(executor),
+    ...(environment && { environment: environmentMessage(environment) }),
     inputPayload: row.inputBlob
       ? { case: 'inputBlob', value: blobMessage(row.inputBlob, row.inputEncoding) }
       : inputPayload(row.input, row.inputEncoding, format),

@@ -1,3 +1,4 @@
+import { PROGRAM_SETTINGS, type ProgramExecutorType, type TaskEnvironment } from '@baton/domain';
 import {
   type Expression,
   expressionText,
@@ -8,6 +9,7 @@ import {
   type Template,
   type ValueOf,
 } from './graph-reference.ts';
+import type { ContainerOptions, HttpOptions, ProcessOptions } from './program.ts';
 import type { StandardSchema } from './standard-schema.ts';
 import type { TaskDefinition, TaskPolicy } from './task.ts';
 import type { WorkflowDefinition } from './workflows.ts';
@@ -140,6 +142,33 @@ export class Graph<Input, Output = unknown> {
     return this.#add(id, { grpc: { address: call.address, method: call.method } }, settings);
   }
 
+  /** A program that the worker starts; its kind is the node's id. The output's type is the author's word. */
+  process<Output = unknown, const Id extends string = string, const N extends Needs = Needs>(
+    id: Id,
+    program: ProcessOptions,
+    settings: NodeSettings<Input, N> & { readonly input?: (references: NodeReferences<Input, N>) => unknown } = {},
+  ): GraphNode<Id, Output> {
+    return this.#add(id, { process: programFields('process', program) }, settings);
+  }
+
+  /** A function behind a URL; its kind is the node's id. The output's type is the author's word. */
+  http<Output = unknown, const Id extends string = string, const N extends Needs = Needs>(
+    id: Id,
+    call: HttpOptions,
+    settings: NodeSettings<Input, N> & { readonly input?: (references: NodeReferences<Input, N>) => unknown } = {},
+  ): GraphNode<Id, Output> {
+    return this.#add(id, { http: programFields('http', call) }, settings);
+  }
+
+  /** A container; its kind is the node's id. The output's type is the author's word. */
+  container<Output = unknown, const Id extends string = string, const N extends Needs = Needs>(
+    id: Id,
+    container: ContainerOptions,
+    settings: NodeSettings<Input, N> & { readonly input?: (references: NodeReferences<Input, N>) => unknown } = {},
+  ): GraphNode<Id, Output> {
+    return this.#add(id, { container: programFields('container', container) }, settings);
+  }
+
   /** A run of another workflow, whose output is the node's; without `version` the newest when it starts. */
   workflow<Output = unknown, const Id extends string = string, const N extends Needs = Needs>(
     id: Id,
@@ -265,7 +294,7 @@ export function graph<Input = unknown>(options: {
 
 function policyOf(task: TaskPolicy): TaskPolicy {
   const { queue, taskClass, tags, retry, priority } = task;
-  const { startToCloseTimeoutMs, scheduleToStartTimeoutMs, progressTimeoutMs } = task;
+  const { startToCloseTimeoutMs, scheduleToStartTimeoutMs, progressTimeoutMs, environment } = task;
   return withoutAbsent({
     queue,
     taskClass,
@@ -275,6 +304,7 @@ function policyOf(task: TaskPolicy): TaskPolicy {
     startToCloseTimeoutMs,
     scheduleToStartTimeoutMs,
     progressTimeoutMs,
+    environment,
   });
 }
 
@@ -297,7 +327,33 @@ function policyFields(policy: TaskPolicy): Record<string, unknown> {
     schedule_to_start_seconds: seconds(policy.scheduleToStartTimeoutMs),
     progress_timeout_seconds: seconds(policy.progressTimeoutMs),
     priority: policy.priority,
+    environment: policy.environment && environmentFields(policy.environment),
   };
+}
+
+function environmentFields({ pass, set, workingDirectory }: TaskEnvironment): Record<string, unknown> {
+  return withoutAbsent({
+    pass: pass && [...pass],
+    set: set && { ...set },
+    working_directory: workingDirectory,
+  });
+}
+
+/** The options of a program, as files write them. */
+function programFields(type: ProgramExecutorType, options: object): Record<string, unknown> {
+  const given = options as Readonly<Record<string, unknown>>;
+  const fields: Record<string, unknown> = {};
+  for (const [name, { as, is }] of Object.entries(PROGRAM_SETTINGS[type])) {
+    const value = given[as];
+    if (value === undefined) continue;
+    if (is === 'seconds') fields[name] = (value as number) / 1000;
+    else if (is === 'mounts')
+      fields[name] = (value as ContainerOptions['mounts'])!.map(({ source, target, readOnly }) =>
+        withoutAbsent({ source, target, read_only: readOnly }),
+      );
+    else fields[name] = value;
+  }
+  return fields;
 }
 
 const seconds = (ms: number | undefined): number | undefined => (ms === undefined ? undefined : ms / 1000);

@@ -1,4 +1,6 @@
 /** The public SDK: typed tasks, workflows and handles, in a browser, Deno, Node and workerd. */
+
+export type { TaskEnvironment } from '@baton/domain';
 export { type Baton, type BatonOptions, createBaton } from './baton.ts';
 export type { BlobData } from './blob-bytes.ts';
 export {
@@ -44,6 +46,13 @@ export { toMermaid } from './mermaid.ts';
 export { RunCancelled, RunFailed, TaskCancelled, TaskFailed } from './outcome.ts';
 export type { List, PageOptions } from './pages.ts';
 export { decodePayload, encodeInput, JsonText } from './payload.ts';
+export type {
+  ContainerMountOptions,
+  ContainerOptions,
+  HttpOptions,
+  ProcessOptions,
+  ProgramExecutor,
+} from './program.ts';
 export type { Queues, QueueView } from './queues.ts';
 export type { ProblemView, RunItemView, RunNodeView, RunView, WorkflowView } from './run-view.ts';
 export type {

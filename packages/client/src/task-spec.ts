@@ -5,6 +5,7 @@ import { blobRefOf, isBlobValue } from './blob-value.ts';
 import type { CallOptions } from './call.ts';
 import { BatonError } from './error.ts';
 import { encodeInput, sizeOfPayload } from './payload.ts';
+import { environmentMessage, environmentView, type ProgramExecutor, programMessage, programView } from './program.ts';
 import type { RetryOptions, TaskPolicy } from './task.ts';
 import { optionalDuration } from './time.ts';
 import { taskClassNames, taskClassOf } from './words.ts';
@@ -37,7 +38,8 @@ export interface TaskSubmission extends SubmitOptions {
         readonly method: string;
         /** Sent as request headers. */
         readonly metadata?: Readonly<Record<string, string>>;
-      };
+      }
+    | ProgramExecutor;
 }
 
 /** The submission as the contract has it. Throws `BatonError` (invalid_argument) for what cannot be said in it. */
@@ -55,13 +57,8 @@ export function taskSpecOf(submission: TaskSubmission): TaskSpec {
     queue: submission.queue,
     taskClass: taskClass && taskClassOf(taskClass),
     tags: submission.tags && [...submission.tags],
-    executor:
-      executor?.type === 'grpc'
-        ? {
-            case: 'grpc',
-            value: { address: executor.address, method: executor.method, metadata: { ...executor.metadata } },
-          }
-        : executor && { case: 'function', value: {} },
+    executor: executor && executorOf(executor),
+    environment: submission.environment && environmentMessage(submission.environment),
     payload: isBlobValue(submission.input)
       ? { case: 'inputBlob', value: blobRefOf(submission.input) }
       : encodeInput(submission.input),
@@ -74,6 +71,21 @@ export function taskSpecOf(submission: TaskSubmission): TaskSpec {
     idempotencyKey: submission.idempotencyKey,
     labels: submission.labels && { ...submission.labels },
   });
+}
+
+function executorOf(
+  executor: NonNullable<TaskSubmission['executor']>,
+): MessageInitShape<typeof TaskSpecSchema>['executor'] {
+  switch (executor.type) {
+    case 'function':
+      return { case: 'function', value: {} };
+    case 'grpc': {
+      const { address, method, metadata } = executor;
+      return { case: 'grpc', value: { address, method, metadata: { ...metadata } } };
+    }
+    default:
+      return programMessage(executor);
+  }
 }
 
 function retryPolicyOf(retry: RetryOptions): MessageInitShape<typeof TaskSpecSchema>['retry'] {
@@ -103,5 +115,9 @@ export function sizeOfTask(task: TaskSpec): number {
     for (const [key, value] of Object.entries(task.executor.value.metadata))
       bytes += 3 * (key.length + value.length) + 8;
   }
+  // Rare, and mostly small; their texts have no bound of their own.
+  else if (task.executor.case !== undefined && task.executor.case !== 'function')
+    bytes += 3 * JSON.stringify(programView(task.executor)).length;
+  if (task.environment !== undefined) bytes += 3 * JSON.stringify(environmentView(task.environment)).length;
   return bytes + sizeOfPayload(task.payload);
 }

@@ -1,6 +1,8 @@
 import type { Attempt, Failure, RetryPolicy, Task, TaskLog } from '@baton/contract';
+import type { TaskEnvironment } from '@baton/domain';
 import { durationMs } from '@bufbuild/protobuf/wkt';
 import { decodePayload } from './payload.ts';
+import { environmentView, type ProgramExecutor, programView } from './program.ts';
 import type { RetryOptions } from './task.ts';
 import { optionalDate, optionalMs } from './time.ts';
 import {
@@ -34,7 +36,8 @@ export type ExecutorView =
       readonly address: string;
       readonly method: string;
       readonly metadata: Readonly<Record<string, string>>;
-    };
+    }
+  | ProgramExecutor;
 
 /** A task as it stood when it was read. */
 export interface TaskView<Output = unknown> {
@@ -57,6 +60,8 @@ export interface TaskView<Output = unknown> {
   /** The worker of the current or last attempt. */
   readonly worker?: string;
   readonly executor: ExecutorView;
+  /** Variables and working directory that it asked for. */
+  readonly environment?: TaskEnvironment;
   /** JSON parsed, or bytes. Absent in lists. */
   readonly input?: unknown;
   readonly output?: Output;
@@ -136,7 +141,8 @@ export function taskView<Output>(task: Task): TaskView<Output> {
             method: task.executor.value.method,
             metadata: task.executor.value.metadata,
           }
-        : { type: 'function' },
+        : (programView(task.executor) ?? { type: 'function' }),
+    environment: task.environment && environmentView(task.environment),
     input: decodePayload(task.inputPayload),
     output: decodePayload(task.outputPayload) as Output,
     outputHash: task.outputHash || undefined,

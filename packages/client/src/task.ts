@@ -1,3 +1,4 @@
+import type { TaskEnvironment } from '@baton/domain';
 import type { StandardSchema } from './standard-schema.ts';
 import type { TaskBlobs, TaskCheckpoints } from './task-data.ts';
 import type { TaskClassName } from './words.ts';
@@ -26,6 +27,10 @@ export interface TaskContext {
   readonly checkpoint: TaskCheckpoints;
   /** Uploads a result that is too large for a message (2 MiB): `return ctx.blob(bytes)`. */
   readonly blob: TaskBlobs;
+  /** Variables of the task's `environment`: what it sets, and what it asks the worker for and the worker hands on. */
+  readonly env: Readonly<Record<string, string>>;
+  /** Of the task's `environment`; a function is not moved there. */
+  readonly workingDirectory?: string;
 }
 
 /** What a task streams while it runs: bytes of any total size, to be read by `handle.output()` as they come. */
@@ -71,6 +76,8 @@ export interface TaskPolicy {
   readonly progressTimeoutMs?: number;
   /** −1000 to 1000, higher first. Default 0. */
   readonly priority?: number;
+  /** Variables and working directory where the task runs. Default: nothing beside what every task finds. */
+  readonly environment?: TaskEnvironment;
 }
 
 /**

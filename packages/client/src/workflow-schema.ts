@@ -13,6 +13,10 @@ import {
   MAX_NODE_TAGS,
   MAX_TIMEOUT_SECONDS,
   NODE_TYPES,
+  PROGRAM_EXECUTORS,
+  PROGRAM_SETTINGS,
+  type ProgramExecutorType,
+  type Setting,
   TASK_CLASSES,
 } from '@baton/domain';
 
@@ -49,6 +53,57 @@ const anyOfThese = (values: readonly string[], description: string, more: Schema
   ...more,
 });
 
+const texts: Schema = { type: 'object', additionalProperties: { type: 'string' } };
+const words: Schema = { type: 'array', items: { type: 'string' } };
+
+const environment: Schema = object(
+  {
+    pass: { ...words, description: 'Names of variables of the worker that are handed on, where it allows them.' },
+    set: { ...texts, description: 'Variables by name; no place for secrets.' },
+    working_directory: { type: 'string', pattern: '^/', description: 'On the worker.' },
+  },
+  [],
+  { description: 'What its tasks find around them.' },
+);
+
+function schemaOf({ is, bounds, required, about: description }: Setting): Schema {
+  const range = { minimum: bounds?.min, maximum: bounds?.max };
+  switch (is) {
+    case 'text':
+      return { type: 'string', minLength: 1, description };
+    case 'flag':
+      return { type: 'boolean', description };
+    case 'words':
+      return { ...words, ...(required && { minItems: 1 }), description };
+    case 'map':
+      return { ...texts, description };
+    case 'codes':
+      return { type: 'array', items: { type: 'integer', ...range }, description };
+    case 'mounts': {
+      const path = { type: 'string', minLength: 1 };
+      const target = { type: 'string', pattern: '^/' };
+      const mount = object({ source: path, target, read_only: { type: 'boolean' } }, ['source', 'target']);
+      return { type: 'array', items: mount, description };
+    }
+    case 'whole':
+      return { type: 'integer', ...range, description };
+    case 'seconds':
+    case 'number':
+      return { type: 'number', ...range, description };
+    default:
+      return { enum: is, description };
+  }
+}
+
+function program(type: ProgramExecutorType, description: string): Schema {
+  const settings = Object.entries(PROGRAM_SETTINGS[type]);
+  return object(
+    Object.fromEntries(settings.map(([field, setting]) => [field, schemaOf(setting)])),
+    settings.filter(([, { required }]) => required).map(([field]) => field),
+    { description },
+  );
+}
+
 const policy: Record<string, Schema> = {
   queue: { ...name('The queue that its tasks wait in.'), default: DEFAULT_NODE_QUEUE },
   task_class: anyOfThese(TASK_CLASSES, 'The kind of machine that it needs.', { default: DEFAULT_NODE_TASK_CLASS }),
@@ -74,6 +129,7 @@ const policy: Record<string, Schema> = {
   schedule_to_start_seconds: seconds('How long a task may wait for its first start. Default: for ever.'),
   progress_timeout_seconds: seconds('How long an attempt may go without progress. Default: for ever.'),
   priority: { type: 'integer', minimum: -1_000, maximum: 1_000, default: 0, description: 'Higher goes first.' },
+  environment,
 };
 
 const step: Schema = { anyOf: [{ type: 'string' }, { type: 'integer', minimum: 0 }] };
@@ -145,6 +201,9 @@ const nodeFields: Record<string, Schema> = {
     ['method'],
     { oneOf: [{ required: ['service'] }, { required: ['address'] }], description: 'A unary call.' },
   ),
+  process: program('process', 'A program that the worker starts.'),
+  http: program('http', 'A request to a function behind a URL.'),
+  container: program('container', 'A container that the worker makes.'),
   workflow: name('Another workflow; a run of it is the node, its output the node’s.'),
   version: { type: 'integer', minimum: 1, description: 'Of "workflow". Default: the newest when the node starts.' },
   input: { ...ref('template'), default: {} },
@@ -189,7 +248,7 @@ const nodeFields: Record<string, Schema> = {
 };
 
 const node = object(nodeFields, [], {
-  oneOf: [{ required: ['task'] }, { required: ['grpc'] }, { required: ['workflow'] }],
+  oneOf: ['task', 'grpc', ...PROGRAM_EXECUTORS, 'workflow'].map((executor) => ({ required: [executor] })),
   not: { required: ['for_each', 'matrix'] },
   dependentRequired: { version: ['workflow'] },
 });

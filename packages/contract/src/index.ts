@@ -7,6 +7,7 @@ export * from './gen/baton/v1/blob_pb.js';
 export * from './gen/baton/v1/checkpoint_pb.js';
 export * from './gen/baton/v1/common_pb.js';
 export * from './gen/baton/v1/event_pb.js';
+export * from './gen/baton/v1/executor_pb.js';
 export * from './gen/baton/v1/journal_pb.js';
 export * from './gen/baton/v1/master_pb.js';
 export * from './gen/baton/v1/system_pb.js';

@@ -11,4 +11,5 @@ export * from './resources.ts';
 export * from './retry.ts';
 export * from './run-plan/index.ts';
 export * from './selector.ts';
+export * from './task-environment.ts';
 export * from './task-state.ts';

@@ -1,3 +1,4 @@
+import type { TaskEnvironment } from '@baton/domain';
 import { claimProbe, claimTasks, type Grant, type Lane, loadSpecs } from '@baton/store';
 import { type Ability, canDo } from './ability.ts';
 import type { BreakerBook } from './breaker-book.ts';
@@ -5,11 +6,15 @@ import type { EngineEnvironment } from './environment.ts';
 import type { LaneBook } from './lane-book.ts';
 import type { Counters } from './metrics.ts';
 import { persist } from './persist.ts';
+import { loadedExecutor, type TaskExecutor } from './task-executor.ts';
+
+const PLAIN = { executor: { type: 'function' } as TaskExecutor, environment: undefined };
 
 /** Work for a worker, ready to be sent. */
 export interface Assignment extends Grant {
   kind: string;
-  executor: { type: 'function' } | { type: 'grpc'; address: string; method: string; metadata?: Record<string, string> };
+  executor: TaskExecutor;
+  environment: TaskEnvironment | undefined;
   nodeId: string | null;
   inputBlob: { sha256: string; sizeBytes: number } | null;
   progressTimeoutMs: number | null;
@@ -290,8 +295,7 @@ export function createDispatcher(
         ...grant,
         input: grant.input ?? spec?.input ?? null,
         kind: lane.kind,
-        executor:
-          lane.executor === 'grpc' && spec?.executor ? { type: 'grpc', ...spec.executor } : { type: 'function' },
+        ...(spec?.executor ? loadedExecutor(lane.executor, spec.executor) : PLAIN),
         nodeId: spec?.nodeId ?? null,
         inputBlob: spec?.inputBlob ?? null,
         progressTimeoutMs: spec?.progressTimeoutMs ?? null,

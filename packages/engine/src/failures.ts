@@ -12,7 +12,8 @@ import {
 } from '@baton/store';
 import type { EngineEnvironment } from './environment.ts';
 import type { LaneBook } from './lane-book.ts';
-import type { Submitted, Submitter, TaskExecutor, TaskRequest } from './submit.ts';
+import type { Submitted, Submitter, TaskRequest } from './submit.ts';
+import { loadedExecutor } from './task-executor.ts';
 
 export interface FailureFilter {
   worker: string | null;
@@ -111,12 +112,14 @@ export function createFailures(env: EngineEnvironment, lanes: LaneBook, submitte
 /** What the old task asked for, but for its time, its run and its own key. */
 function requestOf(wish: TaskWish, key: string): TaskRequest {
   const { retry, labels, scheduleToStartMs, progressTimeoutMs, inputBlob } = wish;
+  const { executor, environment } = loadedExecutor(wish.executor, wish.executorConfig);
   return {
     kind: wish.kind,
     queue: wish.queue,
     taskClass: wish.taskClass,
     tags: wish.tags,
-    executor: { type: wish.executor, ...wish.executorConfig } as TaskExecutor,
+    executor,
+    ...(environment && { environment }),
     input: wish.input,
     encoding: wish.encoding,
     priority: wish.priority,

@@ -35,6 +35,7 @@ export type {
 } from './sessions.ts';
 export * from './settings.ts';
 export type { ClientStreams } from './streams.ts';
-export type { Submitted, Submitter, TaskExecutor, TaskRequest } from './submit.ts';
+export type { Submitted, Submitter, TaskRequest } from './submit.ts';
+export { loadedExecutor, type TaskExecutor } from './task-executor.ts';
 export type { LogCursor, LogPage, TaskFilter, Tasks } from './tasks.ts';
 export type { ParsedWorkflow, Workflows } from './workflows.ts';

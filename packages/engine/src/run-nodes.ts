@@ -18,6 +18,7 @@ import type { LaneBook } from './lane-book.ts';
 import type { RunContext } from './run-context.ts';
 import type { RunValues } from './run-values.ts';
 import { laneKey } from './submit.ts';
+import { storedExecutor, type TaskExecutor } from './task-executor.ts';
 import type { Workflows } from './workflows.ts';
 
 /** What becomes of a node, or an item of one, that starts. */
@@ -49,6 +50,17 @@ export const evaluationFailure = (message: string): Failure => ({
   nonRetryable: true,
 });
 
+function executorOf({ executor }: NodeDefinition): TaskExecutor {
+  if (executor.type === 'grpc') return { type: 'grpc', address: executor.address, method: executor.method };
+  return 'config' in executor ? executor : { type: 'function' };
+}
+
+/** A kind names a function. Of a program it is only the node's id: what is run, and in what, is a part of what makes results the same. */
+function cacheKey({ executor, environment }: NodeDefinition, key: JsonValue): JsonValue {
+  if (!('config' in executor) && !environment) return key;
+  return { key, executor: executor as unknown as JsonValue, environment: (environment ?? null) as JsonValue };
+}
+
 export function createNodeStarter(
   env: EngineEnvironment,
   workflows: Workflows,
@@ -65,16 +77,12 @@ export function createNodeStarter(
   type Hit = Awaited<ReturnType<typeof lookUpResults>>[number];
 
   function requestOf(node: NodeDefinition) {
-    const { executor } = node;
     return {
       kind: node.kind,
       queue: node.queue,
       taskClass: node.taskClass,
       tags: node.tags,
-      executor:
-        executor.type === 'grpc'
-          ? ({ type: 'grpc', address: executor.address, method: executor.method } as const)
-          : ({ type: 'function' } as const),
+      executor: executorOf(node),
       ...(node.scheduleToStartMs !== undefined && { scheduleToStartMs: node.scheduleToStartMs }),
       ...(node.progressTimeoutMs !== undefined && { progressTimeoutMs: node.progressTimeoutMs }),
     };
@@ -187,7 +195,7 @@ export function createNodeStarter(
         }
         cache = {
           kind: node.kind,
-          keyHash: await sha256(new TextEncoder().encode(canonicalJson(key))),
+          keyHash: await sha256(new TextEncoder().encode(canonicalJson(cacheKey(node, key)))),
           ttlMs: node.cache.ttlMs,
         };
         const hit = await lookUps.add({ namespaceId: run.namespaceId, ...cache });
@@ -195,6 +203,7 @@ export function createNodeStarter(
       }
 
       const request = requestOf(node);
+      const stored = storedExecutor(request.executor, node.environment);
       const lane = await lanes.laneFor(laneKey(run.namespaceId, request));
       const placed = await values.place(run.namespaceId, input);
       return {
@@ -217,9 +226,7 @@ export function createNodeStarter(
             runId: run.id,
             ...(item && { item: item.index }),
             ...(node.labels && { labels: node.labels }),
-            ...(node.executor.type === 'grpc' && {
-              executor: { address: node.executor.address, method: node.executor.method },
-            }),
+            ...(stored && { executor: stored }),
             ...(node.scheduleToStartMs !== undefined && { scheduleToStartMs: node.scheduleToStartMs }),
             ...(node.progressTimeoutMs !== undefined && { progressTimeoutMs: node.progressTimeoutMs }),
             ...(placed.blob && { inputBlob: placed.blob }),

@@ -1,4 +1,14 @@
-import { type FieldViolation, isStorableText, Refusal, type RetryPolicy, type TaskClass } from '@baton/domain';
+import {
+  canonicalJson,
+  type FieldViolation,
+  isRefusedVariable,
+  isStorableText,
+  type JsonValue,
+  Refusal,
+  type RetryPolicy,
+  type TaskClass,
+  type TaskEnvironment,
+} from '@baton/domain';
 import {
   type Encoding,
   freeExpiredKeys,
@@ -16,10 +26,7 @@ import type { LaneBook } from './lane-book.ts';
 import type { Counters } from './metrics.ts';
 import { bisect, persist } from './persist.ts';
 import { protocolTags } from './protocol.ts';
-
-export type TaskExecutor =
-  | { type: 'function' }
-  | { type: 'grpc'; address: string; method: string; metadata?: Record<string, string> };
+import { storedExecutor, type TaskExecutor } from './task-executor.ts';
 
 /** What is to be done, decoded and checked against the contract's field rules. */
 export interface TaskRequest {
@@ -28,6 +35,7 @@ export interface TaskRequest {
   taskClass?: TaskClass;
   tags?: readonly string[];
   executor?: TaskExecutor;
+  environment?: TaskEnvironment;
   input?: Uint8Array | null;
   encoding?: Encoding;
   priority?: number;
@@ -209,10 +217,8 @@ export function laneKey(namespaceId: number, request: TaskRequest): LaneKey {
 
 function extraOf(request: TaskRequest, executor: TaskExecutor): NewTask['extra'] {
   const extra: NonNullable<NewTask['extra']> = {};
-  if (executor.type !== 'function') {
-    const { type: _, ...config } = executor;
-    extra.executor = config;
-  }
+  const stored = storedExecutor(executor, request.environment);
+  if (stored) extra.executor = stored;
   if (request.retry && Object.keys(request.retry).some((name) => name !== 'maxAttempts')) extra.retry = request.retry;
   if (request.labels && Object.keys(request.labels).length > 0) extra.labels = request.labels;
   if (request.scheduleToStartMs !== undefined) extra.scheduleToStartMs = request.scheduleToStartMs;
@@ -229,6 +235,15 @@ function checkTexts(request: TaskRequest): void {
     if (text !== undefined && !isStorableText(text))
       violations.push({ field: `task.${field}`, description: 'must not contain NUL or lone surrogates' });
   };
+  const checkDeep = (field: string, value: JsonValue): void => {
+    if (typeof value === 'string') check(field, value);
+    else if (typeof value === 'object' && value !== null) {
+      for (const [key, each] of Object.entries(value)) {
+        check(field, key);
+        checkDeep(`${field}.${key}`, each as JsonValue);
+      }
+    }
+  };
   check('kind', request.kind);
   check('queue', request.queue);
   check('idempotency_key', request.idempotencyKey);
@@ -237,7 +252,19 @@ function checkTexts(request: TaskRequest): void {
     check(`labels[${JSON.stringify(key)}]`, key);
     check(`labels[${JSON.stringify(key)}]`, value);
   }
-  if (request.executor?.type === 'grpc') check('grpc.address', request.executor.address);
+  const { executor, environment } = request;
+  if (executor?.type === 'grpc') check('grpc.address', executor.address);
+  else if (executor && 'config' in executor) checkDeep(executor.type, executor.config);
+  if (environment) checkDeep('environment', environment as JsonValue);
+  for (const name of Object.keys(environment?.set ?? {})) {
+    if (isRefusedVariable(name))
+      violations.push({
+        field: `task.environment.set[${JSON.stringify(name)}]`,
+        description: 'cannot be set by a task: it changes what programs do',
+      });
+  }
+  if (environment?.workingDirectory && !/^(?:\/|[A-Za-z]:[\\/])/.test(environment.workingDirectory))
+    violations.push({ field: 'task.environment.working_directory', description: 'must be an absolute path' });
   if (violations.length > 0)
     throw new Refusal(
       'invalid_argument',
@@ -251,11 +278,14 @@ function checkTexts(request: TaskRequest): void {
 
 async function bodyHash(request: TaskRequest): Promise<Uint8Array> {
   const { input, idempotencyKey: _, idempotencyScope: __, idempotencyTtlMs: ___, labels, ...rest } = request;
+  // What there was none of in the version before may be written anew; what there was is hashed as it was then.
+  const around = rest.environment && { environment: canonicalJson(rest.environment as JsonValue) };
+  const program = rest.executor && 'config' in rest.executor && { executor: canonicalJson(rest.executor as JsonValue) };
   // Maps have no order on the wire: some clients send theirs in another one each time.
   if (rest.executor?.type === 'grpc' && rest.executor.metadata)
     rest.executor = { ...rest.executor, metadata: Object.fromEntries(Object.entries(rest.executor.metadata).sort()) };
-  const ordered = Object.entries({ ...rest, labels: Object.entries(labels ?? {}).sort() }).sort(([a], [b]) =>
-    a < b ? -1 : 1,
+  const ordered = Object.entries({ ...rest, ...around, ...program, labels: Object.entries(labels ?? {}).sort() }).sort(
+    ([a], [b]) => (a < b ? -1 : 1),
   );
   const head = new TextEncoder().encode(`${JSON.stringify(ordered)}\n`);
   const all = new Uint8Array(head.length + (input?.length ?? 0));

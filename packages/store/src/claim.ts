@@ -114,7 +114,8 @@ export interface Spec {
   input: Uint8Array | null;
   /** Where the input is a blob: its SHA-256 (hex) and size. */
   inputBlob: { sha256: string; sizeBytes: number } | null;
-  executor: { address: string; method: string; metadata?: Record<string, string> } | null;
+  /** As `tasks.executor_config` has it. */
+  executor: Record<string, unknown> | null;
   nodeId: string | null;
   progressTimeoutMs: number | null;
   /** Number of the newest committed checkpoint; '0': none. */

@@ -14,6 +14,8 @@ import { type StopKind, TaskStopped } from './stop.ts';
  */
 export type AttemptPhase = 'queued' | 'running' | 'finished' | 'settled';
 
+const noVariables: Readonly<Record<string, string>> = {};
+
 /** Who keeps the lines that attempts write. */
 export interface LogSink {
   append(attempt: Attempt, text: string, stream: string): void;
@@ -73,11 +75,20 @@ export class Attempt implements AttemptContext {
   readonly #outputs: OutputSink;
   readonly #signs: SignSink;
   readonly #data: DataSink | undefined;
+  /** Of the worker; those that tasks may be handed. */
+  readonly #variables: Readonly<Record<string, string>>;
   /** Number of the newest checkpoint that is saved; 0: none. */
   latestCheckpoint: number;
   #controller: AbortController | undefined;
 
-  constructor(lease: Lease, logs: LogSink, outputs: OutputSink, signs: SignSink, data?: DataSink) {
+  constructor(
+    lease: Lease,
+    logs: LogSink,
+    outputs: OutputSink,
+    signs: SignSink,
+    data?: DataSink,
+    variables: Readonly<Record<string, string>> = noVariables,
+  ) {
     this.lease = lease;
     this.taskId = lease.taskId;
     this.epoch = lease.epoch;
@@ -87,6 +98,7 @@ export class Attempt implements AttemptContext {
     this.#outputs = outputs;
     this.#signs = signs;
     this.#data = data;
+    this.#variables = variables;
     this.latestCheckpoint = Number(lease.checkpoint);
     this.progressTimeoutMs = Number(lease.progressTimeoutMs);
   }
@@ -163,6 +175,29 @@ export class Attempt implements AttemptContext {
       save: (value, options = {}) => attempt.#kept.save(attempt, value, options),
       load: <T>(number = 0) => attempt.#kept.load(attempt, number) as Promise<T | undefined>,
     };
+  }
+
+  get env(): Readonly<Record<string, string>> {
+    const { environment } = this.lease;
+    if (environment === undefined) {
+      return {};
+    }
+    const env: Record<string, string> = {};
+    for (const name of environment.pass) {
+      const value = this.variable(name);
+      if (value !== undefined) {
+        env[name] = value;
+      }
+    }
+    return { ...env, ...environment.set };
+  }
+
+  get workingDirectory(): string | undefined {
+    return this.lease.environment?.workingDirectory || undefined;
+  }
+
+  variable(name: string): string | undefined {
+    return Object.hasOwn(this.#variables, name) ? this.#variables[name] : undefined;
   }
 
   get blob(): AttemptBlobs {

@@ -58,6 +58,12 @@ export interface AttemptContext {
   readonly blob: AttemptBlobs;
   /** Of the run that the task drives, where it drives one. */
   readonly journal: AttemptJournal;
+  /** Variables that the task's environment sets, and of those that it asks the worker for the ones that the worker hands on. */
+  readonly env: Readonly<Record<string, string>>;
+  /** Absolute; undefined: none was asked for. */
+  readonly workingDirectory: string | undefined;
+  /** A variable of the worker that tasks may be handed; undefined where there is none, or the worker's allow-list lacks it. */
+  variable(name: string): string | undefined;
 }
 
 /** A durable function as its code describes it. */
@@ -66,7 +72,7 @@ export type FunctionDescription = Omit<MessageInitShape<typeof FunctionWorkflowS
 /** Carries tasks out. One instance serves all attempts of a worker. */
 export interface Executor {
   /** The case of `Lease.executor` that it carries out. */
-  readonly type: 'function' | 'grpc';
+  readonly type: NonNullable<Lease['executor']['case']>;
   /** Kinds of tasks that are registered with it; only `function` has any. May change: see `onKindsChange`. */
   readonly kinds?: readonly string[];
   /** Durable functions among them. */

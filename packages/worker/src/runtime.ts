@@ -58,6 +58,8 @@ export interface WorkerRuntimeOptions {
   readonly prefetchCap?: number;
   /** How long the code of a task may take to end after it was told to. Default 2 000. */
   readonly abortGraceMs?: number;
+  /** Variables that tasks may be handed where they ask for them by `environment.pass`, by name. Default: none. */
+  readonly taskVariables?: Readonly<Record<string, string>>;
   /** How long a drain lets tasks run. Default: what the master says, 30 000. */
   readonly drainGraceMs?: number;
   /** Whether messages from 1 KiB on travel compressed. Default `auto`: unless the master is on this machine. */
@@ -226,6 +228,7 @@ class Runtime implements WorkerRuntime {
         slots: this.#options.capabilities.slots,
         prefetchCap: this.#options.prefetchCap ?? 2_000,
         abortGraceMs: this.#options.abortGraceMs ?? 2_000,
+        variables: this.#options.taskVariables ?? {},
         hub: this.#hub,
         log: this.#log.child({ session_id: response.sessionId }),
         onDrainOrder: () => void this.drain('the master said so'),

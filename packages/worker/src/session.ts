@@ -51,6 +51,7 @@ export interface SessionOptions {
   readonly slots: number;
   readonly prefetchCap: number;
   readonly abortGraceMs: number;
+  readonly variables: Readonly<Record<string, string>>;
   readonly hub: LogHub;
   readonly log: Logger;
   readonly onDrainOrder: () => void;
@@ -126,6 +127,7 @@ export class Session {
         log: options.log,
         onLost: ({ taskId, epoch }, reason) => this.work.lose(taskId, epoch, reason),
       }),
+      variables: options.variables,
       shared,
       onSaid: (attempt, message) => this.#sayings.say(attempt, message),
       log: options.log,

@@ -32,6 +32,7 @@ function open(
       blob: () => Promise.reject(new Error('no blobs here')),
       input,
     },
+    variables: {},
     shared,
     onSaid: (_, message) => said.push(message),
     log: silentLogger,

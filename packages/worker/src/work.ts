@@ -31,6 +31,8 @@ export interface WorkOptions {
   };
   /** Checkpoints and blobs of attempts. */
   readonly data: DataSink;
+  /** Of the worker; those that tasks may be handed. */
+  readonly variables: Readonly<Record<string, string>>;
   readonly shared: SharedState;
   /** Takes what attempts say of their progress to the heartbeat. */
   readonly onSaid: SignSink['say'];
@@ -103,6 +105,7 @@ export class Work {
 
   /** Takes leases that were granted. One that is held already is ignored; a newer epoch of the same task replaces it. */
   accept(leases: readonly Lease[]): void {
+    const { logs, outputs, data, variables } = this.#options;
     for (const lease of leases) {
       const known = this.#held.get(lease.taskId);
       if (known !== undefined) {
@@ -111,7 +114,7 @@ export class Work {
         }
         this.#lose(known, 'the task was leased anew');
       }
-      const attempt = new Attempt(lease, this.#options.logs, this.#options.outputs, this.#signs, this.#options.data);
+      const attempt = new Attempt(lease, logs, outputs, this.#signs, data, variables);
       this.#held.set(attempt.taskId, attempt);
       this.#xor ^= attempt.fingerprint;
       this.#queue.push(attempt);

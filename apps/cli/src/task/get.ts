@@ -43,6 +43,21 @@ function progressText({ progress, state }: TaskDetails): string | undefined {
   return words.length === 0 ? undefined : words.join(' ');
 }
 
+function executorText(executor: TaskDetails['executor']): string {
+  switch (executor.type) {
+    case 'grpc':
+      return `${executor.address} ${executor.method}`;
+    case 'process':
+      return `process ${executor.command.map((word) => (/^[\w./:=@-]+$/.test(word) ? word : JSON.stringify(word))).join(' ')}`;
+    case 'http':
+      return `${executor.method ?? 'POST'} ${executor.url}`;
+    case 'container':
+      return `container ${executor.image}`;
+    default:
+      return executor.type;
+  }
+}
+
 function fields(task: TaskDetails, nowMs: number): [string, Cell][] {
   return [
     ['task', task.id],
@@ -51,7 +66,7 @@ function fields(task: TaskDetails, nowMs: number): [string, Cell][] {
     ['queue', task.queue],
     ['class', task.taskClass],
     ['tags', task.tags.join(', ')],
-    ['executor', task.executor.type === 'grpc' ? `${task.executor.address} ${task.executor.method}` : 'function'],
+    ['executor', executorText(task.executor)],
     ['attempts', `${task.attempt} of ${task.maxAttempts}`],
     ['priority', task.priority === 0 ? undefined : task.priority],
     ['submitted', timeText(task.createTime)],

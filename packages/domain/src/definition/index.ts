@@ -52,8 +52,11 @@ export {
   type NodeDefinition,
   type NodeExecutor,
   type NodeType,
+  PROGRAM_EXECUTORS,
+  type ProgramExecutorType,
   type WorkflowDefinition,
 } from './model.ts';
+export { PROGRAM_SETTINGS, type Setting } from './node-program.ts';
 export { type ParsedDefinition, parseDefinition, parseDefinitionJson } from './parse-definition.ts';
 export {
   at as placeBelow,

@@ -1,6 +1,11 @@
 import type { RetryPolicy } from '../retry.ts';
+import type { TaskEnvironment } from '../task-environment.ts';
 import type { TaskClass } from '../task-state.ts';
-import type { JsonValue } from './json.ts';
+import type { JsonObject, JsonValue } from './json.ts';
+
+/** Executors whose settings are kept as the contract's JSON has them. */
+export const PROGRAM_EXECUTORS = ['process', 'http', 'container'] as const;
+export type ProgramExecutorType = (typeof PROGRAM_EXECUTORS)[number];
 
 /** How a worker carries a node out. */
 export type NodeExecutor =
@@ -8,6 +13,8 @@ export type NodeExecutor =
   | { readonly type: 'function'; readonly kind: string }
   /** A unary call: `address` is `host:port`, `method` is `Service/Method` or `package.Service/Method`. */
   | { readonly type: 'grpc'; readonly address: string; readonly method: string }
+  /** A program, a function behind a URL, or a container; `config` is the contract's message as JSON. */
+  | { readonly type: ProgramExecutorType; readonly config: JsonObject }
   /** A run of another workflow; `version` null is the newest when the node starts. Its output is the node's. */
   | { readonly type: 'workflow'; readonly name: string; readonly version: number | null };
 
@@ -44,7 +51,7 @@ export interface NodeDefinition {
   /** The nodes that must have succeeded before this one starts; sorted, each once. */
   readonly needs: readonly string[];
   readonly executor: NodeExecutor;
-  /** The task kind: the function's name, the gRPC method, or the name of the workflow. */
+  /** The task kind: the function's name, the gRPC method, the name of the workflow, or the node's id. */
   readonly kind: string;
   readonly queue: string;
   readonly taskClass: TaskClass;
@@ -74,6 +81,8 @@ export interface NodeDefinition {
   /** How long an attempt may go without progress. Absent: for ever. */
   readonly progressTimeoutMs?: number;
   readonly cache?: NodeCache;
+  /** What its tasks find around them. */
+  readonly environment?: TaskEnvironment;
 }
 
 /** A workflow in its normal form: what every file form, and the builder, become. */

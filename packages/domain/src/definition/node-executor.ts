@@ -1,16 +1,17 @@
 import { isMethodName } from './address.ts';
 import { Fields, readAddress } from './fields.ts';
-import type { NodeExecutor } from './model.ts';
+import { type NodeExecutor, PROGRAM_EXECUTORS } from './model.ts';
+import { readProgram } from './node-program.ts';
 import { type Problems, quote } from './problem.ts';
 
 const GRPC_FIELDS = ['service', 'address', 'method'] as const;
 
-const EXECUTORS = ['task', 'grpc', 'workflow'] as const;
+const EXECUTORS = ['task', 'grpc', ...PROGRAM_EXECUTORS, 'workflow'] as const;
 
 /** The highest version that a file may name; those of Postgres are whole numbers of 31 bits. */
 const MAX_VERSION = 2_147_483_647;
 
-/** Reads what carries a node out: one of `task`, `grpc`, `workflow`. Undefined when it is wrong, which is reported. */
+/** Reads what carries a node out: one of `task`, `grpc`, `process`, `http`, `container`, `workflow`. Undefined when it is wrong, which is reported. */
 export function readExecutor(
   problems: Problems,
   fields: Fields,
@@ -26,22 +27,27 @@ export function readExecutor(
   }
   const given = EXECUTORS.filter((field) => fields.has(field));
   if (given.length > 1) {
-    const has = given.length === 2 ? 'both' : 'all three';
+    const has = given.length === 2 ? 'both' : given.length === 3 ? 'all three' : 'several';
     const either = `either ${given.map(quote).join(' or ')}`;
     problems.add(fields.place, 'TWO_EXECUTORS', `a node has ${either}, this one has ${has}`, 'remove one of them');
     return undefined;
   }
-  switch (given[0]) {
+  const only = given[0];
+  switch (only) {
     case 'task':
       return kind === undefined ? undefined : { type: 'function', kind };
     case 'grpc':
       return call;
+    case 'process':
+    case 'http':
+    case 'container':
+      return readProgram(problems, fields, only);
     case 'workflow':
       return name === undefined ? undefined : { type: 'workflow', name, version: version ?? null };
     default: {
       const hint =
-        'add "task": "kind", or "grpc": { "service": "name", "method": "Service/Method" }, or "workflow": "name"';
-      const message = 'a node has either "task", "grpc" or "workflow", this one has none';
+        'add "task": "kind", "grpc": { "service": "name", "method": "Service/Method" }, "process": { "command": ["program"] }, or "workflow": "name"';
+      const message = `a node has one of ${EXECUTORS.map(quote).join(', ')}; this one has none`;
       problems.add(fields.place, 'NO_EXECUTOR', message, hint);
       return undefined;
     }

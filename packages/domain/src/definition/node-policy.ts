@@ -1,4 +1,5 @@
 import { DEFAULT_RETRY, type RetryPolicy } from '../retry.ts';
+import type { TaskEnvironment } from '../task-environment.ts';
 import { TASK_CLASSES, type TaskClass } from '../task-state.ts';
 import { Fields, secondsToMs } from './fields.ts';
 import { compareCodeUnits } from './json.ts';
@@ -10,6 +11,7 @@ import {
   MAX_TIMEOUT_SECONDS,
   type NodeDefinition,
 } from './model.ts';
+import { readEnvironment } from './node-environment.ts';
 import { type Problems, quote } from './problem.ts';
 
 /** How a node is queued, retried and bounded: what `defaults` may set for all nodes and a node for itself. */
@@ -22,6 +24,7 @@ export interface Policy {
   readonly priority?: number | undefined;
   readonly scheduleToStartMs?: number | undefined;
   readonly progressTimeoutMs?: number | undefined;
+  readonly environment?: TaskEnvironment | undefined;
 }
 
 type RetryFields = { readonly [Field in keyof RetryPolicy]?: RetryPolicy[Field] | undefined };
@@ -36,6 +39,7 @@ export const POLICY_FIELDS = [
   'schedule_to_start_seconds',
   'progress_timeout_seconds',
   'priority',
+  'environment',
 ] as const;
 const RETRY_FIELDS = ['max_attempts', 'initial_delay_seconds', 'factor', 'max_delay_seconds', 'jitter'] as const;
 
@@ -59,6 +63,7 @@ export function readPolicy(problems: Problems, fields: Fields): Policy {
     priority: fields.number('priority', { min: -MAX_PRIORITY, max: MAX_PRIORITY, integer: true }),
     scheduleToStartMs: seconds('schedule_to_start_seconds'),
     progressTimeoutMs: seconds('progress_timeout_seconds'),
+    environment: readEnvironment(problems, fields),
   };
 }
 
@@ -68,7 +73,15 @@ export function completePolicy(
   defaults: Policy,
 ): Pick<
   NodeDefinition,
-  'queue' | 'taskClass' | 'tags' | 'retry' | 'timeoutMs' | 'priority' | 'scheduleToStartMs' | 'progressTimeoutMs'
+  | 'queue'
+  | 'taskClass'
+  | 'tags'
+  | 'retry'
+  | 'timeoutMs'
+  | 'priority'
+  | 'scheduleToStartMs'
+  | 'progressTimeoutMs'
+  | 'environment'
 > {
   const retryField = <Field extends keyof RetryPolicy>(field: Field): RetryPolicy[Field] =>
     policy.retry?.[field] ?? defaults.retry?.[field] ?? DEFAULT_RETRY[field];
@@ -76,6 +89,7 @@ export function completePolicy(
   const initialDelayMs = retryField('initialDelayMs');
   const scheduleToStartMs = policy.scheduleToStartMs ?? defaults.scheduleToStartMs;
   const progressTimeoutMs = policy.progressTimeoutMs ?? defaults.progressTimeoutMs;
+  const environment = mergeEnvironments(policy.environment, defaults.environment);
   return {
     queue: policy.queue ?? defaults.queue ?? DEFAULT_NODE_QUEUE,
     taskClass: policy.taskClass ?? defaults.taskClass ?? DEFAULT_NODE_TASK_CLASS,
@@ -92,6 +106,20 @@ export function completePolicy(
     priority: policy.priority ?? defaults.priority ?? 0,
     ...(scheduleToStartMs !== undefined && { scheduleToStartMs }),
     ...(progressTimeoutMs !== undefined && { progressTimeoutMs }),
+    ...(environment && { environment }),
+  };
+}
+
+/** Field by field; of two variables of one name the node's. */
+function mergeEnvironments(own: TaskEnvironment | undefined, common: TaskEnvironment | undefined) {
+  if (!own || !common) return own ?? common;
+  const pass = [...new Set([...(common.pass ?? []), ...(own.pass ?? [])])];
+  const set = { ...common.set, ...own.set };
+  const workingDirectory = own.workingDirectory ?? common.workingDirectory;
+  return {
+    ...(pass.length > 0 && { pass }),
+    ...(Object.keys(set).length > 0 && { set }),
+    ...(workingDirectory !== undefined && { workingDirectory }),
   };
 }
 

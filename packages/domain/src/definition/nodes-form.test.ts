@@ -227,7 +227,7 @@ describe('a broken file', () => {
       {
         path: 'nodes.load',
         code: 'NO_EXECUTOR',
-        message: 'a node has either "task", "grpc" or "workflow", this one has none',
+        message: 'a node has one of "task", "grpc", "process", "http", "container", "workflow"; this one has none',
       },
     ],
     ['both task and grpc', (file) => (file.nodes.analyze.task = 'x'), { path: 'nodes.analyze', code: 'TWO_EXECUTORS' }],

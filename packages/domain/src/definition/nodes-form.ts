@@ -25,6 +25,9 @@ const NODE_FIELDS = [
   'needs',
   'task',
   'grpc',
+  'process',
+  'http',
+  'container',
   'workflow',
   'version',
   'input',
@@ -183,7 +186,7 @@ function toNode(node: ReadNode, defaults: Policy): NodeDefinition {
     id: node.id,
     needs: node.needs.map((need) => need.name).sort(compareCodeUnits),
     executor,
-    kind: kindOf(executor),
+    kind: kindOf(executor, node.id),
     input: node.input,
     ...completePolicy(node.policy, defaults),
     ...node.options,
@@ -198,7 +201,15 @@ function edgeTypesOf({ needs }: ReadNode): Pick<NodeDefinition, 'edgeTypes'> {
   return Object.keys(edgeTypes).length === 0 ? {} : { edgeTypes };
 }
 
-function kindOf(executor: NodeExecutor): string {
-  if (executor.type === 'function') return executor.kind;
-  return executor.type === 'grpc' ? executor.method : executor.name;
+function kindOf(executor: NodeExecutor, id: string): string {
+  switch (executor.type) {
+    case 'function':
+      return executor.kind;
+    case 'grpc':
+      return executor.method;
+    case 'workflow':
+      return executor.name;
+    default:
+      return id;
+  }
 }

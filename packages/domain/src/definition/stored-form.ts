@@ -1,7 +1,7 @@
 import type { RetryPolicy } from '../retry.ts';
 import { TASK_CLASSES } from '../task-state.ts';
-import { canonicalJson, type JsonValue, ownValue, type UnknownRecord } from './json.ts';
-import type { NodeDefinition, NodeExecutor, WorkflowDefinition } from './model.ts';
+import { canonicalJson, type JsonObject, type JsonValue, ownValue, type UnknownRecord } from './json.ts';
+import { type NodeDefinition, type NodeExecutor, PROGRAM_EXECUTORS, type WorkflowDefinition } from './model.ts';
 import { list, number, object, present, StoredFormError, string, strings } from './stored-fields.ts';
 import { readNodeOptions } from './stored-node-options.ts';
 
@@ -92,6 +92,8 @@ function readExecutor(record: UnknownRecord): NodeExecutor {
     const version = present(record, 'version');
     return { type, name: string(record, 'name'), version: version === null ? null : number(record, 'version') };
   }
+  const program = PROGRAM_EXECUTORS.find((known) => known === type);
+  if (program) return { type: program, config: object(present(record, 'config'), 'a program') as JsonObject };
   throw new StoredFormError(`the executor ${type} is not known here`);
 }
 

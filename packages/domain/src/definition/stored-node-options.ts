@@ -1,6 +1,7 @@
+import type { TaskEnvironment } from '../task-environment.ts';
 import { type JsonValue, setOwnValue, type UnknownRecord } from './json.ts';
 import { type ForEach, NODE_TYPES, type NodeCache, type NodeDefinition } from './model.ts';
-import { number, object, present, string, word } from './stored-fields.ts';
+import { number, object, present, string, strings, word } from './stored-fields.ts';
 
 /** The fields of a stored node that a file need not use: each is there or absent, never undefined. */
 export function readNodeOptions(record: UnknownRecord): Partial<NodeDefinition> {
@@ -17,7 +18,17 @@ export function readNodeOptions(record: UnknownRecord): Partial<NodeDefinition> 
     ...(has('labels') && { labels: byName(record, 'labels', string) }),
     ...(has('scheduleToStartMs') && { scheduleToStartMs: number(record, 'scheduleToStartMs') }),
     ...(has('progressTimeoutMs') && { progressTimeoutMs: number(record, 'progressTimeoutMs') }),
+    ...(has('environment') && { environment: readEnvironment(object(present(record, 'environment'), 'environment')) }),
     ...(has('cache') && { cache: readCache(object(present(record, 'cache'), 'a cache')) }),
+  };
+}
+
+function readEnvironment(record: UnknownRecord): TaskEnvironment {
+  const has = (key: string): boolean => Object.hasOwn(record, key);
+  return {
+    ...(has('pass') && { pass: strings(record, 'pass') }),
+    ...(has('set') && { set: byName(record, 'set', string) }),
+    ...(has('workingDirectory') && { workingDirectory: string(record, 'workingDirectory') }),
   };
 }
 

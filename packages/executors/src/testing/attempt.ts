@@ -45,6 +45,9 @@ export function start(
       load: () => Promise.resolve({ entries: [], wakes: 0n, nowMs: 0 }),
       append: () => Promise.resolve({ entries: [], wakes: 0n, nowMs: 0 }),
     },
+    env: {},
+    workingDirectory: undefined,
+    variable: () => undefined,
     ...more,
   };
   return { outcome: executor.start(full, context), lines, abort };

@@ -6,6 +6,7 @@ import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegen
 import type { Message } from "@bufbuild/protobuf";
 import type { BlobRef, Failure, FunctionExecutor, GrpcExecutor, PayloadEncoding, TaskClass } from "./common_pb.js";
 import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
+import type { ContainerTaskExecutor, HttpExecutor, ProcessExecutor, TaskEnvironment } from "./executor_pb.js";
 import type { Checkpoint } from "./checkpoint_pb.js";
 import type { JournalEntry, JournalKind } from "./journal_pb.js";
 
@@ -530,6 +531,24 @@ export declare type Lease = Message<"baton.v1.Lease"> & {
      */
     value: GrpcExecutor;
     case: "grpc";
+  } | {
+    /**
+     * @generated from field: baton.v1.ProcessExecutor process = 17;
+     */
+    value: ProcessExecutor;
+    case: "process";
+  } | {
+    /**
+     * @generated from field: baton.v1.HttpExecutor http = 18;
+     */
+    value: HttpExecutor;
+    case: "http";
+  } | {
+    /**
+     * @generated from field: baton.v1.ContainerTaskExecutor container = 19;
+     */
+    value: ContainerTaskExecutor;
+    case: "container";
   } | { case: undefined; value?: undefined };
 
   /**
@@ -579,6 +598,11 @@ export declare type Lease = Message<"baton.v1.Lease"> & {
    * @generated from field: uint64 checkpoint = 15;
    */
   checkpoint: bigint;
+
+  /**
+   * @generated from field: baton.v1.TaskEnvironment environment = 22;
+   */
+  environment?: TaskEnvironment | undefined;
 };
 
 /**

@@ -5,6 +5,7 @@
 import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
 import type { BlobRef, Failure, FailureType, FunctionExecutor, GrpcExecutor, PayloadFormat, RetryPolicy, TaskClass, TaskState } from "./common_pb.js";
+import type { ContainerTaskExecutor, HttpExecutor, ProcessExecutor, TaskEnvironment } from "./executor_pb.js";
 import type { Duration, Timestamp, Value } from "@bufbuild/protobuf/wkt";
 
 /**
@@ -63,6 +64,24 @@ export declare type TaskSpec = Message<"baton.v1.TaskSpec"> & {
      */
     value: GrpcExecutor;
     case: "grpc";
+  } | {
+    /**
+     * @generated from field: baton.v1.ProcessExecutor process = 22;
+     */
+    value: ProcessExecutor;
+    case: "process";
+  } | {
+    /**
+     * @generated from field: baton.v1.HttpExecutor http = 23;
+     */
+    value: HttpExecutor;
+    case: "http";
+  } | {
+    /**
+     * @generated from field: baton.v1.ContainerTaskExecutor container = 24;
+     */
+    value: ContainerTaskExecutor;
+    case: "container";
   } | { case: undefined; value?: undefined };
 
   /**
@@ -157,6 +176,13 @@ export declare type TaskSpec = Message<"baton.v1.TaskSpec"> & {
    * @generated from field: map<string, string> labels = 18;
    */
   labels: { [key: string]: string };
+
+  /**
+   * What the task finds around it where it runs.
+   *
+   * @generated from field: baton.v1.TaskEnvironment environment = 27;
+   */
+  environment?: TaskEnvironment | undefined;
 };
 
 /**
@@ -267,6 +293,24 @@ export declare type Task = Message<"baton.v1.Task"> & {
      */
     value: GrpcExecutor;
     case: "grpc";
+  } | {
+    /**
+     * @generated from field: baton.v1.ProcessExecutor process = 41;
+     */
+    value: ProcessExecutor;
+    case: "process";
+  } | {
+    /**
+     * @generated from field: baton.v1.HttpExecutor http = 42;
+     */
+    value: HttpExecutor;
+    case: "http";
+  } | {
+    /**
+     * @generated from field: baton.v1.ContainerTaskExecutor container = 43;
+     */
+    value: ContainerTaskExecutor;
+    case: "container";
   } | { case: undefined; value?: undefined };
 
   /**
@@ -403,6 +447,11 @@ export declare type Task = Message<"baton.v1.Task"> & {
    * @generated from field: baton.v1.Progress progress = 40;
    */
   progress?: Progress | undefined;
+
+  /**
+   * @generated from field: baton.v1.TaskEnvironment environment = 46;
+   */
+  environment?: TaskEnvironment | undefined;
 };
 
 /**
