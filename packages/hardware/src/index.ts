@@ -1,3 +1,12 @@
 export { type BookedDevice, type DeviceBook, noDevices } from './devices/device-book.ts';
+export { type DeviceOptions, openDevices } from './devices/open-devices.ts';
+export { type Devices, type DevicesReading, type GpuReading, noGpus } from './devices/reading.ts';
+export { parseSimulation, SimulationError } from './devices/simulation.ts';
+export { describeXid, type Xid } from './devices/xid.ts';
+export { defaultLimits, type HealthLimits } from './health/limits.ts';
+export { createMachineMeter, type MachineMeter, type MachineReading } from './health/machine-meter.ts';
+export { HealthMonitor, type HealthMonitorOptions } from './health/monitor.ts';
+export type { ClosedGate, GpuHealth, HealthIssue, HealthReport, HealthSample, IssueCode } from './health/report.ts';
 export { createLoadMeter, type Load, type LoadMeter } from './load.ts';
 export { type Machine, readMachine } from './machine.ts';
+export { defaultTools, findTools, type Tool } from './tools.ts';
