@@ -92,17 +92,18 @@ export async function functionRun(
     nodes: rows.map((each) => entryNode(each, row, isEnded, format)),
     nodesTotal: facts.entries,
     nodesSucceeded: facts.succeeded,
+    stepsCompleted: facts.resolved,
     form: 'function',
     release: facts.release ?? '',
     waitingFor: facts.waitingFor,
     parentRunId: facts.parentRunId ?? '',
     parentNodeId: facts.parentNodeId ?? '',
-    outputPayload: outputPayload(facts.output, facts.outputEncoding, format),
     ...(facts.failure && { failure: failureMessage(facts.failure) }),
   };
 }
 
-function entryNode(entry: JournalRow, run: RunRow, isRunEnded: boolean, format: PayloadFormat): RunNode {
+/** An entry of a journal as a node of its run. */
+export function entryNode(entry: JournalRow, run: RunRow, isRunEnded: boolean, format: PayloadFormat): RunNode {
   const isOver = entry.position > 0;
   const state = isOver ? (entry.failure ? 'failed' : 'succeeded') : isRunEnded ? 'cancelled' : 'running';
   return create(RunNodeSchema, {

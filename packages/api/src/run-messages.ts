@@ -61,7 +61,11 @@ export function runHead(row: RunRow, namespace: string, format: PayloadFormat) {
 /** Of a large output what names its blob, in the form that clients know. */
 function runOutput(row: RunRow, format: PayloadFormat) {
   if (!row.outputBlob) return outputPayload(row.output, row.outputEncoding, format);
-  const name = { __baton: 'blob', ...row.outputBlob, encoding: row.outputEncoding === 2 ? 'bytes' : 'json' };
+  return blobOutput(row.outputBlob, row.outputEncoding, format);
+}
+
+function blobOutput(blob: { sha256: string; sizeBytes: number }, encoding: number | null, format: PayloadFormat) {
+  const name = { __baton: 'blob', ...blob, encoding: encoding === 2 ? 'bytes' : 'json' };
   return outputPayload(new TextEncoder().encode(JSON.stringify(name)), 1, format);
 }
 
@@ -122,7 +126,9 @@ function nodeMessage(
     labels: facts?.definition.labels ?? {},
     ...(estimatedMs !== undefined && { estimatedDuration: durationFromMs(estimatedMs) }),
     ...(row.failure && { failure: failureMessage(row.failure) }),
-    outputPayload: outputPayload(row.output, row.outputEncoding, format),
+    outputPayload: row.outputBlob
+      ? blobOutput(row.outputBlob, row.outputEncoding, format)
+      : outputPayload(row.output, row.outputEncoding, format),
   });
 }
 

@@ -27,11 +27,12 @@ import { type ApiOptions, eitherAborts, throwIfCut } from './options.ts';
 import { decodePageToken, encodePageToken } from './page-token.ts';
 import { decodePayload } from './payloads.ts';
 import { itemMessage, nodeMessages, runHead, workflowMessage } from './run-messages.ts';
+import { createRunWaker } from './run-waker.ts';
+import { streamRun } from './stream-run.ts';
 import { waitRuns } from './wait-runs.ts';
 import { nodeStates, runStates, wordOf } from './words.ts';
 
 const DEFAULT_PAGE = 50;
-const LOOK_AGAIN_MS = 1_000;
 /** A watched run of 10 000 nodes is told once a second, one of 100 a hundred times. */
 const WATCHED_NODES_A_MS = 10;
 const MAX_VERSION = 2_147_483_647;
@@ -221,19 +222,11 @@ export function workflowService(
 
     async *watchRun(request, context) {
       const abort = eitherAborts(context.signal, options.closing);
-      let changed = true;
-      let wake: (() => void) | null = null;
-      // A lease or a retry of a node's task is a change of the run as people see it.
-      const stop = hub?.listen((batch) => {
-        if (batch.events.some((event) => event.runId === request.runId)) {
-          changed = true;
-          wake?.();
-        }
-      });
+      const waker = createRunWaker(hub, request.runId, abort);
       try {
         let last = '';
         while (!abort.aborted) {
-          changed = false;
+          waker.reset();
           const { row, message } = await runMessage(request.namespace, request.runId, request.format, true);
           const now = JSON.stringify([
             row.state,
@@ -243,29 +236,18 @@ export function workflowService(
           ]);
           if (now !== last) yield { run: message };
           last = now;
-          // All of a run is read and sent each time: of a large one not at each of its thousands of changes.
-          const restMs = Math.min(LOOK_AGAIN_MS, message.nodes.length / WATCHED_NODES_A_MS);
-          const notBefore = env.now() + restMs;
           if (row.state === 'succeeded' || row.state === 'failed' || row.state === 'cancelled') return;
-          if (restMs > 1) await sleep(notBefore - env.now(), abort);
-          if (changed) continue;
-          await new Promise<void>((resolve) => {
-            const done = () => {
-              clearTimeout(timer);
-              abort.removeEventListener('abort', done);
-              wake = null;
-              resolve();
-            };
-            const timer = setTimeout(done, hub ? LOOK_AGAIN_MS : 250);
-            abort.addEventListener('abort', done, { once: true });
-            wake = done;
-          });
+          // All of a run is read and sent each time: of a large one not at each of its thousands of changes.
+          await waker.rest(message.nodes.length / WATCHED_NODES_A_MS);
+          await waker.changed();
         }
         throwIfCut(context.signal);
       } finally {
-        stop?.();
+        waker.stop();
       }
     },
+
+    streamRun: (request, context) => streamRun(engine, hub, options, request, context.signal),
 
     async cancelRun(request) {
       const state = await runs.cancel(await idOf(request.namespace), request.runId, request.reason);
@@ -278,21 +260,4 @@ export function workflowService(
 
     ...functionHandlers(engine),
   };
-}
-
-/** Until the time is over, or aborted. */
-function sleep(ms: number, abort: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (ms <= 0 || abort.aborted) {
-      resolve();
-      return;
-    }
-    const done = () => {
-      clearTimeout(timer);
-      abort.removeEventListener('abort', done);
-      resolve();
-    };
-    const timer = setTimeout(done, ms);
-    abort.addEventListener('abort', done, { once: true });
-  });
 }

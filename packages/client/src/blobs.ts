@@ -92,6 +92,12 @@ export class Blobs {
     };
   }
 
+  /** The bytes of a blob behind an offset, as they come; of a part its SHA-256 says nothing. */
+  readFrom(blob: BlobName | string, offset: number, options?: CallOptions): AsyncIterable<Uint8Array> {
+    const { sha256 } = blobInput(blob);
+    return offset === 0 ? this.#read(sha256, options) : this.#receive(sha256, options, BigInt(offset));
+  }
+
   async stat(blob: BlobName | string, options?: CallOptions): Promise<BlobView> {
     const { namespace } = this.#settings;
     const { sha256 } = blobInput(blob);
@@ -175,9 +181,9 @@ export class Blobs {
     verify(sha256, hexOf(hash.digest()), length);
   }
 
-  #receive(sha256: string, options: CallOptions | undefined): AsyncGenerator<Uint8Array, void, undefined> {
+  #receive(sha256: string, options: CallOptions | undefined, from = 0n): AsyncGenerator<Uint8Array, void, undefined> {
     const { namespace } = this.#settings;
-    let next = 0n;
+    let next = from;
     return reconnecting(this.#settings, options, {
       open: (callOptions) => this.#client.readBlob({ namespace, sha256, offset: next }, callOptions),
       take: ({ data }) => {

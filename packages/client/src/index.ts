@@ -54,6 +54,14 @@ export type {
   ProgramExecutor,
 } from './program.ts';
 export type { Queues, QueueView } from './queues.ts';
+export type { SignalOptions } from './run-signal.ts';
+export type {
+  NodeOutputOptions,
+  OutputChunk,
+  OutputChunksOptions,
+  RunProgress,
+  StreamRunOptions,
+} from './run-streams.ts';
 export type { ProblemView, RunItemView, RunNodeView, RunView, WorkflowView } from './run-view.ts';
 export type {
   ListItemsOptions,
@@ -62,7 +70,6 @@ export type {
   RetryRunOptions,
   RunHandle,
   Runs,
-  SignalOptions,
   StartedRun,
   StartRunOptions,
   TypedStartOptions,

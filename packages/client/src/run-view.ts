@@ -169,7 +169,7 @@ export function runView(run: Run): RunView {
   };
 }
 
-function runNodeView(node: RunNode): RunNodeView {
+export function runNodeView(node: RunNode): RunNodeView {
   return {
     nodeId: node.nodeId,
     state: nodeStateName(node.state),

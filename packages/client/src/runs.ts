@@ -7,6 +7,7 @@ import {
   type StartRunRequest,
   StartRunRequestSchema,
   type StartRunResponse,
+  TaskService,
   WorkflowService,
 } from '@baton/contract';
 import { create, equals } from '@bufbuild/protobuf';
@@ -25,7 +26,20 @@ import { type List, listOf, type PageOptions } from './pages.ts';
 import { encodeInput, sizeOfPayload } from './payload.ts';
 import { reconnecting } from './reconnect.ts';
 import { RunEnds } from './run-ends.ts';
+import { type SignalOptions, signalRun } from './run-signal.ts';
+import {
+  type NodeOutputOptions,
+  type OutputChunk,
+  type OutputChunksOptions,
+  type RunProgress,
+  type RunReader,
+  readOutputChunks,
+  type StreamRunOptions,
+  streamNodeOutput,
+  streamRun,
+} from './run-streams.ts';
 import { type RunItemView, type RunView, runItemView, runView } from './run-view.ts';
+import type { OutputPart } from './task-streams.ts';
 import { optionalDate } from './time.ts';
 import {
   isFinalRunState,
@@ -59,11 +73,6 @@ export interface ListItemsOptions extends PageOptions, CallOptions {
   readonly states?: readonly NodeStateName[];
 }
 
-export interface SignalOptions extends CallOptions {
-  /** The same key for the same run is the same signal. Lets the call be repeated without harm. */
-  readonly idempotencyKey?: string;
-}
-
 export interface RetryRunOptions extends CallOptions {
   /** From these on, also where they had succeeded: of a durable function, names or numbers of its journal. Default: from what failed. */
   readonly from?: readonly string[];
@@ -88,6 +97,18 @@ export interface RunHandle<Output = unknown> {
   cancel(reason?: string, options?: CallOptions): Promise<RunStateName>;
   /** Sends a durable function a signal: kept until it waits for one of this name. */
   signal(name: string, payload?: unknown, options?: SignalOptions): Promise<void>;
+  /**
+   * How far the run is, then again at each change, until its end: counts, states, and of the nodes those that have changed, with their
+   * outputs. Goes on behind a cursor of an earlier part, also at another client. Connects again by itself.
+   */
+  stream(options?: StreamRunOptions): AsyncIterable<RunProgress<Output>>;
+  /** What the task of a node streams by `ctx.output.write`, as it comes, from when it starts until its end. */
+  nodeOutput(nodeId: string, options?: NodeOutputOptions): AsyncIterable<OutputPart>;
+  /**
+   * The bytes of the run's output, of any size, once it has succeeded, or of a node's once that has: JSON text, or the bytes as they are.
+   * From an offset on; connects again by itself.
+   */
+  outputChunks(options?: OutputChunksOptions): AsyncIterable<OutputChunk>;
   /** Goes on from where the run failed or was cancelled; what had succeeded is kept. */
   retry(options?: RetryRunOptions): Promise<RetriedRun>;
   /** The run now, then again at each change, until its end. */
@@ -117,11 +138,19 @@ export class Runs {
   readonly #ends: RunEnds;
   readonly #starts: Gatherer<StartRunRequest, StartRunResponse>;
   readonly #blobs: Blobs;
+  readonly #reader: RunReader;
 
   constructor(transport: Transport, settings: CallSettings) {
     this.#client = createClient(WorkflowService, transport);
     this.#blobs = new Blobs(transport, settings);
     this.#settings = settings;
+    this.#reader = {
+      runs: this.#client,
+      tasks: createClient(TaskService, transport),
+      blobs: this.#blobs,
+      settings,
+      ended: (id, signal) => this.#ends.wait(id, signal),
+    };
     const { namespace, timeoutMs } = settings;
     const start = (run: StartRunRequest, signal: AbortSignal) => this.#client.startRun(run, { signal, timeoutMs });
     this.#starts = new Gatherer(
@@ -195,6 +224,9 @@ export class Runs {
       signal: (name, payload, options) => this.signal(id, name, payload, options),
       retry: (options) => this.retry(id, options),
       watch: (options) => this.watch(id, options) as AsyncIterable<RunView<Output>>,
+      stream: (options) => streamRun<Output>(this.#reader, id, options),
+      nodeOutput: (nodeId, options) => streamNodeOutput(this.#reader, id, nodeId, options),
+      outputChunks: (options) => readOutputChunks(this.#reader, id, options),
     };
   }
 
@@ -270,18 +302,7 @@ export class Runs {
 
   /** Rejects for runs that have ended, and for those of graphs. */
   async signal(id: string, name: string, payload?: unknown, options?: SignalOptions): Promise<void> {
-    const { namespace } = this.#settings;
-    const request = {
-      namespace,
-      runId: id,
-      name,
-      payload: encodeInput(payload),
-      // Without one of the caller's own, a call that is repeated is known by this.
-      idempotencyKey: options?.idempotencyKey ?? crypto.randomUUID(),
-    };
-    await callRepeatably(this.#settings, options, () =>
-      this.#client.signalRun(request, requestOptions(this.#settings, options)),
-    );
+    await signalRun(this.#client, this.#settings, id, name, payload, options);
   }
 
   /** All that a durable function has done and waits for. */

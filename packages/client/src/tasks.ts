@@ -6,6 +6,7 @@ import {
   TaskSchema,
   TaskService,
   type TaskSpec,
+  WorkflowService,
 } from '@baton/contract';
 import { equals } from '@bufbuild/protobuf';
 import { durationFromMs } from '@bufbuild/protobuf/wkt';
@@ -40,6 +41,7 @@ import { Gatherer, refusedItem } from './gather.ts';
 import { TaskCancelled, TaskFailed } from './outcome.ts';
 import { type List, listOf, type PageOptions } from './pages.ts';
 import { reconnecting } from './reconnect.ts';
+import { type SignalOptions, signalRun } from './run-signal.ts';
 import { parseWith, SchemaMismatch } from './standard-schema.ts';
 import type { TaskDefinition } from './task.ts';
 import { type SubmitOptions, sizeOfTask, type TaskSubmission, taskSpecOf } from './task-spec.ts';
@@ -89,6 +91,13 @@ export interface TaskHandle<Output = unknown> {
   logs(options?: LogOptions): AsyncIterable<LogLineView>;
   /** What the task streams by `ctx.output.write`, as it comes, until its end. Connects again by itself, without loss or repetition. */
   output(options?: OutputOptions): AsyncIterable<OutputPart>;
+  /** The same as `output`: every handle has `stream`. */
+  stream(options?: OutputOptions): AsyncIterable<OutputPart>;
+  /**
+   * Sends the run of a durable function a signal, where this is the task that drives it. No other task waits for signals: then it rejects
+   * with failed_precondition, TASK_NOT_SIGNALLABLE.
+   */
+  signal(name: string, payload?: unknown, options?: SignalOptions): Promise<void>;
   /** Everything that happened to the task, oldest first. */
   history(options?: CallOptions): Promise<TaskHistory>;
   /** Why the task does not run, and what would change that. */
@@ -106,6 +115,7 @@ export interface SubmittedTask<Output = unknown> extends TaskHandle<Output> {
 /** Tasks. Every call rejects with `BatonError`. */
 export class Tasks {
   readonly #client: Client<typeof TaskService>;
+  readonly #runs: Client<typeof WorkflowService>;
   readonly #settings: CallSettings;
   readonly #gatherer: Gatherer<TaskSpec, SubmitTaskResponse>;
   readonly #blobs: Blobs;
@@ -115,6 +125,7 @@ export class Tasks {
     const { namespace } = settings;
     this.#blobs = new Blobs(transport, settings);
     this.#client = client;
+    this.#runs = createClient(WorkflowService, transport);
     this.#settings = settings;
     const { timeoutMs } = settings;
     this.#gatherer = new Gatherer(
@@ -182,6 +193,8 @@ export class Tasks {
       cancel: (reason, options) => this.cancel(id, reason, options),
       logs: (options) => this.logs(id, options),
       output: (options) => this.output(id, options),
+      stream: (options) => this.output(id, options),
+      signal: (name, payload, options) => this.#signal(id, name, payload, options),
       history: (options) => this.history(id, options),
       explain: (options) => this.explain(id, options),
       watch: (options) => this.watch<Output>(id, options),
@@ -313,6 +326,17 @@ export class Tasks {
    */
   resend(ids: readonly string[], options?: ResendOptions): Promise<Resent[]> {
     return resendTasks(this.#client, this.#settings, ids, options);
+  }
+
+  async #signal(id: string, name: string, payload: unknown, options: SignalOptions | undefined): Promise<void> {
+    const { runId, nodeId } = await this.get(id, options);
+    if (runId === undefined || nodeId !== undefined)
+      throw new BatonError({
+        code: 'failed_precondition',
+        reason: 'TASK_NOT_SIGNALLABLE',
+        message: `task ${id} waits for no signals; only runs of durable functions do`,
+      });
+    await signalRun(this.#runs, this.#settings, runId, name, payload, options);
   }
 
   async #result<Output>(id: string, options: CallOptions | undefined): Promise<Output> {

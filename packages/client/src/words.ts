@@ -80,5 +80,6 @@ export const eventTypeNames: readonly EventTypeName[] = wordsOf(EventTypes);
 
 export const isFinalTaskState = (name: TaskStateName): boolean =>
   name === 'succeeded' || name === 'failed' || name === 'cancelled';
+export const isFinalNodeState = (name: NodeStateName): boolean => name !== 'pending' && name !== 'running';
 export const isFinalRunState = (name: RunStateName): boolean =>
   name === 'succeeded' || name === 'failed' || name === 'cancelled';

@@ -16,6 +16,7 @@ export {
   type RunItemRow,
   type RunNodeRow,
   type RunRow,
+  readChangedEntries,
   readJournal,
   readRevisions,
   readRun,

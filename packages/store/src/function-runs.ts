@@ -199,17 +199,18 @@ export interface RunFacts {
   failure: Failure | null;
   output: Uint8Array | null;
   outputEncoding: Encoding | null;
-  /** Of a function: entries of its journal so far, and those that gave something. */
+  /** Of a function: entries of its journal so far, those that are over, and those that gave something. */
   entries: number;
+  resolved: number;
   succeeded: number;
 }
 
 export async function readRunFacts(sql: Sql, runId: string): Promise<RunFacts | null> {
   const [r] = await sql.unsafe(
     `/* baton run facts */ select u.form, u.release, u.parent_run_id, u.parent_node_id, to_jsonb(u.waiting_for) as waiting_for, u.driver_task_id, u.failure,
-            u.output, u.output_encoding, c.entries, c.succeeded
+            u.output, u.output_encoding, c.entries, c.resolved, c.succeeded
      from baton.runs u cross join lateral (
-       select count(*)::integer as entries, (count(*) filter (where j.position is not null and j.failure is null))::integer as succeeded
+       select count(*)::integer as entries, (count(*) filter (where j.position is not null))::integer as resolved, (count(*) filter (where j.position is not null and j.failure is null))::integer as succeeded
        from baton.journal j where u.form = 'function' and j.run_id = u.id
      ) c where u.id = $1`,
     [runId],
@@ -227,6 +228,7 @@ export async function readRunFacts(sql: Sql, runId: string): Promise<RunFacts | 
         output: r.output as Uint8Array | null,
         outputEncoding: r.output_encoding as Encoding | null,
         entries: r.entries as number,
+        resolved: r.resolved as number,
         succeeded: r.succeeded as number,
       }
     : null;

@@ -319,6 +319,23 @@ export async function readJournal(
   return { rows: taken, more };
 }
 
+/** What of a journal is new behind a number, or resolved behind a position, a page by number. */
+export async function readChangedEntries(
+  sql: Sql,
+  runId: string,
+  behind: { number: number; position: number },
+  page: { after: number; limit: number; outputs: boolean },
+): Promise<JournalRow[]> {
+  const rows = await sql.unsafe(
+    `/* baton read changed entries */ select ${COLUMNS}, ${page.outputs ? 'j.output' : 'null::bytea as output'}
+     from (select * from baton.journal where run_id = $1 and (number > $2 or position > $3) and number > $4 order by number limit $5) j ${BLOB}
+     order by j.number`,
+    [runId, behind.number, behind.position, page.after, page.limit],
+    { prepare: true },
+  );
+  return rows.map(toJournalRow);
+}
+
 /** Which of these tasks and runs are there. */
 export async function knownRefs(sql: Sql, kind: 'task' | 'child', ids: readonly string[]): Promise<Set<string>> {
   if (ids.length === 0) return new Set();

@@ -200,16 +200,26 @@ export interface RunNodeRow {
   childRunId: string | null;
   cached: boolean;
   skipReason: string | null;
+  /** The revision of the run by which it changed last. */
+  revision: number;
   /** Only when asked for. */
   output: Uint8Array | null;
   outputEncoding: Encoding | null;
+  /** The blob that is the output; SHA-256 in hex. */
+  outputBlob: { sha256: string; sizeBytes: number } | null;
 }
 
-/** The nodes of a run in their order. A running node's attempts and worker are those of its lease, or of its end that no advance has seen yet. */
-export async function readRunNodes(sql: Sql, runId: string, outputs: boolean): Promise<RunNodeRow[]> {
+/** The nodes of a run in their order; those that changed behind a revision of the run. A running node's attempts and worker are those of its lease, or of its end that no advance has seen yet. */
+export async function readRunNodes(
+  sql: Sql,
+  runId: string,
+  outputs: boolean,
+  behindRevision = -1,
+): Promise<RunNodeRow[]> {
   const rows = await sql.unsafe(
     `select n.node_id, n.state, n.task_id, n.execution, n.attempts + coalesce(l.attempt, y.attempt, w.attempt, case when n.state = 'running' then o.attempt end, 0) as attempts, k.name as worker,
-            n.started_at, n.ended_at, n.output_hash, n.failure, n.items_total, n.items_ended, n.items_failed, n.child_run_id, n.cached, n.skip_reason, o.output_encoding, ${outputs ? 'o.output' : 'null::bytea as output'}
+            n.started_at, n.ended_at, n.output_hash, n.failure, n.items_total, n.items_ended, n.items_failed, n.child_run_id, n.cached, n.skip_reason, n.revision, o.output_encoding, ${outputs ? 'o.output' : 'null::bytea as output'},
+            encode(o.output_blob, 'hex') as output_blob, b.size_bytes
      from baton.run_nodes n
      left join baton.outcomes o on o.task_id = n.task_id and n.state in ('running', 'succeeded')
      left join baton.leases l on l.task_id = n.task_id and n.state = 'running'
@@ -217,8 +227,9 @@ export async function readRunNodes(sql: Sql, runId: string, outputs: boolean): P
      left join baton.waiting w on w.task_id = n.task_id and n.state = 'running'
      left join baton.sessions s on s.id = l.session_id
      left join baton.workers k on k.id = coalesce(s.worker_id, case when n.state = 'running' then o.worker_id end, n.worker_id)
-     where n.run_id = $1 order by n.ordinal`,
-    [runId],
+     left join baton.blobs b on o.output_blob is not null and b.namespace_id = o.namespace_id and b.sha256 = o.output_blob
+     where n.run_id = $1 and n.revision > $2 order by n.ordinal`,
+    [runId, behindRevision],
     { prepare: true },
   );
   return rows.map((r) => ({
@@ -238,8 +249,10 @@ export async function readRunNodes(sql: Sql, runId: string, outputs: boolean): P
     childRunId: r.child_run_id as string | null,
     cached: r.cached as boolean,
     skipReason: r.skip_reason as string | null,
+    revision: r.revision as number,
     output: r.output as Uint8Array | null,
     outputEncoding: r.output_encoding as Encoding | null,
+    outputBlob: r.output_blob ? { sha256: r.output_blob as string, sizeBytes: Number(r.size_bytes ?? 0) } : null,
   }));
 }
 

@@ -1260,6 +1260,85 @@ export declare type WatchRunResponse = Message<"baton.v1.WatchRunResponse"> & {
 export declare const WatchRunResponseSchema: GenMessage<WatchRunResponse>;
 
 /**
+ * @generated from message baton.v1.StreamRunRequest
+ */
+export declare type StreamRunRequest = Message<"baton.v1.StreamRunRequest"> & {
+  /**
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * @generated from field: string run_id = 2;
+   */
+  runId: string;
+
+  /**
+   * @generated from field: baton.v1.PayloadFormat format = 3;
+   */
+  format: PayloadFormat;
+
+  /**
+   * Of an earlier message; empty: from the beginning.
+   *
+   * @generated from field: string cursor = 4;
+   */
+  cursor: string;
+};
+
+/**
+ * Describes the message baton.v1.StreamRunRequest.
+ * Use `create(StreamRunRequestSchema)` to create a new message.
+ */
+export declare const StreamRunRequestSchema: GenMessage<StreamRunRequest>;
+
+/**
+ * @generated from message baton.v1.StreamRunResponse
+ */
+export declare type StreamRunResponse = Message<"baton.v1.StreamRunResponse"> & {
+  /**
+   * Stands behind this message.
+   *
+   * @generated from field: string cursor = 1;
+   */
+  cursor: string;
+
+  /**
+   * As it is now, without nodes and input; with its output once it has succeeded.
+   *
+   * @generated from field: baton.v1.Run run = 2;
+   */
+  run?: Run | undefined;
+
+  /**
+   * Those that have changed since the message before, with their outputs; of a durable function the entries of its journal.
+   *
+   * @generated from field: repeated baton.v1.RunNode nodes = 3;
+   */
+  nodes: RunNode[];
+
+  /**
+   * All that was told of nodes before is void: another execution of the run has begun.
+   *
+   * @generated from field: bool reset = 4;
+   */
+  reset: boolean;
+
+  /**
+   * More of the same change follows at once.
+   *
+   * @generated from field: bool more = 5;
+   */
+  more: boolean;
+};
+
+/**
+ * Describes the message baton.v1.StreamRunResponse.
+ * Use `create(StreamRunResponseSchema)` to create a new message.
+ */
+export declare const StreamRunResponseSchema: GenMessage<StreamRunResponse>;
+
+/**
  * @generated from message baton.v1.CancelRunRequest
  */
 export declare type CancelRunRequest = Message<"baton.v1.CancelRunRequest"> & {
@@ -1765,6 +1844,16 @@ export declare const WorkflowService: GenService<{
     methodKind: "server_streaming";
     input: typeof WatchRunRequestSchema;
     output: typeof WatchRunResponseSchema;
+  },
+  /**
+   * What changes of a run, until its end: how far it is, and the nodes that have changed. Goes on behind the cursor of an earlier message.
+   *
+   * @generated from rpc baton.v1.WorkflowService.StreamRun
+   */
+  streamRun: {
+    methodKind: "server_streaming";
+    input: typeof StreamRunRequestSchema;
+    output: typeof StreamRunResponseSchema;
   },
   /**
    * Cancels the running nodes' tasks and skips the rest.
