@@ -1,3 +1,4 @@
+export { failureOfError } from './failure-of-error.ts';
 export { functionExecutor } from './function-executor.ts';
 export { grpcExecutor } from './grpc-executor.ts';
 export { type LoadOptions, loadTasks, TaskModuleError } from './load-tasks.ts';
