@@ -380,3 +380,11 @@ test('it is a duty of one master a day', async () => {
   const taken = await Promise.all([1, 2, 3].map(() => takeDuty(s.sql, 'retention', DAY_MS)));
   expect(taken.filter(Boolean)).toHaveLength(1);
 });
+
+test('history that is kept for a hundred years is kept', async () => {
+  const s = await stage();
+  const century = { ...s.env, settings: { ...s.env.settings, historyDays: 36_500 } };
+  const partitions = (await listPartitions(s.sql)).length;
+  expect((await createRetention(century).run()).partitions).toEqual([]);
+  expect(await listPartitions(s.sql)).toHaveLength(partitions);
+});

@@ -27,9 +27,10 @@ export interface Cutoff {
   id: string;
 }
 
+/** Ids begin with 2025: of a time long before, the arithmetic would turn over, and all of history would be below it. */
 export async function readCutoff(sql: Sql, historyDays: number): Promise<Cutoff> {
   const [row] = await sql.unsafe(
-    `/* baton history cutoff */ select at, baton.id_at(at) as id from (select clock_timestamp() - $1::double precision * interval '1 day' as at) c`,
+    `/* baton history cutoff */ select at, baton.id_at(greatest(at, timestamptz '2025-01-01 00:00Z')) as id from (select clock_timestamp() - $1::double precision * interval '1 day' as at) c`,
     [historyDays],
     { prepare: true },
   );
