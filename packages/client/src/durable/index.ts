@@ -3,6 +3,7 @@
 export { isWorkflowFunction, releaseTag } from '../workflow-function.ts';
 export { checkReplay, type ReplayReport } from './check-replay.ts';
 export { workflowContext } from './context.ts';
+export { durationMs } from './duration.ts';
 export { NonDeterminism, StepFailed, WorkflowUsageError } from './errors.ts';
 export { failureOf } from './failure-of.ts';
 export {
