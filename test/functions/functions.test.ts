@@ -35,7 +35,8 @@ test('a function waits for tasks, sleeps, signals and children, and each step is
   );
   expect(waiting.form).toBe('function');
   await run.signal('approved', { by: 'Ada' });
-  const { output, nodes } = await run.result();
+  const { output } = await run.result();
+  const { nodes } = await run.status();
   expect(output).toEqual({ charge: 'charged', six: 6, eight: 8, approved: { by: 'Ada' }, late: true, sum: 3 });
   expect(effects(file).map((e) => e.name)).toEqual(['charge', 's1', 's2']);
   expect(nodes.map((n) => [n.kind, n.nodeId, n.state])).toEqual([

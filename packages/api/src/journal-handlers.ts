@@ -6,7 +6,7 @@ import {
   type NewJournalEntry,
   PayloadEncoding,
 } from '@baton/contract';
-import { Refusal } from '@baton/domain';
+import { Refusal, unstorableAt } from '@baton/domain';
 import type { CommandEntry, Engine, FunctionDefinition, JournalVerdict } from '@baton/engine';
 import { timestampFromMs, timestampMs } from '@bufbuild/protobuf/wkt';
 import type { ServiceImpl } from '@connectrpc/connect';
@@ -35,6 +35,7 @@ export function journalHandlers(
             sessionId: request.sessionId,
             seenPosition: append.seenPosition,
             entries: entriesOf(append),
+            ...successOf(append, engine.env.settings.maxResultBytes),
           }),
         ),
       );
@@ -72,7 +73,20 @@ export function functionDefinition(message: FunctionWorkflow): FunctionDefinitio
 
 function answerMessage(verdict: JournalVerdict) {
   if ('reason' in verdict) return { reason: verdict.reason, message: verdict.message };
+  if ('ended' in verdict) return { ended: true };
   return { entries: verdict.rows.map(journalMessage), wakes: BigInt(verdict.wakes), more: verdict.more };
+}
+
+/** Not taken here: what is a blob, too large, or no JSON. Then its task is given its result, and that says why. */
+function successOf(
+  { success, ranUs }: JournalAppend,
+  maxBytes: number,
+): { success?: { output: Uint8Array; encoding: 1 | 2; ranUs: number } } {
+  if (!success || success.blob || success.output.byteLength > maxBytes) return {};
+  const { output } = success;
+  const encoding = encodingOf(success.encoding);
+  if (encoding === 1 && unstorableAt(output, 'result') !== null) return {};
+  return { success: { output, encoding, ranUs: Number(ranUs) } };
 }
 
 function entriesOf(append: JournalAppend): CommandEntry[] {
@@ -100,6 +114,7 @@ function entriesOf(append: JournalAppend): CommandEntry[] {
         : null,
       dueInMs: entry.dueInMs === undefined ? null : Number(entry.dueInMs),
       dueAtMs: entry.dueTime ? timestampMs(entry.dueTime) : null,
+      endedAtMs: entry.endTime ? soundTime(timestampMs(entry.endTime)) : null,
       ...madeBy(makes),
     };
   });
@@ -132,6 +147,11 @@ function madeBy(makes: NewJournalEntry['makes']): Pick<CommandEntry, 'task' | 'c
       ...(Object.keys(retry).length > 0 && { retry: retry as never }),
     },
   };
+}
+
+/** A time that Postgres can keep. */
+function soundTime(ms: number): number | null {
+  return ms > 0 && ms < 8_640_000_000_000_000 ? ms : null;
 }
 
 function encodingOf(encoding: PayloadEncoding): 1 | 2 {

@@ -17,6 +17,8 @@ export interface GatherLimits {
   readonly maxBytes: number;
   /** Calls under way at once; while all are, what comes gathers for the next. */
   readonly maxCalls: number;
+  /** So long a call waits for one under way to return before it is made beside it, ms. Default 0. */
+  readonly patienceMs?: number;
 }
 
 export const GATHER_LIMITS: GatherLimits = { maxItems: 1_000, maxBytes: 3 * 1024 * 1024, maxCalls: 4 };
@@ -42,6 +44,7 @@ export class Gatherer<Item extends { readonly idempotencyKey: string }, Answer> 
   #waiting: Waiting<Item, Answer>[] = [];
   #callsUnderWay = 0;
   #isFlushDue = false;
+  #patience: ReturnType<typeof setTimeout> | undefined;
 
   constructor(calls: GatherCalls<Item, Answer>, retry: RetryTiming, limits: GatherLimits = GATHER_LIMITS) {
     this.#calls = calls;
@@ -92,16 +95,30 @@ export class Gatherer<Item extends { readonly idempotencyKey: string }, Answer> 
     });
   }
 
-  #flush(): void {
-    while (this.#callsUnderWay < this.#limits.maxCalls) {
+  #flush(isPatient = true): void {
+    const { maxCalls, patienceMs = 0 } = this.#limits;
+    while (this.#callsUnderWay < maxCalls) {
+      if (isPatient && patienceMs > 0 && this.#callsUnderWay > 0) {
+        if (this.#waiting.length > 0) this.#beImpatient(patienceMs);
+        return;
+      }
       const batch = this.#takeBatch();
       if (batch.length === 0) return;
       this.#callsUnderWay += 1;
       void this.#send(batch).finally(() => {
         this.#callsUnderWay -= 1;
+        clearTimeout(this.#patience);
+        this.#patience = undefined;
         this.#flush();
       });
     }
+  }
+
+  #beImpatient(patienceMs: number): void {
+    this.#patience ??= setTimeout(() => {
+      this.#patience = undefined;
+      this.#flush(false);
+    }, patienceMs);
   }
 
   #takeBatch(): Waiting<Item, Answer>[] {

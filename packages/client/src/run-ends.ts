@@ -10,7 +10,7 @@ const MAX_RUNS = 1_000;
 /** Calls under way at once; a browser has six connections in all. */
 const MAX_CALLS = 4;
 /** So long those who come wait for a call to return before one is broken off for them: over HTTP/1.1 that costs a connection. */
-const PATIENCE_MS = 30;
+const PATIENCE_MS = 10;
 
 interface Waiting {
   readonly runId: string;
@@ -71,15 +71,26 @@ export class RunEnds {
   }
 
   #begin(): void {
-    while (this.#coming.length > 0 && this.#calls.size < MAX_CALLS)
-      void this.#ask({ waiting: new Set(this.#coming.splice(0, MAX_RUNS)), abort: new AbortController() });
-    if (this.#coming.length > 0) this.#patience ??= setTimeout(() => this.#breakOff(), PATIENCE_MS);
+    while (this.#calls.size < MAX_CALLS && this.#coming.length > (this.#calls.size === 0 ? 0 : MAX_RUNS))
+      this.#askForComing();
+    if (this.#coming.length > 0) this.#patience ??= setTimeout(() => this.#makeRoom(), PATIENCE_MS);
   }
 
-  /** Makes room for those who have come. */
-  #breakOff(): void {
+  #askForComing(): void {
+    void this.#ask({ waiting: new Set(this.#coming.splice(0, MAX_RUNS)), abort: new AbortController() });
+  }
+
+  /** No call has returned for those who have come: one more is made, or one is broken off. */
+  #makeRoom(): void {
     this.#patience = undefined;
     if (this.#coming.length === 0) return;
+    if (this.#calls.size < MAX_CALLS) {
+      this.#askForComing();
+      this.#begin();
+    } else this.#breakOff();
+  }
+
+  #breakOff(): void {
     const [fewest] = [...this.#calls].sort((a, b) => a.waiting.size - b.waiting.size);
     if (fewest) {
       this.#calls.delete(fewest);
@@ -87,6 +98,7 @@ export class RunEnds {
       fewest.waiting.clear();
       fewest.abort.abort();
     }
+    this.#askForComing();
     this.#begin();
   }
 

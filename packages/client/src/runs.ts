@@ -18,7 +18,7 @@ import { Blobs } from './blobs.ts';
 import { type CallOptions, type CallSettings, callOnce, callRepeatably, requestOptions } from './call.ts';
 import { decodeValue } from './durable/payload.ts';
 import { BatonError, toBatonError } from './error.ts';
-import { Gatherer, refusedItem } from './gather.ts';
+import { GATHER_LIMITS, Gatherer, refusedItem } from './gather.ts';
 import { Graph } from './graph.ts';
 import { type JournalEntryView, journalEntryView, type RunJournal } from './journal-view.ts';
 import { RunCancelled, RunFailed } from './outcome.ts';
@@ -89,7 +89,10 @@ type StartArguments<Input> = undefined extends Input
 /** A run that was started, wherever it is now. */
 export interface RunHandle<Output = unknown> {
   readonly id: string;
-  /** Waits for the end. Throws `RunFailed`, `RunCancelled`, or `BatonError`; bounded only by `options.signal`. */
+  /**
+   * Waits for the end. Throws `RunFailed`, `RunCancelled`, or `BatonError`; bounded only by `options.signal`. The view of a durable function is
+   * without its input and its nodes: `status` reads them.
+   */
   result(options?: CallOptions): Promise<RunView<Output>>;
   /** Waits for the end and gives the run's output; one that is a blob is fetched and decoded. Throws as `result` does. */
   output(options?: CallOptions): Promise<Output>;
@@ -128,6 +131,8 @@ export interface RetriedRun {
   readonly nodeIds: readonly string[];
 }
 
+/** Callers who start one run after the other meet again in one call. */
+const START_PATIENCE_MS = 10;
 /** One wait for ends of runs at the server; then it is asked anew. */
 const WAIT_MS = 20_000;
 
@@ -170,6 +175,7 @@ export class Runs {
         sizeOf: sizeOfStart,
       },
       settings.retry,
+      { ...GATHER_LIMITS, patienceMs: START_PATIENCE_MS },
     );
     this.#ends = new RunEnds(
       (runIds, signal) =>
@@ -344,13 +350,16 @@ export class Runs {
   }
 
   async #result(id: string, options: CallOptions | undefined): Promise<RunView> {
+    let ended: Run;
     try {
-      await this.#ends.wait(id, options?.signal);
+      ended = await this.#ends.wait(id, options?.signal);
     } catch (thrown) {
       // A master of the version before has no such call.
       if (toBatonError(thrown).code !== 'unimplemented') throw thrown;
       return this.#watchedResult(id, options);
     }
+    // All there is to say of it has been said; its journal is asked for by who wants it.
+    if (ended.form === 'function') return outcomeOf(runView(ended));
     const run = await this.get(id, options);
     // Somebody may have retried it meanwhile.
     return isFinalRunState(run.state) ? outcomeOf(run) : this.#result(id, options);

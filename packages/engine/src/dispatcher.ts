@@ -3,6 +3,7 @@ import { claimProbe, claimTasks, type Grant, type Lane, loadSpecs } from '@baton
 import { type Ability, canDo } from './ability.ts';
 import type { BreakerBook } from './breaker-book.ts';
 import type { EngineEnvironment } from './environment.ts';
+import { FUNCTION_PROTOCOL_TAG } from './function-definition.ts';
 import type { LaneBook } from './lane-book.ts';
 import type { Counters } from './metrics.ts';
 import { persist } from './persist.ts';
@@ -272,10 +273,15 @@ export function createDispatcher(
     return assignments;
   };
 
+  /** A function that was never leased before has nothing but its input. */
+  const isNewFunction = ({ epoch, laneId }: Grant) =>
+    epoch === 1 && lanes.get(laneId)?.tags.includes(FUNCTION_PROTOCOL_TAG) === true;
+
   /** Adds what did not ride along with the claim. */
   async function complete(grants: Grant[], claimedAt: number): Promise<Assignment[]> {
     const bare = grants.filter(
-      (g) => g.input === null || lanes.get(g.laneId)?.executor !== 'function' || g.runId !== null,
+      (g) =>
+        g.input === null || lanes.get(g.laneId)?.executor !== 'function' || (g.runId !== null && !isNewFunction(g)),
     );
     const specs =
       bare.length > 0

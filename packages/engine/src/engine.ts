@@ -1,4 +1,4 @@
-import { appendLogs, type NewLogLine } from '@baton/store';
+import { appendLogs, type NewLogLine, type RunRow } from '@baton/store';
 import { type Blobs, createBlobs } from './blobs.ts';
 import { createBreakerBook } from './breaker-book.ts';
 import { type Breakers, createBreakers } from './breakers.ts';
@@ -6,6 +6,7 @@ import { type Checkpoints, createCheckpoints } from './checkpoints.ts';
 import { createCoalescer } from './coalescer.ts';
 import { createDeadlines } from './deadlines.ts';
 import { createDispatcher } from './dispatcher.ts';
+import { createEndedRuns, type EndedRuns } from './ended-runs.ts';
 import type { EngineEnvironment } from './environment.ts';
 import { createEventHub, type EventHub } from './event-hub.ts';
 import { type Explanation, explainTask } from './explain.ts';
@@ -34,6 +35,8 @@ import { createWorkflows, type Workflows } from './workflows.ts';
 export interface ClientEngine extends ClientStreams {
   /** Raised with the id of a run, or of a task, when its end was written here or another master said so. At the edge: never. */
   ends: Pick<Signals<string>, 'waitAny'>;
+  /** What this process knows of runs without asking Postgres. At the edge: nothing. */
+  endedRuns: Pick<EndedRuns, 'look'>;
   env: EngineEnvironment;
   lanes: LaneBook;
   submitter: Submitter;
@@ -81,6 +84,7 @@ export function createEngine(env: EngineEnvironment): Engine {
   const blobs = createBlobs(env, lanes);
   const hub = createEventHub(env);
   const ends = createSignals<string>();
+  const endedRuns = createEndedRuns();
   const streams = createClientStreams(env, hub);
   const breakerBook = createBreakerBook(
     env,
@@ -98,8 +102,14 @@ export function createEngine(env: EngineEnvironment): Engine {
         onLanes: (laneIds) => void armNamed(laneIds),
         onOrders: (sessionIds) => void sessions.look(sessionIds).catch(() => {}),
         onEnded: (taskIds) => {
-          if (taskIds === null) ends.raiseAll();
-          else for (const taskId of taskIds) ends.raise(taskId);
+          if (taskIds === null) {
+            endedRuns.forgetOpen();
+            ends.raiseAll();
+          } else
+            for (const taskId of taskIds) {
+              endedRuns.ended(taskId);
+              ends.raise(taskId);
+            }
         },
         onRuns: () => runs.poke(),
         onChanged: () => hub.poke(),
@@ -145,14 +155,17 @@ export function createEngine(env: EngineEnvironment): Engine {
     hints.changed();
   };
   /** The ids of runs and tasks are of one kind: who waits for a run hears of it as others hear of their tasks. */
-  const onRunEnded = (runId: string) => {
+  const onRunEnded = (runId: string, row?: RunRow) => {
+    endedRuns.ended(runId, row);
     ends.raise(runId);
     hints.ended(runId);
   };
   const functions: FunctionRuns = createFunctionRuns(env, lanes, counters, {
     onReady,
     onChanged: onRunChanged,
+    onTaskEnded: (taskId) => onEnded(taskId, null),
     onRunEnded,
+    onRunBegins: endedRuns.begins,
     cancelTasks: tasks.cancelAll,
     cancelRun: (namespaceId, runId, reason) => runs.cancel(namespaceId, runId, reason),
     startChild: (namespaceId, child) => runs.startChild(namespaceId, child),
@@ -199,6 +212,7 @@ export function createEngine(env: EngineEnvironment): Engine {
   return {
     env,
     ends,
+    endedRuns,
     lanes,
     hub,
     counters,
@@ -215,7 +229,7 @@ export function createEngine(env: EngineEnvironment): Engine {
     explain: (namespace, taskId) => explainTask(env, namespace, taskId),
     submitter,
     failures: createFailures(env, lanes, submitter),
-    journals: createJournals(env, counters, functions.maker),
+    journals: createJournals(env, counters, functions.maker, functions.onCompleted),
     appendLogs: logs.add,
     appendOutput: createOutputKeeper(env, streams.outputs.poke),
     ...streams,
@@ -254,7 +268,9 @@ export function createClientEngine(env: EngineEnvironment): ClientEngine {
   const functions: FunctionRuns = createFunctionRuns(env, lanes, counters, {
     onReady: hints.lane,
     onChanged: hints.run,
+    onTaskEnded: nothing,
     onRunEnded: hints.run,
+    onRunBegins: nothing,
     cancelTasks: tasks.cancelAll,
     cancelRun: (namespaceId, runId, reason) => runs.cancel(namespaceId, runId, reason),
     startChild: (namespaceId, child) => runs.startChild(namespaceId, child),
@@ -270,6 +286,7 @@ export function createClientEngine(env: EngineEnvironment): ClientEngine {
   return {
     env,
     ends,
+    endedRuns: { look: () => undefined },
     lanes,
     counters,
     tasks,

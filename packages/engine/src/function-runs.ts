@@ -1,5 +1,6 @@
 import { compareIds, type Failure, isId, notFound, Refusal, storableText } from '@baton/domain';
 import {
+  type CompletedFunction,
   countWakes,
   dropAdvances,
   type Encoding,
@@ -76,12 +77,19 @@ export interface FunctionRuns {
   /** The next execution of an ended run: steps that gave something are kept. Null: the run has changed meanwhile. */
   retry(run: RunRow, fromNodeIds: readonly string[]): Promise<{ execution: number; nodeIds: string[] } | null>;
   maker: JournalMaker;
+  /** Hears of runs that were ended together with their functions. */
+  onCompleted(ended: readonly CompletedFunction[]): void;
 }
 
 export interface FunctionRunSinks {
   onReady(laneId: number): void;
   onChanged(): void;
-  onRunEnded(runId: string): void;
+  /** Its driver ended with it. */
+  onTaskEnded(taskId: string): void;
+  /** `row`: as it ended, where that is known. */
+  onRunEnded(runId: string, row?: RunRow): void;
+  /** A run is about to be stored, which nobody else knows of. */
+  onRunBegins(runId: string, namespaceId: number): void;
   cancelTasks(namespaceId: number, taskIds: string[], reason: string): Promise<void>;
   cancelRun(namespaceId: number, runId: string, reason: string): Promise<unknown>;
   /** Starts a run of any workflow, with an id that was chosen before. */
@@ -179,6 +187,8 @@ export function createFunctionRuns(
       parent: request.parent ?? null,
       driver: await driverOf(namespaceId, definition, definition.release),
     };
+    // A run that another start of the same key made is another run.
+    if (request.runId === undefined) sinks.onRunBegins(run.id, namespaceId);
     for (let tries = 0; ; tries++) {
       const stored = await starts.add(run);
       if (stored instanceof Refusal) throw stored;
@@ -279,6 +289,22 @@ export function createFunctionRuns(
       });
   }
 
+  function onCompleted(ended: readonly CompletedFunction[]): void {
+    counters.add('baton_tasks_succeeded_total', ended.length);
+    counters.add('baton_run_steps_total', ended.length);
+    for (const { taskId, run, ...open } of ended) {
+      env.log.info('run ended', { run_id: run.id, state: run.state, workflow: run.workflowName });
+      sinks.onTaskEnded(taskId);
+      sinks.onRunEnded(run.id, run);
+      if (open.taskIds.length + open.runIds.length > 0)
+        void cancelOpen({ ...open, namespaceId: run.namespaceId }, `run ${run.id}, which made it, has ended`).catch(
+          (error) => env.log.warn('what a run left could not be cancelled', { run_id: run.id, error: String(error) }),
+        );
+    }
+    if (ended.some(({ run }) => run.parentRunId !== null)) sinks.poke();
+    sinks.onChanged();
+  }
+
   let lookedAt = env.now();
   async function wakeSleepers(): Promise<void> {
     if (env.now() - lookedAt < LOOK_EVERY_MS) return;
@@ -345,6 +371,7 @@ export function createFunctionRuns(
     advance,
     wakeSleepers,
     maker,
+    onCompleted,
     async register(namespaceId, functions) {
       for (const definition of functions) {
         const storedForm = functionForm(definition);

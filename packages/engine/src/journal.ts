@@ -1,7 +1,11 @@
 import { compareIds, type Failure, Refusal, storableText } from '@baton/domain';
 import {
   type AppendedJournal,
+  alreadyEnded,
   appendJournal,
+  type CompletedFunction,
+  completeFunctions,
+  type Encoding,
   failEntries,
   heldRun,
   type JournalRow,
@@ -39,6 +43,8 @@ export interface AppendRequest {
   /** What was resolved behind it is told. */
   seenPosition: number;
   entries: CommandEntry[];
+  /** The function has returned this: the end of its task and its run, together with the entries. */
+  success?: { output: Uint8Array; encoding: Encoding; ranUs: number };
 }
 
 export interface JournalAnswer {
@@ -50,8 +56,14 @@ export interface JournalAnswer {
   nowMs: number;
 }
 
+/** The lease is over: the success was taken, now or by an earlier call. */
+export interface JournalEnded {
+  ended: true;
+}
+
 export type JournalVerdict =
   | JournalAnswer
+  | JournalEnded
   | { reason: 'LEASE_LOST' | 'JOURNAL_FULL' | 'INVALID_REQUEST'; message: string };
 
 export interface JournalPage {
@@ -67,6 +79,9 @@ export interface Journals {
   /** @throws Refusal LEASE_LOST */
   load(lease: { taskId: string; epoch: number; sessionId: string }, afterNumber: number): Promise<JournalPage>;
 }
+
+/** Hears of runs that have ended with their functions. */
+export type FunctionEndSink = (ended: readonly CompletedFunction[]) => void;
 
 /** Makes what functions ask for. Repeatable: what has an id is made once. */
 export interface JournalMaker {
@@ -92,7 +107,12 @@ const PAGE_ENTRIES = 5_000;
 /** Two writers of one journal at once: the second saw the journal as it was before the first. */
 const MOST_TRIES = 5;
 
-export function createJournals(env: EngineEnvironment, counters: Counters, maker: JournalMaker): Journals {
+export function createJournals(
+  env: EngineEnvironment,
+  counters: Counters,
+  maker: JournalMaker,
+  onEnded: FunctionEndSink,
+): Journals {
   const { pools, settings } = env;
 
   const appends = createCoalescer<AppendRequest, JournalVerdict>({
@@ -104,8 +124,69 @@ export function createJournals(env: EngineEnvironment, counters: Counters, maker
     run: (batch) => bisect(batch, appendAll, (_, error) => ({ reason: 'INVALID_REQUEST', message: String(error) })),
   });
 
+  const successes = createCoalescer<AppendRequest, JournalVerdict>({
+    endOfTurn: env.endOfTurn,
+    maxItems: settings.batchRows,
+    maxBytes: settings.batchBytes,
+    sizeOf: (request) =>
+      request.entries.reduce(
+        (bytes, e) => bytes + (e.output?.byteLength ?? 0) + 200,
+        request.success!.output.byteLength,
+      ),
+    inFlight: 2,
+    run: (batch) => bisect(batch, endAll, (_, error) => ({ reason: 'INVALID_REQUEST', message: String(error) })),
+  });
+
+  const endAll = (batch: AppendRequest[]) => onePerTask(batch, endOnce);
+
+  /** What cannot end this way is appended, and its caller told that it has not ended. */
+  async function endOnce(batch: AppendRequest[]): Promise<Map<AppendRequest, JournalVerdict>> {
+    const verdicts = new Map<AppendRequest, JournalVerdict>();
+    const mayEnd = batch.filter(endsWhole);
+    const ended =
+      mayEnd.length === 0
+        ? []
+        : await whileContended(() =>
+            completeFunctions(
+              pools.hot,
+              mayEnd.map(({ taskId, epoch, sessionId, entries, success }) => ({
+                ...success!,
+                taskId,
+                epoch,
+                sessionId,
+                entries: entries.map((e) => ({ ...e, refId: null })),
+              })),
+            ),
+          );
+    const byTask = new Map(batch.map((request) => [request.taskId, request]));
+    for (const { taskId } of ended) {
+      const request = byTask.get(taskId)!;
+      counters.add('baton_journal_entries_total', request.entries.length);
+      verdicts.set(request, { ended: true });
+    }
+    if (ended.length > 0) onEnded(ended);
+    let open = batch.filter((request) => !verdicts.has(request));
+    if (open.length === 0) return verdicts;
+    const words = open.map(({ taskId, epoch, sessionId }) => ({
+      taskId,
+      epoch,
+      sessionId,
+      said: 'succeeded' as const,
+    }));
+    const before = await persist(() => alreadyEnded(pools.hot, words), env.random);
+    for (const request of open) if (before.has(request.taskId)) verdicts.set(request, { ended: true });
+    open = open.filter((request) => !verdicts.has(request));
+    if (open.length > 0) for (const [request, verdict] of await appendOnce(open)) verdicts.set(request, verdict);
+    return verdicts;
+  }
+
+  const appendAll = (batch: AppendRequest[]) => onePerTask(batch, appendOnce);
+
   /** A task may be there twice, when a call is repeated before the first one was carried out: then one after the other. */
-  async function appendAll(batch: AppendRequest[]): Promise<JournalVerdict[]> {
+  async function onePerTask(
+    batch: AppendRequest[],
+    run: (part: AppendRequest[]) => Promise<Map<AppendRequest, JournalVerdict>>,
+  ): Promise<JournalVerdict[]> {
     const verdicts = new Map<AppendRequest, JournalVerdict>();
     let left = batch;
     while (left.length > 0) {
@@ -117,7 +198,7 @@ export function createJournals(env: EngineEnvironment, counters: Counters, maker
         tasks.add(request.taskId);
       }
       now.sort((a, b) => compareIds(a.taskId, b.taskId));
-      for (const [request, verdict] of await appendOnce(now)) verdicts.set(request, verdict);
+      for (const [request, verdict] of await run(now)) verdicts.set(request, verdict);
       left = later;
     }
     return batch.map((request) => verdicts.get(request)!);
@@ -255,7 +336,7 @@ export function createJournals(env: EngineEnvironment, counters: Counters, maker
   }
 
   return {
-    append: appends.add,
+    append: (request) => (request.success === undefined ? appends : successes).add(request),
     async load(lease, afterNumber) {
       let runId: string | null;
       let wakes = '0';
@@ -293,6 +374,11 @@ export function createJournals(env: EngineEnvironment, counters: Counters, maker
       };
     },
   };
+}
+
+/** What it makes would have to be made first, and what waits has nobody left to wait. */
+function endsWhole(request: AppendRequest): boolean {
+  return refused(request) === null && request.entries.every((entry) => entry.kind === 'step' && entry.ended);
 }
 
 function refused(request: AppendRequest): JournalVerdict | null {

@@ -123,6 +123,24 @@ export function createRuns(
       ),
   });
 
+  /** What many starts ask for at once is read once. Read after they asked: a version that was applied before is seen. */
+  const reads = createCoalescer<{ namespaceId: number; name: string; version: number | null }, WorkflowRow | null>({
+    endOfTurn: env.endOfTurn,
+    maxItems: settings.batchRows,
+    inFlight: 4,
+    run(batch) {
+      const found = new Map<string, Promise<WorkflowRow | null>>();
+      return Promise.all(
+        batch.map(({ namespaceId, name, version }) => {
+          const key = `${namespaceId} ${version} ${name}`;
+          const read = found.get(key) ?? readWorkflow(pools.api, namespaceId, name, version);
+          found.set(key, read);
+          return read;
+        }),
+      );
+    },
+  });
+
   const start = async (namespace: string, request: StartRun) =>
     startIn(await lanes.namespaceId(namespace), namespace, request);
 
@@ -141,7 +159,7 @@ export function createRuns(
     if ('definitionJson' in request.workflow)
       workflow = (await workflows.apply(namespace, request.workflow.definitionJson)).workflow;
     else {
-      const found = await readWorkflow(pools.api, namespaceId, request.workflow.name, request.workflow.version);
+      const found = await reads.add({ namespaceId, ...request.workflow });
       if (!found) throw notFound('workflow', request.workflow.name);
       workflow = found;
     }

@@ -21,6 +21,9 @@ const workerClock: FunctionClock = {
   turn: () => new Promise((resolve) => setImmediate(resolve)),
 };
 
+/** An output up to this goes to the journal's master with what the journal still lacks. */
+const RIDES_BYTES = 1024 * 1024;
+
 /** What the executor of functions does for tasks alike. */
 export interface Codec {
   /** Throws what is no JSON. */
@@ -60,8 +63,15 @@ export async function runWorkflow(
     });
     const end = await run.run(() => workflow.run(workflowContext(run, lease.runId, context.log), checked.value));
     switch (end.kind) {
-      case 'completed':
-        return await codec.encode(workflow, end.value);
+      case 'completed': {
+        const outcome = await codec.encode(workflow, end.value);
+        const rest = { entries: end.rest, seenPosition: end.seenPosition };
+        const ridesAlong =
+          outcome.kind === 'success' && outcome.blob === undefined && outcome.output.length <= RIDES_BYTES;
+        if (ridesAlong) return { ...outcome, rest };
+        if (rest.entries.length > 0) await journal.append(rest.entries, rest.seenPosition);
+        return outcome;
+      }
       case 'suspended':
         return end;
       case 'failed':

@@ -310,7 +310,7 @@ export async function reopenFunction(
   return rows.length > 0;
 }
 
-function toOpenWork(value: unknown): OpenWork {
+export function toOpenWork(value: unknown): OpenWork {
   const open = (value ?? []) as [string, string][];
   return {
     taskIds: open.filter(([kind]) => kind === 'task').map(([, id]) => id),

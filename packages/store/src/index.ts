@@ -7,6 +7,7 @@ export * from './checkpoints.ts';
 export * from './claim.ts';
 export * from './claim-probe.ts';
 export * from './complete.ts';
+export * from './complete-functions.ts';
 export * from './connection.ts';
 export * from './deadlines.ts';
 export * from './edge-number.ts';

@@ -24,6 +24,8 @@ export interface NewJournalEntry {
   dueAtMs: number | null;
   /** The task or the run that it makes. */
   refId: string | null;
+  /** When it was over, wall clock, ms; null or missing: when it is written. */
+  endedAtMs?: number | null;
 }
 
 export interface JournalAppend {
@@ -93,13 +95,13 @@ with input as materialized (
   ) u
 ), added as (
   insert into baton.journal as j (run_id, number, position, after_position, ended_at, due_at, ref_id, attempts, encoding, kind, name, output, failure)
-  select run.id, e.number, case when e.ended then run.last + e.nth end, e.after_position, case when e.ended then clock_timestamp() end,
+  select run.id, e.number, case when e.ended then run.last + e.nth end, e.after_position, case when e.ended then coalesce(to_timestamp(e.ended_at_ms / 1000), clock_timestamp()) end,
          coalesce(to_timestamp(e.due_at_ms / 1000), clock_timestamp() + e.due_in_ms * interval '1 ms'), e.ref_id, e.attempts, e.encoding, e.kind, e.name,
          e.output, e.failure::jsonb
   from (select e.*, row_number() over (partition by e.task_id order by not e.ended, e.n) as nth
         from unnest($4::bigint[], $5::integer[], $6::text[], $7::text[], $8::integer[], $9::boolean[], $10::integer[], $11::smallint[], $12::bytea[],
-                    $13::text[], $14::double precision[], $15::double precision[], $16::bigint[])
-          with ordinality e(task_id, number, kind, name, after_position, ended, attempts, encoding, output, failure, due_in_ms, due_at_ms, ref_id, n)) e
+                    $13::text[], $14::double precision[], $15::double precision[], $16::bigint[], $17::double precision[])
+          with ordinality e(task_id, number, kind, name, after_position, ended, attempts, encoding, output, failure, due_in_ms, due_at_ms, ref_id, ended_at_ms, n)) e
   join run on run.task_id = e.task_id
   order by run.id, e.number
   on conflict (run_id, number) do update
@@ -129,28 +131,36 @@ export interface AppendedJournal extends HeldJournal {
   added: AddedEntry[];
 }
 
+/** The entries of these, one array a column, in the order of the statements that take them. */
+export function entryParameters(batch: readonly { taskId: string; entries: readonly NewJournalEntry[] }[]): string[] {
+  const flat = batch.flatMap(({ taskId, entries }) => entries.map((entry) => ({ taskId, ...entry })));
+  return [
+    numbers(flat.map((e) => e.taskId)),
+    numbers(flat.map((e) => e.number)),
+    texts(flat.map((e) => e.kind)),
+    texts(flat.map((e) => e.name)),
+    numbers(flat.map((e) => e.afterPosition)),
+    `{${flat.map((e) => (e.ended ? 't' : 'f')).join(',')}}`,
+    numbers(flat.map((e) => e.attempts)),
+    numbers(flat.map((e) => e.encoding)),
+    byteas(flat.map((e) => e.output)),
+    jsons(flat.map((e) => e.failure)),
+    numbers(flat.map((e) => e.dueInMs)),
+    numbers(flat.map((e) => e.dueAtMs)),
+    numbers(flat.map((e) => e.refId)),
+    numbers(flat.map((e) => e.endedAtMs ?? null)),
+  ];
+}
+
 /** @returns by task; those whose lease is not held are missing */
 export async function appendJournal(sql: Sql, batch: readonly JournalAppend[]): Promise<Map<string, AppendedJournal>> {
-  const flat = batch.flatMap((append) => append.entries.map((entry) => ({ taskId: append.taskId, ...entry })));
   const rows = await sql.unsafe(
     APPEND_JOURNAL,
     [
       numbers(batch.map((a) => a.taskId)),
       numbers(batch.map((a) => a.epoch)),
       numbers(batch.map((a) => a.sessionId)),
-      numbers(flat.map((e) => e.taskId)),
-      numbers(flat.map((e) => e.number)),
-      texts(flat.map((e) => e.kind)),
-      texts(flat.map((e) => e.name)),
-      numbers(flat.map((e) => e.afterPosition)),
-      `{${flat.map((e) => (e.ended ? 't' : 'f')).join(',')}}`,
-      numbers(flat.map((e) => e.attempts)),
-      numbers(flat.map((e) => e.encoding)),
-      byteas(flat.map((e) => e.output)),
-      jsons(flat.map((e) => e.failure)),
-      numbers(flat.map((e) => e.dueInMs)),
-      numbers(flat.map((e) => e.dueAtMs)),
-      numbers(flat.map((e) => e.refId)),
+      ...entryParameters(batch),
     ],
     { prepare: true },
   );

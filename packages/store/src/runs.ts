@@ -115,7 +115,7 @@ export interface RunRow {
   release: string | null;
 }
 
-const RUN_COLUMNS = `u.id, u.namespace_id, u.workflow_name, u.workflow_version, u.execution, u.revision, u.state, u.nodes_total, u.nodes_succeeded,
+export const RUN_COLUMNS = `u.id, u.namespace_id, u.workflow_name, u.workflow_version, u.execution, u.revision, u.state, u.nodes_total, u.nodes_succeeded,
   u.created_at, u.started_at, u.ended_at, u.failed_node_id, u.failure_message, u.cancel_reason, u.labels, u.input, u.input_encoding,
   u.form, u.nodes_ended, u.items_total, u.current_nodes, u.output, u.output_encoding, encode(u.output_blob, 'hex') as output_blob, u.failure,
   (select b.size_bytes from baton.blobs b where b.namespace_id = u.namespace_id and b.sha256 = u.output_blob) as output_size,
@@ -356,7 +356,7 @@ export async function reopenRun(
   return rows.length > 0;
 }
 
-function toRun(r: Record<string, unknown>): RunRow {
+export function toRun(r: Record<string, unknown>): RunRow {
   return {
     id: r.id as string,
     namespaceId: r.namespace_id as number,

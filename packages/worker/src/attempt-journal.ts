@@ -8,8 +8,16 @@ export interface LoadedJournal {
   readonly nowMs: number;
 }
 
+/** Entries that a function which has ended did not wait for. */
+export interface JournalRest {
+  readonly entries: readonly NewEntry[];
+  readonly seenPosition: number;
+}
+
 /** The journal of a durable function, by the lease of the task that drives it. Rejects when the lease is lost. */
 export interface AttemptJournal {
   load(): Promise<LoadedJournal>;
   append(entries: readonly NewEntry[], seenPosition: number): Promise<JournalAnswer>;
+  /** See the client's JournalPort. */
+  readonly keepsTimes: boolean;
 }

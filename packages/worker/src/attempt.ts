@@ -1,6 +1,6 @@
-import type { Lease } from '@baton/contract';
+import type { Lease, TaskResult } from '@baton/contract';
 import type { AttemptBlobs, AttemptCheckpoints, BlobEncoding, BlobValue, SaveOptions } from './attempt-data.ts';
-import type { AttemptJournal, LoadedJournal } from './attempt-journal.ts';
+import type { AttemptJournal, JournalRest, LoadedJournal } from './attempt-journal.ts';
 import type { BlobData } from './blob-transfer.ts';
 import { CheckpointError, JournalError } from './errors.ts';
 import type { AttemptContext } from './executor.ts';
@@ -43,6 +43,9 @@ export interface DataSink {
   readonly journals?: {
     load(attempt: Attempt): Promise<LoadedJournal>;
     append(attempt: Attempt, ...what: Parameters<AttemptJournal['append']>): ReturnType<AttemptJournal['append']>;
+    /** True: the master has taken the result. False: it is to be sent, and the journal has its rest. */
+    complete(attempt: Attempt, rest: JournalRest, result: TaskResult): Promise<boolean>;
+    readonly keepsTimes: boolean;
   };
 }
 
@@ -212,6 +215,9 @@ export class Attempt implements AttemptContext {
     return {
       load: () => journals.load(this),
       append: (entries, seenPosition) => journals.append(this, entries, seenPosition),
+      get keepsTimes() {
+        return journals.keepsTimes;
+      },
     };
   }
 

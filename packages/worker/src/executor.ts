@@ -1,7 +1,7 @@
 import type { FailureType, FunctionWorkflowSchema, Lease, PayloadEncoding } from '@baton/contract';
 import type { MessageInitShape } from '@bufbuild/protobuf';
 import type { AttemptBlobs, AttemptCheckpoints } from './attempt-data.ts';
-import type { AttemptJournal } from './attempt-journal.ts';
+import type { AttemptJournal, JournalRest } from './attempt-journal.ts';
 
 /** How one attempt went wrong. Texts of any length and content are fine: they are cut and cleaned before they travel. */
 export interface FailureReport {
@@ -26,6 +26,8 @@ export type Outcome =
       readonly encoding: PayloadEncoding;
       /** Uploaded before; instead of `output`, which is empty. */
       readonly blob?: { readonly sha256: string; readonly sizeBytes: number };
+      /** Of a durable function: what its journal still lacks, and goes there with this or before it. */
+      readonly rest?: JournalRest;
     }
   | { readonly kind: 'failure'; readonly failure: FailureReport }
   | { readonly kind: 'cancelled' }

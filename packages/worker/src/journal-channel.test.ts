@@ -4,6 +4,7 @@ import {
   AppendJournalResponseSchema,
   JournalKind,
   LoadJournalResponseSchema,
+  TaskResultSchema,
 } from '@baton/contract';
 import { createLogger } from '@baton/telemetry';
 import { create, type MessageInitShape } from '@bufbuild/protobuf';
@@ -149,4 +150,70 @@ test('a journal is loaded in pages, its wakes as of the first; that of a first l
   expect(entries.map((e) => e.number)).toEqual([1, 2, 3]);
   expect([wakes, nowMs]).toEqual([5n, 1_000]);
   expect(await journals.load(attemptOf('10', 1))).toEqual({ entries: [], wakes: 0n, nowMs: 0 });
+});
+
+const success = (taskId: string) =>
+  create(TaskResultSchema, {
+    taskId,
+    epoch: 1,
+    ranUs: 9n,
+    outcome: { case: 'success', value: { output: new Uint8Array([1]) } },
+  });
+const finished = (taskId: string) => {
+  const attempt = attemptOf(taskId);
+  attempt.phase = 'finished';
+  return attempt;
+};
+
+test('a function that has returned ends with what its journal lacks, also one that was asked to stop meanwhile', async () => {
+  const { journals, requests } = channel((request, call) => {
+    if (call === 1) throw new ConnectError('away', Code.Unavailable);
+    return { answers: request.appends.map(() => ({ ended: true })) };
+  });
+  const attempt = finished('10');
+  attempt.requestStop('cancel', 'changed my mind');
+  const rest = { entries: [step(3)], seenPosition: 2 };
+  expect(await journals.complete(attempt, rest, success('10'))).toBe(true);
+  expect(requests[1]!.appends).toMatchObject([
+    { taskId: '10', seenPosition: 2, entries: [{ number: 3 }], success: { output: new Uint8Array([1]) }, ranUs: 9n },
+  ]);
+});
+
+test('a master that knows no such end takes the entries, and the result goes its own way', async () => {
+  const { journals, requests } = channel(taken);
+  expect(await journals.complete(finished('10'), { entries: [step(1)], seenPosition: 0 }, success('10'))).toBe(false);
+  expect(requests).toHaveLength(1);
+});
+
+test('of an end that is no success only what the journal lacks is sent', async () => {
+  const { journals, requests } = channel(taken);
+  const failure = create(TaskResultSchema, { taskId: '10', outcome: { case: 'failure', value: {} } });
+  expect(await journals.complete(finished('10'), { entries: [], seenPosition: 4 }, failure)).toBe(false);
+  expect(requests).toHaveLength(0);
+  expect(await journals.complete(finished('10'), { entries: [step(1)], seenPosition: 0 }, failure)).toBe(false);
+  expect(requests[0]!.appends[0]).toMatchObject({ entries: [{ number: 1 }] });
+  expect(requests[0]!.appends[0]).not.toHaveProperty('success');
+});
+
+test('an end that is not wanted any more is not repeated', async () => {
+  const attempt = finished('10');
+  const { journals, requests } = channel(() => {
+    attempt.phase = 'settled';
+    throw new ConnectError('away', Code.Unavailable);
+  });
+  const rest = { entries: [], seenPosition: 0 };
+  await expect(journals.complete(attempt, rest, success('10'))).rejects.toThrow(/LEASE_LOST/);
+  expect(requests).toHaveLength(1);
+});
+
+test('a master that gives entries times of its own is noticed', async () => {
+  const { journals } = channel((request) => {
+    const answer = taken(request);
+    for (const entry of answer.answers![0]!.entries!) entry.endTime = timestampFromMs(5_000);
+    return answer;
+  });
+  await journals.append(attemptOf('10'), [{ ...step(1), endedAtMs: 5_000 }], 0);
+  expect(journals.keepsTimes).toBe(true);
+  await journals.append(attemptOf('10'), [{ ...step(2), endedAtMs: 4_000 }], 0);
+  expect(journals.keepsTimes).toBe(false);
 });

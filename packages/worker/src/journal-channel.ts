@@ -1,10 +1,15 @@
 import type { JournalAnswer, JournalEntry, NewEntry } from '@baton/client/durable';
-import type { JournalAnswer as AnswerMessage, AppendJournalResponse, NewJournalEntry } from '@baton/contract';
+import type {
+  JournalAnswer as AnswerMessage,
+  AppendJournalResponse,
+  NewJournalEntry,
+  TaskResult,
+} from '@baton/contract';
 import type { Logger } from '@baton/telemetry';
 import { timestampMs } from '@bufbuild/protobuf/wkt';
 import { ConnectError } from '@connectrpc/connect';
 import type { Attempt } from './attempt.ts';
-import type { LoadedJournal } from './attempt-journal.ts';
+import type { JournalRest, LoadedJournal } from './attempt-journal.ts';
 import { fullJitter } from './backoff.ts';
 import type { MasterConnection } from './connection.ts';
 import { JournalError } from './errors.ts';
@@ -17,6 +22,7 @@ const retry = { baseMs: 50, capMs: 2_000 };
 const batchBytes = 1_900_000;
 /** Calls under way at once; while all are, appends gather for the next. */
 const maxCalls = 2;
+const NO_BYTES = new Uint8Array();
 
 export interface JournalChannelOptions {
   readonly namespace: string;
@@ -27,12 +33,19 @@ export interface JournalChannelOptions {
   readonly onLost: (attempt: Attempt, reason: string) => void;
 }
 
+interface Answered extends JournalAnswer {
+  readonly more: boolean;
+  readonly ended: boolean;
+}
+
 interface Item {
   readonly attempt: Attempt;
   readonly entries: readonly NewEntry[];
   readonly messages: NewJournalEntry[];
   readonly seenPosition: number;
   readonly bytes: number;
+  /** The function has ended, and this is its end. */
+  readonly result: TaskResult | undefined;
   failures: number;
   settle(answer: AnswerMessage, nowMs: number): void;
   fail(error: Error): void;
@@ -47,9 +60,21 @@ export class JournalChannel {
   #waiting: Item[] = [];
   #calls = 0;
   #isFlushDue = false;
+  #keepsTimes = true;
 
   constructor(options: JournalChannelOptions) {
     this.#options = options;
+  }
+
+  /** Masters of the version before give entries times of their own. */
+  get keepsTimes(): boolean {
+    return this.#keepsTimes;
+  }
+
+  async complete(attempt: Attempt, { entries, seenPosition }: JournalRest, result: TaskResult): Promise<boolean> {
+    const isSuccess = result.outcome.case === 'success';
+    if (!isSuccess && entries.length === 0) return false;
+    return (await this.#send(attempt, entries, seenPosition, result)).ended;
   }
 
   async append(attempt: Attempt, entries: readonly NewEntry[], seenPosition: number): Promise<JournalAnswer> {
@@ -110,25 +135,28 @@ export class JournalChannel {
     attempt: Attempt,
     entries: readonly NewEntry[],
     seenPosition: number,
-  ): Promise<JournalAnswer & { more: boolean }> {
-    stopIfOver(attempt);
-    const { promise, resolve, reject } = Promise.withResolvers<JournalAnswer & { more: boolean }>();
+    result?: TaskResult,
+  ): Promise<Answered> {
+    if (result === undefined) stopIfOver(attempt);
+    const { promise, resolve, reject } = Promise.withResolvers<Answered>();
     const item: Item = {
       attempt,
       entries,
       messages: entries.map(newEntryMessage),
       seenPosition,
-      bytes: entries.reduce((bytes, entry) => bytes + sizeOf(entry), 100),
+      bytes: entries.reduce((bytes, entry) => bytes + sizeOf(entry), 100 + outputOf(result).length),
+      result,
       failures: 0,
       settle: (answer, nowMs) => {
         if (answer.reason === 'LEASE_LOST') reject(this.#lost(attempt, answer.message));
         else if (answer.reason !== '') reject(new JournalError(answer.reason, answer.message));
         else
           resolve({
-            entries: answer.entries.map((m) => known(m, item)),
+            entries: answer.entries.map((m) => this.#known(m, item)),
             wakes: answer.wakes,
             nowMs,
             more: answer.more,
+            ended: answer.ended,
           });
       },
       fail: reject,
@@ -136,7 +164,7 @@ export class JournalChannel {
     this.#enqueue([item]);
     const answer = await promise;
     // A sign of life, also for a function whose steps are silent.
-    attempt.sign();
+    if (result === undefined) attempt.sign();
     return answer;
   }
 
@@ -170,11 +198,12 @@ export class JournalChannel {
   /** Never rejects: what goes wrong goes to those who wait. */
   async #call(items: readonly Item[]): Promise<void> {
     const { namespace, sessionId, connection, log } = this.#options;
-    const appends = items.map(({ attempt, seenPosition, messages }) => ({
+    const appends = items.map(({ attempt, seenPosition, messages, result }) => ({
       taskId: attempt.taskId,
       epoch: attempt.epoch,
       seenPosition,
       entries: messages,
+      ...(result?.outcome.case === 'success' && { success: result.outcome.value, ranUs: result.ranUs }),
     }));
     let response: AppendJournalResponse;
     try {
@@ -203,29 +232,34 @@ export class JournalChannel {
   #again(items: readonly Item[]): void {
     const wanted: Item[] = [];
     for (const item of items) {
-      if (item.attempt.stop === undefined && item.attempt.phase === 'running') wanted.push(item);
+      const { attempt, result } = item;
+      // What a function has done stands, even when somebody asked to stop it meanwhile: the master decides.
+      const isWanted =
+        result === undefined ? attempt.stop === undefined && attempt.phase === 'running' : attempt.phase === 'finished';
+      if (isWanted) wanted.push(item);
       else item.fail(item.attempt.stop ?? new JournalError('LEASE_LOST', 'the attempt is over'));
     }
     if (wanted.length > 0) this.#enqueue(wanted);
+  }
+
+  /** Of a step that was sent, the answer has no output: it is known here. */
+  #known(message: AnswerMessage['entries'][number], item: Item): JournalEntry {
+    const entry = journalEntry(message);
+    const sent = item.entries.find((each) => each.number === entry.number);
+    if (sent === undefined || entry.kind !== 'step' || !sent.ended) return entry;
+    if (sent.endedAtMs !== undefined && sent.endedAtMs !== entry.endedAtMs) this.#keepsTimes = false;
+    return {
+      ...entry,
+      attempts: sent.attempts ?? entry.attempts,
+      ...(sent.output && { output: sent.output }),
+      ...(sent.failure && { failure: sent.failure }),
+    };
   }
 
   #lost(attempt: Attempt, message: string): Error {
     this.#options.onLost(attempt, message);
     return attempt.stop ?? new JournalError('LEASE_LOST', message);
   }
-}
-
-/** Of a step that was sent, the answer has no output: it is known here. */
-function known(message: AnswerMessage['entries'][number], item: Item): JournalEntry {
-  const entry = journalEntry(message);
-  const sent = item.entries.find((each) => each.number === entry.number);
-  if (sent === undefined || entry.kind !== 'step' || !sent.ended) return entry;
-  return {
-    ...entry,
-    attempts: sent.attempts ?? entry.attempts,
-    ...(sent.output && { output: sent.output }),
-    ...(sent.failure && { failure: sent.failure }),
-  };
 }
 
 /** Entries in as many calls as their outputs need. */
@@ -248,6 +282,10 @@ function sizeOf({ name, output, failure, task, child }: NewEntry): number {
   const input = (task ?? child)?.input;
   const failed = failure === undefined ? 0 : 3 * (failure.message.length + (failure.stack?.length ?? 0));
   return 200 + 3 * name.length + (output?.bytes.length ?? 0) + (input?.bytes.length ?? 0) + failed;
+}
+
+function outputOf(result: TaskResult | undefined): Uint8Array {
+  return result?.outcome.case === 'success' ? result.outcome.value.output : NO_BYTES;
 }
 
 function stopIfOver(attempt: Attempt): void {

@@ -44,6 +44,7 @@ export function newEntryMessage(entry: NewEntry): NewJournalEntry {
     ...(failure && { failure: failureMessage(failure) }),
     ...(entry.dueInMs !== undefined && { dueInMs: BigInt(entry.dueInMs) }),
     ...(entry.dueAtMs !== undefined && { dueTime: timestampFromMs(entry.dueAtMs) }),
+    ...(entry.endedAtMs !== undefined && { endTime: timestampFromMs(entry.endedAtMs) }),
     ...(task && { makes: { case: 'task', value: taskMessage(task) } as const }),
     ...(child && {
       makes: {

@@ -132,6 +132,10 @@ export class Session {
       onSaid: (attempt, message) => this.#sayings.say(attempt, message),
       log: options.log,
       onResult: (result: TaskResult) => this.#exchange.add(result),
+      onTaken: (result: TaskResult) => {
+        this.work.acknowledge([result]);
+        this.#exchange.kick();
+      },
     });
     this.#exchange = new Exchange({
       namespace,

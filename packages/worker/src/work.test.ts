@@ -37,6 +37,7 @@ function open(
     onSaid: (_, message) => said.push(message),
     log: silentLogger,
     onResult: (result) => results.push(result),
+    onTaken: () => {},
   });
   onTestFinished(() => work.loseAll('the test is over'));
   const accept = (...ids: number[]) =>

@@ -1,7 +1,10 @@
+// Long because it is one state machine: the leases of a session and what becomes of each.
+
 import { FailureType, type HeldLease, HeldLeaseSchema, type Lease, type TaskResult } from '@baton/contract';
 import type { Logger } from '@baton/telemetry';
 import { create } from '@bufbuild/protobuf';
 import { Attempt, type DataSink, type LogSink, type OutputSink, type SignSink } from './attempt.ts';
+import type { JournalRest } from './attempt-journal.ts';
 import { monotonicMs } from './clock.ts';
 import type { Executor, Outcome } from './executor.ts';
 import { Prefetch } from './prefetch.ts';
@@ -39,6 +42,8 @@ export interface WorkOptions {
   readonly log: Logger;
   /** A result is ready to be sent. */
   readonly onResult: (result: TaskResult) => void;
+  /** The master has taken a result by another way. */
+  readonly onTaken: (result: TaskResult) => void;
 }
 
 /**
@@ -453,7 +458,7 @@ export class Work {
     this.#running--;
     this.prefetch.taskEnded(ranMs);
     const ending = this.#endingOf(attempt, outcome, ranMs);
-    this.#end(attempt, ending, ranMs);
+    this.#end(attempt, ending, ranMs, outcome.kind === 'success' ? outcome.rest : undefined);
     if (ending.kind !== 'returned' && ending.kind !== 'suspended') {
       this.#options.shared.countEnd(ending.kind === 'success');
     }
@@ -489,14 +494,14 @@ export class Work {
   }
 
   /** The lease is still held: until the master has the result. */
-  #end(attempt: Attempt, ending: Ending, ranMs: number): void {
+  #end(attempt: Attempt, ending: Ending, ranMs: number, rest?: JournalRest): void {
     attempt.phase = 'finished';
     const { logs, outputs } = this.#options;
     // Its lines and its output first: with the result the lease ends, and what comes later is refused.
     const flushed = attempt.logSequence > 0 ? logs.flushed(attempt) : undefined;
     const kept = outputs.ended(attempt, ending.kind === 'success');
     if (flushed === undefined && kept === undefined) {
-      this.#handIn(attempt, ending, ranMs);
+      this.#handIn(attempt, ending, ranMs, rest);
       return;
     }
     void Promise.all([kept, flushed]).then(([broken]) => {
@@ -505,13 +510,14 @@ export class Work {
           attempt,
           ending.kind === 'success' && broken !== undefined ? withoutOutput(broken) : ending,
           ranMs,
+          rest,
         );
       }
     });
   }
 
-  #handIn(attempt: Attempt, ending: Ending, ranMs: number): void {
-    const { log, maxResultBytes, onResult } = this.#options;
+  #handIn(attempt: Attempt, ending: Ending, ranMs: number, rest: JournalRest | undefined): void {
+    const { log, maxResultBytes, onResult, onTaken, data } = this.#options;
     const result = taskResult(attempt, ending, ranMs, maxResultBytes);
     if (result.outcome.case === 'failure') {
       const { type, message } = result.outcome.value;
@@ -519,7 +525,18 @@ export class Work {
     } else if (log.debugEnabled) {
       log.debug('task ended', { ...attempt.fields, outcome: result.outcome.case, ran_ms: ranMs });
     }
-    onResult(result);
+    if (rest === undefined || data.journals === undefined) {
+      onResult(result);
+      return;
+    }
+    data.journals.complete(attempt, rest, result).then(
+      (isTaken) => (isTaken ? onTaken : onResult)(result),
+      (error: unknown) => {
+        if (attempt.phase === 'finished') {
+          onResult(taskResult(attempt, unexpected('the journal refused the end of the function', error), ranMs, 0));
+        }
+      },
+    );
   }
 
   #lose(attempt: Attempt, reason: string): void {

@@ -42,3 +42,14 @@ export class WorkflowUsageError extends Error {
   override readonly name = 'WorkflowUsageError';
   readonly nonRetryable = true;
 }
+
+/** What the journal says of an entry is not what the code has seen already: this go is over, the next one begins with what the journal has. */
+export class JournalOutOfStep extends Error {
+  /** As the worker's own: nothing that the function's code did. */
+  override readonly name = 'JournalError';
+  readonly reason = 'OUT_OF_STEP';
+
+  constructor(number: number) {
+    super(`entry ${number} of the journal has another place or another time than the code was told`);
+  }
+}

@@ -32,7 +32,10 @@ function stage() {
     });
     const timers = setInterval(() => clock.advance(), 1);
     try {
-      return await run.run(() => body(workflowContext(run, '7', (text) => lines.push(text))));
+      const end = await run.run(() => body(workflowContext(run, '7', (text) => lines.push(text))));
+      // What the journal lacks is written with the end.
+      if (end.kind === 'completed' && end.rest.length > 0) await journal.append(end.rest, end.seenPosition);
+      return end;
     } finally {
       clearInterval(timers);
     }
@@ -292,7 +295,7 @@ test('code can be compared with a journal without carrying anything out', async 
     return ctx.step('b', () => 2);
   };
   await value(body);
-  expect(await go(body, { check: true })).toEqual({ kind: 'completed', value: 2 });
+  expect(await go(body, { check: true })).toMatchObject({ kind: 'completed', value: 2 });
   const longer: Body = async (ctx) => {
     await body(ctx);
     await ctx.step('c', () => {
@@ -344,6 +347,99 @@ test('ten thousand steps replay in a moment', async () => {
     attempts: 1,
   }));
   const begun = performance.now();
-  expect(await go(body, { entries })).toEqual({ kind: 'completed', value: 10_000 });
+  expect(await go(body, { entries })).toMatchObject({ kind: 'completed', value: 10_000 });
   expect(performance.now() - begun).toBeLessThan(5_000);
+});
+
+test('a step begins when all that the code has seen is in the journal, and the last step goes there with the end', async () => {
+  const { journal, go } = stage();
+  const seen: unknown[] = [];
+  const body: Body = async (ctx) => {
+    const known = () => journal.entries.map(({ number, position, endedAtMs }) => [number, position, endedAtMs]);
+    const times: number[] = [];
+    for (let n = 1; n <= 3; n++) {
+      await ctx.step(`s${n}`, () => seen.push(known()));
+      times.push(ctx.now());
+    }
+    return times;
+  };
+  const end = await go(body);
+  if (end.kind !== 'completed') throw new Error(end.kind);
+  const times = end.value as number[];
+  const rows = times.map((at, i) => [i + 1, i + 1, at]);
+  expect(seen).toEqual([[], rows.slice(0, 1), rows.slice(0, 2)]);
+  expect(end.rest.map((e) => e.number)).toEqual([3]);
+  expect(journal.appends).toBe(3);
+  expect(await go(body, { check: true })).toMatchObject({ kind: 'completed', value: times });
+});
+
+test('a function that throws after its last step has that step in its journal', async () => {
+  const { journal, go } = stage();
+  const body: Body = async (ctx) => {
+    await ctx.step('a', () => 1);
+    await ctx.step('b', () => 2);
+    throw new Error('no');
+  };
+  expect(errorOf(await go(body))?.message).toBe('no');
+  expect(journal.entries.map((e) => e.position)).toEqual([1, 2]);
+});
+
+test('a step that fails for good while it is alone is told at once, and may be caught', async () => {
+  const { journal, go } = stage();
+  const body: Body = async (ctx) => {
+    await ctx.step('a', () => 1);
+    const caught = await ctx
+      .step('b', () => {
+        throw new NonRetryable('bad');
+      })
+      .catch((error: StepFailed) => [error.step, error.number, error.failure.message]);
+    return [caught, await ctx.step('c', () => journal.entries.length), ctx.now()];
+  };
+  const end = await go(body);
+  expect((end as { value: unknown[] }).value.slice(0, 2)).toEqual([['b', 2, 'bad'], 2]);
+  expect(await go(body, { check: true })).toMatchObject({ value: (end as { value: unknown }).value });
+});
+
+test('a wait goes to the journal together with the step before it', async () => {
+  const { journal, go } = stage();
+  const body: Body = async (ctx) => {
+    await ctx.step('a', () => 1);
+    await ctx.step('b', () => 2);
+    await ctx.sleep('1d');
+  };
+  expect(await go(body)).toMatchObject({ kind: 'suspended' });
+  expect(journal.appends).toBe(2);
+  expect(journal.entries.map((e) => [e.kind, e.position])).toEqual([
+    ['step', 1],
+    ['step', 2],
+    ['sleep', 0],
+  ]);
+});
+
+test('a journal that gives a step another time than the code was told ends the go before anything else is done', async () => {
+  const { journal, go, value } = stage();
+  let later = 0;
+  const body: Body = async (ctx) => {
+    await ctx.step('a', () => 1);
+    await ctx.step('b', () => 2);
+    const at = ctx.now();
+    await ctx.step('c', () => ++later);
+    return at;
+  };
+  journal.after = () => {
+    const b = journal.entries[1];
+    if (b) b.endedAtMs += 7;
+  };
+  const add = journal.append.bind(journal);
+  journal.append = async (entries, seen) => {
+    const answer = await add(entries, seen);
+    return { ...answer, entries: journal.load(seen, entries).entries };
+  };
+  expect(errorOf(await go(body))).toMatchObject({ name: 'JournalError', reason: 'OUT_OF_STEP' });
+  expect(later).toBe(0);
+  // A journal that is known to do so is waited for.
+  journal.keepsTimes = false;
+  journal.after = () => {};
+  expect(await value(body)).toBe(journal.entries[1]!.endedAtMs);
+  expect(later).toBe(1);
 });

@@ -1,7 +1,7 @@
-// Long, because it is one state machine: what a function asked for, what its journal says, and which of it is delivered next.
+// Long because it is one state machine: what a function asked for, what its journal says, and which of it is delivered next.
 
 import { type Duration, durationMs } from './duration.ts';
-import { NonDeterminism, StepFailed, WorkflowUsageError } from './errors.ts';
+import { JournalOutOfStep, NonDeterminism, StepFailed, WorkflowUsageError } from './errors.ts';
 import { askedDelayMs, failureOf, isFinal } from './failure-of.ts';
 import {
   type ChildCommand,
@@ -74,7 +74,13 @@ export interface FunctionRunOptions {
 }
 
 export type FunctionEnd =
-  | { readonly kind: 'completed'; readonly value: unknown }
+  /** `rest`: what the journal still lacks, and must have before or with the end of the task; 1 at most. */
+  | {
+      readonly kind: 'completed';
+      readonly value: unknown;
+      readonly rest: readonly NewEntry[];
+      readonly seenPosition: number;
+    }
   | { readonly kind: 'failed'; readonly error: unknown }
   /** Nothing is left to do but wait. */
   | { readonly kind: 'suspended'; readonly wakes: bigint; readonly dueAtMs: number | null }
@@ -115,8 +121,11 @@ const POLL_MS = 1_000;
  *
  * Commands are numbered as the code gives them. The journal's outcomes are delivered one at a time in the order of their positions, each
  * after all that the one before set going has come to rest, so that branches that run side by side meet the same order in each replay,
- * and commands the same numbers. An outcome is delivered only when it is in the journal, and nothing is carried out before all
- * of the journal is delivered.
+ * and commands the same numbers. Nothing is carried out before all of the journal is delivered.
+ *
+ * An outcome is delivered when it is in the journal, but for one case: the outcome of a step beside which nothing else is open is delivered
+ * at once, for its place and time are known before they are written. Nothing that the code does then takes effect before the journal
+ * has it: no step runs, nothing is submitted. Only the function's end goes along with it, in one write.
  */
 export class FunctionRun {
   readonly #options: FunctionRunOptions;
@@ -132,8 +141,15 @@ export class FunctionRun {
   #wakes: bigint;
   /** The database's clock less this machine's. */
   #clockOffset: number;
+  #isClockKnown: boolean;
   #toStart: Command[] = [];
   #toAppend: { entry: NewEntry; command: Command }[] = [];
+  /** Delivered, and not known to be in the journal. */
+  #ahead:
+    | { readonly number: number; readonly position: number; readonly endedAtMs: number; isNew: boolean }
+    | undefined;
+  /** Commands whose outcome the code waits for. */
+  #undelivered = 0;
   #appending = false;
   #appendError: unknown;
   readonly #running = new Map<Command, Promise<void>>();
@@ -151,7 +167,8 @@ export class FunctionRun {
     this.#nowMs = options.startMs;
     this.#wakes = options.wakes;
     this.#random = new Randomness(options.runId);
-    this.#clockOffset = options.nowMs === 0 ? 0 : options.nowMs - options.clock.now();
+    this.#isClockKnown = options.nowMs !== 0;
+    this.#clockOffset = this.#isClockKnown ? options.nowMs - options.clock.now() : 0;
     this.#queue = [];
     for (const entry of options.entries) {
       this.#known.set(entry.number, entry);
@@ -240,7 +257,7 @@ export class FunctionRun {
 
   #call(body: () => unknown): void {
     new Promise((resolve) => resolve(body())).then(
-      (value) => this.#finish({ kind: 'completed', value }),
+      (value) => this.#finish({ kind: 'completed', value, rest: [], seenPosition: 0 }),
       (error) => this.#finish({ kind: 'failed', error }),
     );
   }
@@ -249,7 +266,11 @@ export class FunctionRun {
     const { journal, clock } = this.#options;
     for (;;) {
       if (this.#options.signal.aborted) return { kind: 'aborted' };
-      if (this.#end !== undefined) return this.#checkedEnd(this.#end);
+      if (this.#end !== undefined) {
+        const end = await this.#settledEnd(this.#end);
+        if (end !== undefined) return end;
+        continue;
+      }
       const next = this.#queue[this.#queueHead];
       if (next !== undefined) {
         const command = this.#commands[next.number - 1];
@@ -275,7 +296,16 @@ export class FunctionRun {
       if (this.#appendError !== undefined) {
         return this.#options.signal.aborted ? { kind: 'aborted' } : { kind: 'failed', error: this.#appendError };
       }
-      for (const command of this.#toStart.splice(0)) this.#start(command);
+      if (this.#ahead?.isNew) {
+        // The code goes on first: it may end now, or ask for what is written together with this.
+        this.#ahead.isNew = false;
+        await clock.turn();
+        continue;
+      }
+      for (const command of this.#toStart.splice(0)) {
+        if (this.#ahead !== undefined && command.step !== undefined) this.#toStart.push(command);
+        else this.#start(command);
+      }
       if (!this.#appending && (this.#toAppend.length > 0 || this.#askNow)) void this.#append(journal);
       const isBusy = this.#appending || this.#running.size > 0;
       if (isBusy) {
@@ -333,6 +363,7 @@ export class FunctionRun {
       return promise;
     }
     this.#commands.push(command);
+    this.#undelivered++;
     if (entry === undefined || entry.unborn) this.#toStart.push(command);
     else if (entry.position === 0) {
       command.attempts = entry.attempts;
@@ -342,14 +373,19 @@ export class FunctionRun {
     return promise;
   }
 
-  #deliver(command: Command, entry: JournalEntry): void {
+  #deliver(
+    command: Command,
+    entry: Pick<JournalEntry, 'position' | 'endedAtMs' | 'output' | 'failure' | 'attempts'>,
+  ): void {
     if (command.state === 'waiting') this.#waiting--;
     if (command.state === 'done') return;
     command.state = 'done';
+    this.#undelivered--;
     this.#delivered = entry.position;
     this.#nowMs = Math.max(this.#nowMs, entry.endedAtMs);
     if (entry.failure !== undefined) {
-      command.reject(new StepFailed({ ...entry, attempts: entry.attempts || 1 }, entry.failure));
+      const { number, kind, name } = command;
+      command.reject(new StepFailed({ number, kind, name, attempts: entry.attempts || 1 }, entry.failure));
       return;
     }
     try {
@@ -401,7 +437,7 @@ export class FunctionRun {
         const value = await this.#try(command, attempt, run, options.timeoutMs);
         if (this.#stop.signal.aborted) return;
         command.state = 'ended';
-        this.#add(command, { ended: true, output: encodeStep(value, command.name), attempts: attempt });
+        this.#stepEnds(command, { output: encodeStep(value, command.name), attempts: attempt });
         return;
       } catch (error) {
         thrown = error;
@@ -410,7 +446,7 @@ export class FunctionRun {
       if (this.#stop.signal.aborted) return;
       if (attempt >= maxAttempts || isFinal(thrown)) {
         command.state = 'ended';
-        this.#add(command, { ended: true, failure, attempts: attempt });
+        this.#stepEnds(command, { failure, attempts: attempt });
         return;
       }
       const delayMs = askedDelayMs(thrown) ?? Math.min(initialDelayMs * factor ** (attempt - 1), maxDelayMs);
@@ -421,6 +457,36 @@ export class FunctionRun {
       }
       await this.#sleepHere(delayMs);
     }
+  }
+
+  /** Its outcome goes to the journal; where nothing can come between, the code has it at once. */
+  #stepEnds(command: Command, outcome: { output?: JournalPayload; failure?: JournalFailure; attempts: number }): void {
+    const isAlone =
+      this.#undelivered === 1 && this.#ahead === undefined && !this.#appending && this.#toAppend.length === 0;
+    if (!isAlone || !this.#isClockKnown || !this.#options.journal?.keepsTimes) {
+      this.#add(command, { ended: true, ...outcome });
+      return;
+    }
+    const position = this.#seen + 1;
+    const endedAtMs = Math.max(this.#nowMs, Math.round(this.#options.clock.now() + this.#clockOffset));
+    this.#ahead = { number: command.number, position, endedAtMs, isNew: true };
+    this.#add(command, { ended: true, endedAtMs, ...outcome });
+    this.#deliver(command, { position, endedAtMs, ...outcome });
+  }
+
+  /** Undefined: not yet. What the code has seen is in the journal when it ends, or goes there with its success. */
+  async #settledEnd(ended: FunctionEnd): Promise<FunctionEnd | undefined> {
+    const end = this.#checkedEnd(ended);
+    const seenPosition = this.#seen;
+    if (this.#ahead === undefined) return end.kind === 'completed' ? { ...end, seenPosition } : end;
+    if (this.#appendError !== undefined) return { kind: 'failed', error: this.#appendError };
+    if (!this.#appending) {
+      const rest = this.#toAppend.map(({ entry }) => entry);
+      if (end.kind === 'completed') return { ...end, rest, seenPosition };
+      void this.#append(this.#options.journal!);
+    }
+    await this.#pause(undefined);
+    return undefined;
   }
 
   async #try(
@@ -472,7 +538,10 @@ export class FunctionRun {
       );
       if (answer.wakes > this.#wakes) this.#wakes = answer.wakes;
       this.#clockOffset = answer.nowMs - this.#options.clock.now();
+      this.#isClockKnown = true;
       for (const entry of answer.entries) this.#take(entry);
+      const { number } = this.#ahead ?? {};
+      if (batch.some(({ entry }) => entry.number === number)) throw new JournalOutOfStep(number!);
     } catch (error) {
       this.#appendError = error ?? new Error('the journal refused an entry');
     } finally {
@@ -489,7 +558,13 @@ export class FunctionRun {
     }
     if (entry.position <= this.#seen) return;
     this.#seen = entry.position;
-    this.#queue.push(entry);
+    if (entry.number !== this.#ahead?.number) {
+      this.#queue.push(entry);
+      return;
+    }
+    const { number, position, endedAtMs } = this.#ahead;
+    if (entry.position !== position || entry.endedAtMs !== endedAtMs) throw new JournalOutOfStep(number);
+    this.#ahead = undefined;
   }
 
   /** The earliest time at which a wait ends by itself. */

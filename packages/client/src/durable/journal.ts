@@ -83,6 +83,8 @@ export interface NewEntry {
   readonly dueInMs?: number;
   /** Due at this time, ms since the epoch. */
   readonly dueAtMs?: number;
+  /** When the step ended, ms, by the database's clock as it is known here. Missing: when it is written. */
+  readonly endedAtMs?: number;
   readonly task?: TaskCommand;
   readonly child?: ChildCommand;
 }
@@ -103,6 +105,8 @@ export interface JournalPort {
    * when the function is another's by now, or when the journal refuses an entry.
    */
   append(entries: readonly NewEntry[], seenPosition: number): Promise<JournalAnswer>;
+  /** Whether entries keep the times that they are sent with. */
+  readonly keepsTimes: boolean;
 }
 
 /** A kept output of one step, task or child is at most this large: 2 MiB. */

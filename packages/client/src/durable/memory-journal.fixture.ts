@@ -52,6 +52,7 @@ export class MemoryJournal implements JournalPort {
   before: () => void = () => {};
   after: () => void = () => {};
   appends = 0;
+  keepsTimes = true;
 
   constructor(clock: VirtualClock) {
     this.#clock = clock;
@@ -98,7 +99,7 @@ export class MemoryJournal implements JournalPort {
       kind: entry.kind,
       name: entry.name,
       position: entry.ended ? this.#nextPosition() : 0,
-      endedAtMs: entry.ended ? this.#clock.now() : 0,
+      endedAtMs: entry.ended ? (entry.endedAtMs ?? this.#clock.now()) : 0,
       dueAtMs: entry.ended
         ? 0
         : (entry.dueAtMs ?? (entry.dueInMs === undefined ? 0 : this.#clock.now() + entry.dueInMs)),

@@ -111,6 +111,15 @@ async function play(seed: string, crashAt: (append: number) => 'before' | 'after
         again.push((error as Error).message);
       }
     });
+  /** The end of the function and what the journal still lacks are written together, or not at all. */
+  const settled = async (end: FunctionEnd & { kind: 'completed' }): Promise<FunctionEnd> => {
+    try {
+      if (end.rest.length > 0) await journal.append(end.rest, end.seenPosition);
+    } catch {
+      return { kind: 'aborted' };
+    }
+    return { ...end, rest: [], seenPosition: 0 };
+  };
   const go = async (check: boolean): Promise<FunctionEnd> => {
     abort = new AbortController();
     const { wakes, nowMs } = journal.load();
@@ -128,7 +137,8 @@ async function play(seed: string, crashAt: (append: number) => 'before' | 'after
     });
     const ticks = setInterval(() => clock.advance(clock.now() + 400), 1);
     try {
-      return await run.run(() => body(workflowContext(run, '9', () => {})));
+      const end = await run.run(() => body(workflowContext(run, '9', () => {})));
+      return end.kind === 'completed' ? await settled(end) : end;
     } finally {
       clearInterval(ticks);
     }

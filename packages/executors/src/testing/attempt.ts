@@ -44,6 +44,7 @@ export function start(
     journal: {
       load: () => Promise.resolve({ entries: [], wakes: 0n, nowMs: 0 }),
       append: () => Promise.resolve({ entries: [], wakes: 0n, nowMs: 0 }),
+      keepsTimes: true,
     },
     env: {},
     workingDirectory: undefined,

@@ -1455,6 +1455,13 @@ export declare type NewJournalEntry = Message<"baton.v1.NewJournalEntry"> & {
     value: JournalChild;
     case: "child";
   } | { case: undefined; value?: undefined };
+
+  /**
+   * Of what is over: when, by the clock of earlier answers. Missing: when it is written.
+   *
+   * @generated from field: google.protobuf.Timestamp end_time = 14;
+   */
+  endTime?: Timestamp | undefined;
 };
 
 /**
@@ -1603,6 +1610,21 @@ export declare type JournalAppend = Message<"baton.v1.JournalAppend"> & {
    * @generated from field: repeated baton.v1.NewJournalEntry entries = 4;
    */
   entries: NewJournalEntry[];
+
+  /**
+   * The function has returned this, with its output in it: ends the lease, the task and its run together with the entries, if the answer
+   * says so. It is to be given back as the result of its task otherwise.
+   *
+   * @generated from field: baton.v1.TaskSuccess success = 5;
+   */
+  success?: TaskSuccess | undefined;
+
+  /**
+   * Time that it ran, microseconds.
+   *
+   * @generated from field: uint64 ran_us = 6;
+   */
+  ranUs: bigint;
 };
 
 /**
@@ -1673,6 +1695,13 @@ export declare type JournalAnswer = Message<"baton.v1.JournalAnswer"> & {
    * @generated from field: bool more = 5;
    */
   more: boolean;
+
+  /**
+   * The success was taken: the lease is over.
+   *
+   * @generated from field: bool ended = 6;
+   */
+  ended: boolean;
 };
 
 /**
