@@ -148,3 +148,64 @@ test('every handle has result, status, cancel, signal and stream; a plain task t
   await baton().tasks.handle(driver!).signal('answer', 'by the task');
   expect((await run.result()).output).toBe('by the task');
 });
+
+test('an output that is a blob is handed on whole without being read, in parts where they are wanted', async () => {
+  const run = await baton().runs.start({
+    name: 'blobs',
+    nodes: {
+      list: { task: 'large', input: 60_000 },
+      raw: { task: 'large-bytes', input: 3_000_000 },
+      few: { task: 'large', input: 3 },
+      whole: { needs: ['list'], task: 'count', input: { $from: 'list' } },
+      bytes: { needs: ['raw'], task: 'bytes-of', input: { $from: 'raw' } },
+      part: { needs: ['list'], task: 'index-of', input: { $from: 'list', path: [41_234] } },
+      computed: { needs: ['list'], task: 'index-of', input: { index: { $expr: 'size(nodes.list.output)' } } },
+      each: {
+        needs: ['few'],
+        for_each: { $from: 'few' },
+        task: 'index-of',
+        input: { index: { $expr: 'item.index' } },
+      },
+      wanted: { needs: ['few'], when: 'nodes.few.output[2].index == 2', task: 'count', input: [] },
+      named: { needs: ['list'], task: 'count', input: [{ $from: 'list' }] },
+    },
+  });
+  expect(await run.output()).toEqual({
+    whole: 60_000,
+    bytes: 3_000_000,
+    part: 41_234,
+    computed: 60_000,
+    each: [0, 1, 2],
+    wanted: 0,
+    named: 1,
+  });
+  // Nothing of it went through the database as an input.
+  const { nodes } = await run.status();
+  const { input } = await baton().tasks.get(nodes.find((node) => node.nodeId === 'whole')!.taskId!);
+  expect(input).toMatchObject({ __baton: 'blob' });
+});
+
+test.each([
+  [
+    'too large for a part',
+    { task: 'large', input: 240_000 },
+    /node "big" is wanted, which is a blob of \d+ bytes; of at most 16777216/,
+  ],
+  ['bytes', { task: 'large-bytes', input: 3_000_000 }, /node "big" is wanted, which is a blob that holds bytes/],
+])('a part of a blob that is %s is refused, naming the node', { timeout: 90_000 }, async (_, big, message) => {
+  const start = (node: object) =>
+    baton().runs.start({ name: 'refused', nodes: { big, node: { needs: ['big'], ...node } } });
+  const runs = await Promise.all([
+    start({ task: 'count', input: { $from: 'big', path: [0] } }),
+    start({ task: 'count', input: { $expr: 'nodes.big.output[0]' } }),
+    start({ for_each: { $from: 'big' }, task: 'count', input: [] }),
+    start({ when: 'size(nodes.big.output) > 1', task: 'count', input: [] }),
+  ]);
+  for (const run of runs) {
+    await expect(run.result()).rejects.toThrow(message);
+    expect((await run.status()).nodes.at(-1)!.failure).toMatchObject({ type: 'EVALUATION_ERROR' });
+  }
+  // Its state is no part of it.
+  const fine = await start({ when: 'nodes.big.state == "succeeded"', task: 'count', input: [1] });
+  expect(await fine.output()).toEqual({ node: 1 });
+});

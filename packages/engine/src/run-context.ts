@@ -5,12 +5,14 @@ import {
   type JsonValue,
   type NodeState,
   nodesReadBy,
+  nodesReadInto,
   type RunGraph,
   RunProgress,
   templateNodes,
+  templatePartNodes,
   type WorkflowDefinition,
 } from '@baton/domain';
-import { type NodeStanding, type RunRow, readNodeStandings, readRuns } from '@baton/store';
+import { type Encoding, type NodeStanding, type RunRow, readNodeStandings, readRuns } from '@baton/store';
 import type { EngineEnvironment } from './environment.ts';
 import { expressions } from './expressions.ts';
 import type { Workflows } from './workflows.ts';
@@ -21,10 +23,15 @@ export interface CompiledWorkflow {
   graph: RunGraph;
   /** The nodes whose state or output a node wants when it starts. */
   readsOf(node: number): readonly number[];
+  /** Those of them of whose outputs it wants a part: of a blob its content. */
+  partsOf(node: number): readonly number[];
+  /** Those of which its condition wants one. */
+  whenPartsOf(node: number): readonly number[];
   /** The output of this node is wanted by another, or by the run's output. */
   isRead(node: number): boolean;
   /** The nodes that the run's output is made of. */
   outputReads: readonly number[];
+  outputParts: readonly number[];
 }
 
 const compiled = new WeakMap<WorkflowDefinition, CompiledWorkflow>();
@@ -35,16 +42,38 @@ export function compileWorkflow(definition: WorkflowDefinition): CompiledWorkflo
     const graph = compileGraph(definition.nodes);
     const numbers = (ids: Iterable<string>) => [...ids].flatMap((id) => graph.indexOf.get(id) ?? []);
     const reads = definition.nodes.map((node) => numbers(nodesReadBy(node, expressions)));
+    const parts = definition.nodes.map((node) => numbers(nodesReadInto(node, expressions)));
+    const whenParts = definition.nodes.map(({ when }) =>
+      when === undefined ? [] : numbers(templatePartNodes({ $expr: when }, expressions)),
+    );
+    const outputParts =
+      definition.output === undefined ? [] : numbers(templatePartNodes(definition.output, expressions));
     const outputReads =
       definition.output === undefined ? graph.leaves : numbers(templateNodes(definition.output, expressions));
     const isRead = new Uint8Array(definition.nodes.length);
     for (const list of reads) for (const node of list) isRead[node] = 1;
     // Of many leaves the outputs are read once, when the run ends.
     if (outputReads.length <= 16) for (const node of outputReads) isRead[node] = 1;
-    known = { definition, graph, readsOf: (n) => reads[n]!, isRead: (n) => isRead[n] === 1, outputReads };
+    known = {
+      definition,
+      graph,
+      readsOf: (n) => reads[n]!,
+      partsOf: (n) => parts[n]!,
+      whenPartsOf: (n) => whenParts[n]!,
+      isRead: (n) => isRead[n] === 1,
+      outputReads,
+      outputParts,
+    };
     compiled.set(definition, known);
   }
   return known;
+}
+
+/** A blob that is the output of a node. */
+export interface NamedBlob {
+  sha256: string;
+  sizeBytes: number;
+  encoding: Encoding;
 }
 
 /** The items of a node that runs. */
@@ -78,6 +107,10 @@ export interface RunContext {
   itemTotals: Map<number, number>;
   /** Outputs that are wanted and at hand. */
   outputs: Map<number, JsonValue>;
+  /** Of those that are blobs, whose output is a name: what it names. */
+  blobs: Map<number, NamedBlob>;
+  /** What is in them, where a part of it is wanted. */
+  contents: Map<number, JsonValue>;
   /** Those of them that were read for this step, and may be large. */
   loaded: Set<number>;
   input: JsonValue | undefined;
@@ -100,6 +133,8 @@ export function contextOf(run: RunRow, definition: WorkflowDefinition, nodes: re
     items: new Map(),
     itemTotals: new Map(),
     outputs: new Map(),
+    blobs: new Map(),
+    contents: new Map(),
     loaded: new Set(),
     input: undefined,
     skipped: new Map(),

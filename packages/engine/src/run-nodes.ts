@@ -7,15 +7,17 @@ import {
   resolveItems,
   resolveWhen,
   storableText,
+  templateOfNode,
 } from '@baton/domain';
 import { lookUpResults, type NewChildRun, type NewTask, readRuns, readWorkflow, runDepth } from '@baton/store';
+import type { Blobs } from './blobs.ts';
 import { createCoalescer } from './coalescer.ts';
 import { sha256 } from './digest.ts';
 import type { EngineEnvironment } from './environment.ts';
 import { readFunctionForm } from './function-definition.ts';
 import type { FunctionRuns } from './function-runs.ts';
 import type { LaneBook } from './lane-book.ts';
-import type { RunContext } from './run-context.ts';
+import type { NamedBlob, RunContext } from './run-context.ts';
 import type { RunValues } from './run-values.ts';
 import { laneKey } from './submit.ts';
 import { storedExecutor, type TaskExecutor } from './task-executor.ts';
@@ -61,12 +63,21 @@ function cacheKey({ executor, environment }: NodeDefinition, key: JsonValue): Js
   return { key, executor: executor as unknown as JsonValue, environment: (environment ?? null) as JsonValue };
 }
 
+/** The blob that the whole input is: handed on as it is, by no master read. */
+function wholeBlob(context: RunContext, node: NodeDefinition): NamedBlob | undefined {
+  if (context.blobs.size === 0) return undefined;
+  const of = templateOfNode(node.input);
+  const index = of === undefined ? undefined : context.workflow.graph.indexOf.get(of);
+  return index === undefined ? undefined : context.blobs.get(index);
+}
+
 export function createNodeStarter(
   env: EngineEnvironment,
   workflows: Workflows,
   lanes: LaneBook,
   values: RunValues,
   functions: FunctionRuns,
+  blobs: Blobs,
 ): NodeStarter {
   const { pools, settings } = env;
   const lookUps = createCoalescer<{ namespaceId: number; kind: string; keyHash: Uint8Array; ttlMs: number }, Hit>({
@@ -143,16 +154,25 @@ export function createNodeStarter(
     isWanted(context, index) {
       const node = context.workflow.definition.nodes[index]!;
       if (node.when === undefined) return { ok: true, value: true };
-      const answer = resolveWhen(node.when, values.expressionContext(context, context.workflow.readsOf(index)));
+      const { workflow } = context;
+      const unreadable = values.unreadable(context, workflow.whenPartsOf(index));
+      if (unreadable !== null) return { ok: false, failure: evaluationFailure(unreadable) };
+      const answer = resolveWhen(
+        node.when,
+        values.expressionContext(context, workflow.readsOf(index), workflow.whenPartsOf(index)),
+      );
       return answer.ok ? answer : { ok: false, failure: evaluationFailure(answer.message) };
     },
 
     itemsOf(context, index) {
       const reads = context.workflow.readsOf(index);
+      const parts = context.workflow.partsOf(index);
+      const unreadable = values.unreadable(context, parts);
+      if (unreadable !== null) return { ok: false, failure: evaluationFailure(unreadable) };
       const answer = resolveItems(
         context.workflow.definition.nodes[index]!.forEach!,
-        values.outputsOf(context, reads),
-        values.expressionContext(context, reads),
+        values.outputsOf(context, reads, parts),
+        values.expressionContext(context, reads, parts),
       );
       return answer.ok ? answer : { ok: false, failure: evaluationFailure(answer.message) };
     },
@@ -161,10 +181,14 @@ export function createNodeStarter(
       const node = context.workflow.definition.nodes[index]!;
       const { run } = context;
       const reads = context.workflow.readsOf(index);
-      const outputs = values.outputsOf(context, reads);
+      const parts = context.workflow.partsOf(index);
+      const unreadable = values.unreadable(context, parts);
+      if (unreadable !== null) return { failure: evaluationFailure(unreadable) };
+      const outputs = values.outputsOf(context, reads, parts);
       const scope = values.expressionContext(
         context,
         reads,
+        parts,
         item ? { ...item, isMatrix: 'matrix' in node.forEach! } : undefined,
       );
       const runInput = values.inputOf(context);
@@ -204,8 +228,12 @@ export function createNodeStarter(
 
       const request = requestOf(node);
       const stored = storedExecutor(request.executor, node.environment);
-      const lane = await lanes.laneFor(laneKey(run.namespaceId, request));
-      const placed = await values.place(run.namespaceId, input);
+      const whole = wholeBlob(context, node);
+      if (whole && !(await blobs.use(run.namespaceId, whole.sha256)))
+        return { failure: evaluationFailure(`the blob ${whole.sha256} that is to be its input is gone`) };
+      const placed = whole ? { bytes: null, blob: whole.sha256 } : await values.place(run.namespaceId, input);
+      const inputBlob = placed.blob ?? undefined;
+      const lane = await lanes.laneFor(laneKey(run.namespaceId, { ...request, inputBlob }));
       return {
         cache,
         task: {
@@ -216,7 +244,7 @@ export function createNodeStarter(
           priority: node.priority,
           maxAttempts: node.retry.maxAttempts,
           startToCloseMs: node.timeoutMs,
-          encoding: 1,
+          encoding: whole?.encoding ?? 1,
           input: placed.bytes,
           dueAtMs: null,
           idempotency: null,
@@ -229,7 +257,7 @@ export function createNodeStarter(
             ...(stored && { executor: stored }),
             ...(node.scheduleToStartMs !== undefined && { scheduleToStartMs: node.scheduleToStartMs }),
             ...(node.progressTimeoutMs !== undefined && { progressTimeoutMs: node.progressTimeoutMs }),
-            ...(placed.blob && { inputBlob: placed.blob }),
+            ...(inputBlob && { inputBlob }),
           },
         },
       };

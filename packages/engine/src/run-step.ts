@@ -288,7 +288,8 @@ export function createStepPlanner(env: EngineEnvironment, starter: NodeStarter, 
     /** Starts items of a node that runs, as many as may. */
     async function startItems(node: number, running: RunningItems): Promise<void> {
       if (running.progress.next() === undefined) return;
-      if (running.list === null || needsOutputs(node)) await values.load(context, workflow.readsOf(node));
+      if (running.list === null || needsOutputs(node))
+        await values.load(context, workflow.readsOf(node), workflow.partsOf(node));
       if (running.list === null) {
         const made = starter.itemsOf(context, node);
         if (!made.ok || made.value.length !== running.progress.total) {
@@ -369,6 +370,7 @@ export function createStepPlanner(env: EngineEnvironment, starter: NodeStarter, 
       await values.load(
         context,
         taken.flatMap((node) => workflow.readsOf(node)),
+        taken.flatMap((node) => workflow.partsOf(node)),
       );
       const plain: number[] = [];
       for (const node of taken) {
@@ -410,6 +412,8 @@ export function createStepPlanner(env: EngineEnvironment, starter: NodeStarter, 
     write.endedChildIds = endedChildIds;
     for (const node of context.loaded) context.outputs.delete(node);
     context.loaded.clear();
+    context.blobs.clear();
+    context.contents.clear();
     return { context, write, cancel };
   };
 
@@ -417,21 +421,23 @@ export function createStepPlanner(env: EngineEnvironment, starter: NodeStarter, 
   async function endRun(context: RunContext, write: RunStep): Promise<void> {
     const { workflow, run } = context;
     const { output: template } = workflow.definition;
-    await values.load(context, workflow.outputReads);
-    const outputs = values.outputsOf(context, workflow.outputReads);
+    await values.load(context, workflow.outputReads, workflow.outputParts);
+    const outputs = values.outputsOf(context, workflow.outputReads, workflow.outputParts);
     const fail = (message: string) => {
       write.state = 'failed';
       write.failure = evaluationFailure(message);
       write.failureMessage = write.failure.message;
     };
     let bytes: Uint8Array;
+    const unreadable = values.unreadable(context, workflow.outputParts);
+    if (unreadable !== null) return fail(`the output of the run could not be made: ${unreadable}`);
     if (template === undefined) bytes = new TextEncoder().encode(JSON.stringify(Object.fromEntries(outputs)));
     else {
       const resolved = resolveInput(
         template,
         values.inputOf(context),
         outputs,
-        values.expressionContext(context, workflow.outputReads),
+        values.expressionContext(context, workflow.outputReads, workflow.outputParts),
       );
       if (!resolved.ok)
         return fail(`the output of the run could not be made: ${resolved.unresolved.map((u) => u.message).join('; ')}`);

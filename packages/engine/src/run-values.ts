@@ -5,21 +5,26 @@ import { createCoalescer } from './coalescer.ts';
 import { sha256 } from './digest.ts';
 import type { EngineEnvironment } from './environment.ts';
 import { expressions } from './expressions.ts';
-import type { RunContext } from './run-context.ts';
+import type { NamedBlob, RunContext } from './run-context.ts';
 
 const ITEM_PAGE = 5_000;
 const BLOB_CHUNK = 1024 * 1024;
+/** Of a larger blob no part is read: a master advances many runs at once. */
+const READ_BLOB_BYTES = 16 * 1024 * 1024;
 
 /** What inputs and expressions see of a run: read when it is wanted, together for all runs that are stepped at once. */
 export interface RunValues {
-  /** Sees to it that the outputs of these nodes are at hand. */
-  load(context: RunContext, nodes: readonly number[]): Promise<void>;
+  /** Sees to it that the outputs of these nodes are at hand, and of `parts` what is in those that are blobs. */
+  load(context: RunContext, nodes: readonly number[], parts: readonly number[]): Promise<void>;
+  /** Why a part of one of these outputs cannot be had; null: nothing is in the way. */
+  unreadable(context: RunContext, parts: readonly number[]): string | null;
   inputOf(context: RunContext): JsonValue;
-  /** For `$from`: by id the outputs of these nodes. */
-  outputsOf(context: RunContext, nodes: readonly number[]): Map<string, JsonValue>;
+  /** For `$from`: by id the outputs of these nodes; of a blob its name, or its content for `parts`. */
+  outputsOf(context: RunContext, nodes: readonly number[], parts: readonly number[]): Map<string, JsonValue>;
   expressionContext(
     context: RunContext,
     nodes: readonly number[],
+    parts: readonly number[],
     item?: { index: number; item: JsonValue; isMatrix: boolean },
   ): ExpressionContext;
   /** Bytes as they are stored: by themselves, or as a blob where they are many. */
@@ -76,7 +81,29 @@ export function createRunValues(env: EngineEnvironment, blobs: Blobs): RunValues
         ? await tasks.add(taskIds[node]!)
         : null;
     outputs.set(node, output ? outputValue(output) : null);
+    if (output?.blob) context.blobs.set(node, { ...output.blob, encoding: output.encoding });
   }
+
+  async function readContent(context: RunContext, node: number): Promise<void> {
+    const blob = context.blobs.get(node);
+    if (!blob || !isReadable(blob) || context.contents.has(node)) return;
+    const bytes = new Uint8Array(blob.sizeBytes);
+    const name = await nameOf(context.run.namespaceId);
+    for await (const { offset, data } of blobs.read(name, blob.sha256, 0)) bytes.set(data, offset);
+    context.contents.set(node, decode(bytes, blob.encoding));
+  }
+
+  async function nameOf(namespaceId: number): Promise<string> {
+    let name = names.get(namespaceId);
+    if (name === undefined) {
+      name = await namespaceName(pools.api, namespaceId);
+      names.set(namespaceId, name);
+    }
+    return name;
+  }
+
+  const valueFor = (context: RunContext, node: number, parts: readonly number[]): JsonValue =>
+    (parts.includes(node) ? context.contents.get(node) : undefined) ?? context.outputs.get(node) ?? null;
 
   const inputOf = (context: RunContext): JsonValue => {
     if (context.input === undefined) context.input = decode(context.run.input, context.run.inputEncoding);
@@ -85,21 +112,35 @@ export function createRunValues(env: EngineEnvironment, blobs: Blobs): RunValues
 
   return {
     inputOf,
-    async load(context, nodes) {
+    async load(context, nodes, parts) {
       const missing = [...new Set(nodes)].filter((node) => !context.outputs.has(node));
       if (missing.length > 0) await Promise.all(missing.map((node) => read(context, node)));
+      if (context.blobs.size > 0) for (const node of new Set(parts)) await readContent(context, node);
     },
-    outputsOf(context, nodes) {
+    unreadable(context, parts) {
+      for (const node of parts) {
+        const blob = context.blobs.get(node);
+        if (!blob || isReadable(blob)) continue;
+        const id = JSON.stringify(context.workflow.graph.nodes[node]!.id);
+        const why =
+          blob.encoding === 1
+            ? `of ${blob.sizeBytes} bytes; of at most ${READ_BLOB_BYTES} a part can be read`
+            : 'that holds bytes and not JSON';
+        return `a part of the output of node ${id} is wanted, which is a blob ${why}: hand it on whole, by { "$from": ${id} }, to a task that reads it`;
+      }
+      return null;
+    },
+    outputsOf(context, nodes, parts) {
       const { graph } = context.workflow;
-      return new Map(nodes.map((node) => [graph.nodes[node]!.id, context.outputs.get(node) ?? null]));
+      return new Map(nodes.map((node) => [graph.nodes[node]!.id, valueFor(context, node, parts)]));
     },
-    expressionContext(context, nodes, item) {
+    expressionContext(context, nodes, parts, item) {
       const { graph } = context.workflow;
       const views = new Map<string, NodeView>();
       for (const node of nodes)
         views.set(graph.nodes[node]!.id, {
           state: context.progress.state(node),
-          output: context.outputs.get(node) ?? null,
+          output: valueFor(context, node, parts),
           failure: failureView(context.failures.get(node)),
         });
       return {
@@ -116,11 +157,7 @@ export function createRunValues(env: EngineEnvironment, blobs: Blobs): RunValues
     },
     async place(namespaceId, bytes) {
       if (bytes.byteLength <= settings.maxInputBytes) return { bytes, blob: null };
-      let name = names.get(namespaceId);
-      if (name === undefined) {
-        name = await namespaceName(pools.api, namespaceId);
-        names.set(namespaceId, name);
-      }
+      const name = await nameOf(namespaceId);
       const hash = hexOf(await sha256(bytes));
       const upload = await blobs.begin(name, { sizeBytes: bytes.byteLength, sha256: hash });
       if ('uploadId' in upload) {
@@ -132,6 +169,8 @@ export function createRunValues(env: EngineEnvironment, blobs: Blobs): RunValues
     },
   };
 }
+
+const isReadable = (blob: NamedBlob) => blob.encoding === 1 && blob.sizeBytes <= READ_BLOB_BYTES;
 
 const hexOf = (bytes: Uint8Array) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
 

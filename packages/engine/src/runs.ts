@@ -88,7 +88,7 @@ export function createRuns(
 ): Runs {
   const { pools, settings } = env;
   const values = createRunValues(env, blobs);
-  const starter = createNodeStarter(env, workflows, lanes, values, functions);
+  const starter = createNodeStarter(env, workflows, lanes, values, functions, blobs);
   const planner = createStepPlanner(env, starter, values);
   const loop = createRunLoop(env, createRunContexts(env, workflows), planner, counters, {
     onReady: sinks.onReady,

@@ -14,6 +14,8 @@ export {
   type ResolvedInput,
   resolveInput,
   templateNodes,
+  templateOfNode,
+  templatePartNodes,
   type UnresolvedReference,
   type ValuePath,
 } from './input-template.ts';
@@ -67,7 +69,7 @@ export {
   quote as quoteText,
   ROOT as FILE_ROOT,
 } from './problem.ts';
-export { nodesReadBy, type Resolved, resolveItems, resolveWhen } from './resolve-node.ts';
+export { nodesReadBy, nodesReadInto, type Resolved, resolveItems, resolveWhen } from './resolve-node.ts';
 export { fromStoredForm, StoredFormError, toStoredForm } from './stored-form.ts';
 export {
   InvalidDefinitionError,

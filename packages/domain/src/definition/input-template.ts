@@ -193,6 +193,38 @@ export function resolveInput(
 /** The nodes that a template names, in references and in sound expressions, each once. */
 export function templateNodes(template: JsonValue, expressions: Expressions): Set<string> {
   const nodes = new Set<string>();
+  for (const reference of templateReferences(template)) {
+    if (reference.source === 'output') nodes.add(reference.node);
+    else if (reference.source === 'expression')
+      for (const node of expressionNodes(reference.text, expressions)) nodes.add(node);
+  }
+  return nodes;
+}
+
+/** Those of them of whose outputs it wants a part, or computes with: by its name alone an output would not do. */
+export function templatePartNodes(template: JsonValue, expressions: Expressions): Set<string> {
+  const nodes = new Set<string>();
+  for (const reference of templateReferences(template)) {
+    if (reference.source === 'output' && reference.path.length > 0) nodes.add(reference.node);
+    else if (reference.source === 'expression') addOutputNodes(nodes, reference.text, expressions);
+  }
+  return nodes;
+}
+
+/** The nodes whose outputs an expression computes with; one that asks for states alone wants no output. */
+export function addOutputNodes(nodes: Set<string>, text: string, expressions: Expressions): void {
+  if (!text.includes('output')) return;
+  for (const node of expressionNodes(text, expressions)) nodes.add(node);
+}
+
+/** The node whose whole output the template is. */
+export function templateOfNode(template: JsonValue): string | undefined {
+  const reference = isRecord(template) ? readReference(template) : undefined;
+  if (!reference || 'malformed' in reference || reference.source !== 'output') return undefined;
+  return reference.path.length === 0 ? reference.node : undefined;
+}
+
+function* templateReferences(template: JsonValue): Generator<InputReference> {
   const stack: JsonValue[] = [template];
   for (let value = stack.pop(); value !== undefined; value = stack.pop()) {
     if (isList(value)) {
@@ -200,14 +232,9 @@ export function templateNodes(template: JsonValue, expressions: Expressions): Se
     } else if (isRecord(value)) {
       const reference = readReference(value);
       if (!reference) for (const item of Object.values(value)) stack.push(item as JsonValue);
-      else if ('malformed' in reference) continue;
-      else if (reference.source === 'output') nodes.add(reference.node);
-      else if (reference.source === 'expression') {
-        for (const node of expressionNodes(reference.text, expressions)) nodes.add(node);
-      }
+      else if (!('malformed' in reference)) yield reference;
     }
   }
-  return nodes;
 }
 
 function child(value: JsonValue, step: string | number): JsonValue | undefined {

@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
-import { expressions } from './definition.fixture.ts';
+import { definitionOf, expressions } from './definition.fixture.ts';
 import { resolveInput } from './input-template.ts';
 import type { JsonValue } from './json.ts';
-import { resolveItems, resolveWhen } from './resolve-node.ts';
+import { nodesReadBy, nodesReadInto, resolveItems, resolveWhen } from './resolve-node.ts';
 
 const outputs = new Map<string, JsonValue>([['list', { files: ['a', 'b'], many: Array(100_001).fill(0) }]]);
 const variables = {
@@ -88,5 +88,30 @@ describe('the items of a fan-out', () => {
     [{ matrix: { a: { $expr: '1/0' } } }, /the list "a" of "matrix": the expression "1\/0" has no value/],
   ])('are refused: %j'.slice(0, 16), (forEach, message) => {
     expect(resolveItems(forEach, outputs, context)).toEqual({ ok: false, message: expect.stringMatching(message) });
+  });
+});
+
+describe('the nodes that a node reads', () => {
+  it('are told from those of which it wants a part', () => {
+    const file = {
+      name: 'x',
+      nodes: {
+        whole: { task: 't' },
+        part: { task: 't' },
+        state: { task: 't' },
+        items: { task: 't' },
+        computed: { task: 't' },
+        reader: {
+          needs: ['whole', 'part', 'state', 'items', 'computed'],
+          task: 't',
+          when: 'nodes.state.state == "succeeded"',
+          for_each: { $from: 'items' },
+          input: [{ $from: 'whole' }, { $from: 'part', path: ['a'] }, { $expr: 'size(nodes.computed.output)' }],
+        },
+      },
+    };
+    const reader = definitionOf(file).nodes.find(({ id }) => id === 'reader')!;
+    expect([...nodesReadBy(reader, expressions)].sort()).toEqual(['computed', 'items', 'part', 'state', 'whole']);
+    expect([...nodesReadInto(reader, expressions)].sort()).toEqual(['computed', 'items', 'part']);
   });
 });

@@ -1,6 +1,13 @@
 import { expressionNodes } from './check-expression.ts';
 import { ExpressionError, type Expressions } from './expressions.ts';
-import { type ExpressionContext, resolveInput, templateNodes } from './input-template.ts';
+import {
+  addOutputNodes,
+  type ExpressionContext,
+  resolveInput,
+  templateNodes,
+  templateOfNode,
+  templatePartNodes,
+} from './input-template.ts';
 import { describeValue, type JsonValue, ownValue, setOwnValue } from './json.ts';
 import { type ForEach, MAX_FOR_EACH_ITEMS, type NodeDefinition } from './model.ts';
 import { quote } from './problem.ts';
@@ -20,6 +27,24 @@ export function nodesReadBy(node: NodeDefinition, expressions: Expressions): Set
     for (const list of lists) add(templateNodes(list, expressions));
   }
   if (node.cache?.key !== undefined) add(templateNodes(node.cache.key, expressions));
+  return nodes;
+}
+
+/** Those of them of whose outputs it wants a part when it starts, or computes with. */
+export function nodesReadInto(node: NodeDefinition, expressions: Expressions): Set<string> {
+  const nodes = templatePartNodes(node.input, expressions);
+  const add = (template: JsonValue): void => {
+    for (const name of templatePartNodes(template, expressions)) nodes.add(name);
+  };
+  if (node.when !== undefined) addOutputNodes(nodes, node.when, expressions);
+  if (node.forEach)
+    for (const list of 'matrix' in node.forEach ? Object.values(node.forEach.matrix) : [node.forEach.items]) {
+      add(list);
+      // Its items are parts of it.
+      const whole = templateOfNode(list);
+      if (whole !== undefined) nodes.add(whole);
+    }
+  if (node.cache?.key !== undefined) add(node.cache.key);
   return nodes;
 }
 
