@@ -82,7 +82,8 @@ function successOf(
   { success, ranUs }: JournalAppend,
   maxBytes: number,
 ): { success?: { output: Uint8Array; encoding: 1 | 2; ranUs: number } } {
-  if (!success || success.blob || success.output.byteLength > maxBytes) return {};
+  const { artifacts = {} } = (success ?? {}) as { artifacts?: object };
+  if (!success || success.blob || Object.keys(artifacts).length > 0 || success.output.byteLength > maxBytes) return {};
   const { output } = success;
   const encoding = encodingOf(success.encoding);
   if (encoding === 1 && unstorableAt(output, 'result') !== null) return {};

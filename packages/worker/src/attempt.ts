@@ -60,6 +60,8 @@ export class Attempt implements AttemptContext {
   /** What it adds to the digest of held leases. */
   readonly fingerprint: bigint;
   phase: AttemptPhase = 'queued';
+  /** Of a durable function that has returned: what its journal still lacks. */
+  rest: JournalRest | undefined;
   /** Set with the first reason to end it; later ones do not replace it, except `lost`. */
   stop: TaskStopped | undefined;
   /** `performance.now()` */

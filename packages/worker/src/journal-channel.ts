@@ -4,6 +4,7 @@ import type {
   AppendJournalResponse,
   NewJournalEntry,
   TaskResult,
+  TaskSuccess,
 } from '@baton/contract';
 import type { Logger } from '@baton/telemetry';
 import { timestampMs } from '@bufbuild/protobuf/wkt';
@@ -22,7 +23,6 @@ const retry = { baseMs: 50, capMs: 2_000 };
 const batchBytes = 1_900_000;
 /** Calls under way at once; while all are, appends gather for the next. */
 const maxCalls = 2;
-const NO_BYTES = new Uint8Array();
 
 export interface JournalChannelOptions {
   readonly namespace: string;
@@ -72,8 +72,7 @@ export class JournalChannel {
   }
 
   async complete(attempt: Attempt, { entries, seenPosition }: JournalRest, result: TaskResult): Promise<boolean> {
-    const isSuccess = result.outcome.case === 'success';
-    if (!isSuccess && entries.length === 0) return false;
+    if (successOf(result) === undefined && entries.length === 0) return false;
     return (await this.#send(attempt, entries, seenPosition, result)).ended;
   }
 
@@ -144,7 +143,7 @@ export class JournalChannel {
       entries,
       messages: entries.map(newEntryMessage),
       seenPosition,
-      bytes: entries.reduce((bytes, entry) => bytes + sizeOf(entry), 100 + outputOf(result).length),
+      bytes: entries.reduce((bytes, entry) => bytes + sizeOf(entry), 100 + (endOf(result).success?.output.length ?? 0)),
       result,
       failures: 0,
       settle: (answer, nowMs) => {
@@ -203,7 +202,7 @@ export class JournalChannel {
       epoch: attempt.epoch,
       seenPosition,
       entries: messages,
-      ...(result?.outcome.case === 'success' && { success: result.outcome.value, ranUs: result.ranUs }),
+      ...endOf(result),
     }));
     let response: AppendJournalResponse;
     try {
@@ -284,8 +283,17 @@ function sizeOf({ name, output, failure, task, child }: NewEntry): number {
   return 200 + 3 * name.length + (output?.bytes.length ?? 0) + (input?.bytes.length ?? 0) + failed;
 }
 
-function outputOf(result: TaskResult | undefined): Uint8Array {
-  return result?.outcome.case === 'success' ? result.outcome.value.output : NO_BYTES;
+/** A success that can end a function together with its journal: its output is here, and it has no files. */
+function successOf(result: TaskResult): TaskSuccess | undefined {
+  const { outcome } = result;
+  if (outcome.case !== 'success' || outcome.value.blob !== undefined) return undefined;
+  const { artifacts = {} } = outcome.value as { artifacts?: object };
+  return Object.keys(artifacts).length === 0 ? outcome.value : undefined;
+}
+
+function endOf(result: TaskResult | undefined): { success?: TaskSuccess; ranUs?: bigint } {
+  const success = result && successOf(result);
+  return success === undefined ? {} : { success, ranUs: result!.ranUs };
 }
 
 function stopIfOver(attempt: Attempt): void {

@@ -4,7 +4,6 @@ import { FailureType, type HeldLease, HeldLeaseSchema, type Lease, type TaskResu
 import type { Logger } from '@baton/telemetry';
 import { create } from '@bufbuild/protobuf';
 import { Attempt, type DataSink, type LogSink, type OutputSink, type SignSink } from './attempt.ts';
-import type { JournalRest } from './attempt-journal.ts';
 import { monotonicMs } from './clock.ts';
 import type { Executor, Outcome } from './executor.ts';
 import { Prefetch } from './prefetch.ts';
@@ -458,7 +457,8 @@ export class Work {
     this.#running--;
     this.prefetch.taskEnded(ranMs);
     const ending = this.#endingOf(attempt, outcome, ranMs);
-    this.#end(attempt, ending, ranMs, outcome.kind === 'success' ? outcome.rest : undefined);
+    attempt.rest = outcome.kind === 'success' ? outcome.rest : undefined;
+    this.#end(attempt, ending, ranMs);
     if (ending.kind !== 'returned' && ending.kind !== 'suspended') {
       this.#options.shared.countEnd(ending.kind === 'success');
     }
@@ -494,14 +494,14 @@ export class Work {
   }
 
   /** The lease is still held: until the master has the result. */
-  #end(attempt: Attempt, ending: Ending, ranMs: number, rest?: JournalRest): void {
+  #end(attempt: Attempt, ending: Ending, ranMs: number): void {
     attempt.phase = 'finished';
     const { logs, outputs } = this.#options;
     // Its lines and its output first: with the result the lease ends, and what comes later is refused.
     const flushed = attempt.logSequence > 0 ? logs.flushed(attempt) : undefined;
     const kept = outputs.ended(attempt, ending.kind === 'success');
     if (flushed === undefined && kept === undefined) {
-      this.#handIn(attempt, ending, ranMs, rest);
+      this.#handIn(attempt, ending, ranMs);
       return;
     }
     void Promise.all([kept, flushed]).then(([broken]) => {
@@ -510,14 +510,14 @@ export class Work {
           attempt,
           ending.kind === 'success' && broken !== undefined ? withoutOutput(broken) : ending,
           ranMs,
-          rest,
         );
       }
     });
   }
 
-  #handIn(attempt: Attempt, ending: Ending, ranMs: number, rest: JournalRest | undefined): void {
+  #handIn(attempt: Attempt, ending: Ending, ranMs: number): void {
     const { log, maxResultBytes, onResult, onTaken, data } = this.#options;
+    const { rest } = attempt;
     const result = taskResult(attempt, ending, ranMs, maxResultBytes);
     if (result.outcome.case === 'failure') {
       const { type, message } = result.outcome.value;

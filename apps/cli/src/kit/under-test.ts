@@ -106,6 +106,9 @@ export function executorUnderTest(executor: Executor, isDriver: (kind: string) =
       log: { get: () => context.log },
       journal: {
         value: {
+          get keepsTimes() {
+            return journal.keepsTimes;
+          },
           load: () => activity.during(name, () => journal.load()),
           append: (entries, seenPosition) =>
             activity.during(name, async () => {
