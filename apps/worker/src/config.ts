@@ -1,8 +1,17 @@
 import { hostname } from 'node:os';
 import { parseArgs } from 'node:util';
 import { type TaskClassName, taskClassNames } from '@baton/client';
-import { readMachine } from '@baton/hardware';
+import {
+  checkSimulation,
+  type DeviceOptions,
+  defaultTools,
+  type HealthLimits,
+  type Machine,
+  readMachine,
+} from '@baton/hardware';
 import type { LogLevel } from '@baton/telemetry';
+import { readLimits } from './health-limits.ts';
+import type { HealthOptions } from './watch-machine.ts';
 
 /** All that the worker process reads from its surroundings, read once. Lists are separated by commas. */
 export interface WorkerConfig {
@@ -36,6 +45,21 @@ export interface WorkerConfig {
   readonly compression: 'auto' | 'gzip' | 'none';
   /** BATON_TASK_ENV, --task-env: names of variables that tasks may be handed where they ask for them. Their values, by name. Default: none. */
   readonly taskVariables: Readonly<Record<string, string>>;
+  /** BATON_WORKER_CPUS, BATON_WORKER_MEMORY_GIB, --cpus, --memory-gib: in place of what is found. */
+  readonly machine: Partial<Machine>;
+  /** BATON_WORKER_TOOLS, --tools: programs to look for; "none". Default: a list of usual ones. */
+  readonly tools: readonly string[];
+  /**
+   * BATON_SIMULATED_GPUS, --simulated-gpus: devices that are declared and not there: 4xH100:80, JSON, or the path of a JSON file.
+   * BATON_GPU_SOURCE: auto, nvml, nvidia-smi, none. BATON_GPUS, --gpus: only these, by UUID or index. BATON_NVML_LIBRARY: its path.
+   */
+  readonly gpus: DeviceOptions;
+  /**
+   * BATON_HEALTH, --health: limits as name=value, by commas. BATON_GATES=off, --gates off: load of others stops no work.
+   * BATON_HEALTH_INTERVAL_MS: how often, default 5 000. BATON_HEALTH_DISK: a path on the disk that is watched, default the working
+   * directory. BATON_HEALTH_OWN_PIDS: processes whose trees count as the worker's own load.
+   */
+  readonly health: HealthOptions;
   /** LOG_DIR, --log-dir. Default logs. */
   readonly logDir: string;
   /** BATON_LOG_LEVEL, --log-level: debug, info, warn, error. Default info. */
@@ -68,6 +92,18 @@ const variables = {
   'cors-origins': 'BATON_WORKER_CORS_ORIGINS',
   compression: 'BATON_COMPRESSION',
   'task-env': 'BATON_TASK_ENV',
+  cpus: 'BATON_WORKER_CPUS',
+  'memory-gib': 'BATON_WORKER_MEMORY_GIB',
+  tools: 'BATON_WORKER_TOOLS',
+  'simulated-gpus': 'BATON_SIMULATED_GPUS',
+  'gpu-source': 'BATON_GPU_SOURCE',
+  gpus: 'BATON_GPUS',
+  'nvml-library': 'BATON_NVML_LIBRARY',
+  health: 'BATON_HEALTH',
+  gates: 'BATON_GATES',
+  'health-interval-ms': 'BATON_HEALTH_INTERVAL_MS',
+  'health-disk': 'BATON_HEALTH_DISK',
+  'health-own-pids': 'BATON_HEALTH_OWN_PIDS',
   'log-dir': 'LOG_DIR',
   'log-level': 'BATON_LOG_LEVEL',
 } as const;
@@ -75,6 +111,7 @@ const variables = {
 type Flag = keyof typeof variables;
 
 const defaultPort = 7801;
+const gpuSources: readonly string[] = ['auto', 'nvml', 'nvidia-smi', 'none'];
 const logLevels: readonly LogLevel[] = ['debug', 'info', 'warn', 'error'];
 const compressions: readonly WorkerConfig['compression'][] = ['auto', 'gzip', 'none'];
 
@@ -125,6 +162,30 @@ export function readConfig(
   if (!compressions.includes(compression)) {
     problems.push(`${source('compression')} is "${compression}"; there are ${compressions.join(', ')}`);
   }
+  const gpuSource = text('gpu-source', 'auto');
+  if (!gpuSources.includes(gpuSource)) {
+    problems.push(`${source('gpu-source')} is "${gpuSource}"; there are ${gpuSources.join(', ')}`);
+  }
+  const gates = text('gates', 'on');
+  if (!['on', 'off'].includes(gates)) {
+    problems.push(`${source('gates')} is "${gates}"; write on or off`);
+  }
+  const limits: Partial<HealthLimits> = readLimits(text('health'), source('health'), problems);
+  const pids = list('health-own-pids');
+  if (pids.some((pid) => !/^\d{1,9}$/.test(pid))) {
+    problems.push(
+      `${source('health-own-pids')} is "${text('health-own-pids')}"; write numbers of processes, by commas`,
+    );
+  }
+  const simulated = text('simulated-gpus');
+  if (simulated !== '') {
+    try {
+      checkSimulation(simulated);
+    } catch (error) {
+      problems.push(`${source('simulated-gpus')}: ${error instanceof Error ? error.message : String(error)}`);
+    }
+  }
+  const toolNames = list('tools');
   const config: WorkerConfig = {
     urls,
     namespace: text('namespace', 'default'),
@@ -141,6 +202,24 @@ export function readConfig(
     corsOrigins: list('cors-origins'),
     compression,
     taskVariables: pick(env, list('task-env')),
+    machine: {
+      ...(text('cpus') !== '' && { cpus: whole('cpus', 1, 1, 100_000) }),
+      ...(text('memory-gib') !== '' && { memoryBytes: whole('memory-gib', 1, 1, 1_000_000) * 1024 ** 3 }),
+    },
+    tools: toolNames.length === 0 ? defaultTools : toolNames.filter((each) => each !== 'none'),
+    gpus: {
+      source: gpuSource as NonNullable<DeviceOptions['source']>,
+      ...(simulated !== '' && { simulated }),
+      ...(list('gpus').length > 0 && { only: list('gpus') }),
+      ...(text('nvml-library') !== '' && { nvmlLibrary: text('nvml-library') }),
+    },
+    health: {
+      limits,
+      gates: gates === 'on',
+      intervalMs: whole('health-interval-ms', 5_000, 50, 3_600_000),
+      ownPids: pids.map(Number),
+      ...(text('health-disk') !== '' && { diskPath: text('health-disk') }),
+    },
     logDir: text('log-dir', 'logs'),
     logLevel,
   };

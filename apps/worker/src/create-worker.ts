@@ -3,10 +3,17 @@ import type { TaskClassName } from '@baton/client';
 import type { FunctionClock } from '@baton/client/durable';
 import { TaskClass } from '@baton/contract';
 import { functionExecutor, grpcExecutor, isRunnable, type Runnable, type TaskSource } from '@baton/executors';
-import { readMachine } from '@baton/hardware';
-import { createWorkerRuntime, type Executor, type StateName, type WorkerRuntimeOptions } from '@baton/runtime';
+import { type DeviceOptions, type Machine, readMachine } from '@baton/hardware';
+import {
+  createWorkerRuntime,
+  type Executor,
+  type StateName,
+  type WorkerRuntime,
+  type WorkerRuntimeOptions,
+} from '@baton/runtime';
 import { createLogger, type Logger } from '@baton/telemetry';
 import manifest from '../package.json' with { type: 'json' };
+import { type HealthOptions, toolsOf, watchMachine } from './watch-machine.ts';
 
 /** What a worker is made of. Everything has a default. */
 export interface WorkerOptions {
@@ -46,6 +53,14 @@ export interface WorkerOptions {
   readonly taskVariables?: Readonly<Record<string, string>>;
   /** Whether messages from 1 KiB on travel compressed. Default `auto`: unless the master is on this machine. */
   readonly compression?: WorkerRuntimeOptions['compression'];
+  /** What is said of the machine in place of what is found: fewer processors, less memory. */
+  readonly machine?: Partial<Machine>;
+  /** Programs that are looked for on the PATH and told with their versions. Default: a list of usual ones. */
+  readonly tools?: readonly string[];
+  /** Where GPUs are read from, which of them are this worker's, or which are declared to be simulated. Default: all that are found. */
+  readonly gpus?: DeviceOptions;
+  /** How the machine's health is watched, and what stops new work. */
+  readonly health?: HealthOptions;
   /** Default: lines for people on stderr, from `info`. */
   readonly log?: Logger;
   /** Ways of carrying tasks out beside `function` and `grpc`, which are built in. */
@@ -95,7 +110,8 @@ const taskClasses: Readonly<Record<TaskClassName, TaskClass>> = {
  * Throws `WorkerOptionsError` for options that cannot work, `DuplicateTaskError` for two tasks of one id.
  */
 export function createWorker(options: WorkerOptions = {}): Worker {
-  const machine = readMachine();
+  const machine = { ...readMachine(), ...options.machine };
+  const log = options.log ?? createLogger({ name: 'worker' });
   const name = options.name ?? hostname();
   const { underTest } = options;
   const executors: Executor[] = [
@@ -103,7 +119,15 @@ export function createWorker(options: WorkerOptions = {}): Worker {
     grpcExecutor(),
     ...(options.executors ?? []),
   ];
-  const runtime = createWorkerRuntime({
+  const { classes = [] } = options;
+  const health = watchMachine({
+    ...(options.health && { health: options.health }),
+    ...(options.gpus && { gpus: options.gpus }),
+    needsDevice: classes.length > 0 && classes.every((each) => each === 'gpu' || each === 'gpu_slurm'),
+    log: log.child({ worker: name }),
+    runtime: () => runtime,
+  });
+  const runtime: WorkerRuntime = createWorkerRuntime({
     masterUrl: options.url ?? 'http://127.0.0.1:7800',
     namespace: options.namespace,
     name,
@@ -119,7 +143,7 @@ export function createWorker(options: WorkerOptions = {}): Worker {
       hostname: machine.hostname,
       pid: process.pid,
       slots: options.slots ?? machine.cpus,
-      taskClasses: (options.classes ?? []).map((each) => taskClasses[each]),
+      taskClasses: classes.map((each) => taskClasses[each]),
       tags: [...(options.tags ?? [])],
       queues: [...(options.queues ?? [])],
     },
@@ -130,7 +154,9 @@ export function createWorker(options: WorkerOptions = {}): Worker {
     prefetchCap: options.prefetchCap,
     taskVariables: options.taskVariables,
     compression: options.compression,
-    log: options.log ?? createLogger({ name: 'worker' }),
+    health,
+    tools: toolsOf(options.tools),
+    log,
   } satisfies WorkerRuntimeOptions);
   return {
     name,

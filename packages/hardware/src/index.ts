@@ -1,5 +1,5 @@
 export { type BookedDevice, type DeviceBook, noDevices } from './devices/device-book.ts';
-export { type DeviceOptions, openDevices } from './devices/open-devices.ts';
+export { checkSimulation, type DeviceOptions, openDevices } from './devices/open-devices.ts';
 export { type Devices, type DevicesReading, type GpuReading, noGpus } from './devices/reading.ts';
 export { parseSimulation, SimulationError } from './devices/simulation.ts';
 export { describeXid, type Xid } from './devices/xid.ts';

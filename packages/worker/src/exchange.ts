@@ -81,6 +81,7 @@ export class Exchange {
   #number = 0n;
   #offerNumber = 0n;
   #withdrawn = false;
+  #paused = false;
   #batch = batchResults;
   #failures = 0;
   #retryTimer: NodeJS.Timeout | undefined;
@@ -137,6 +138,14 @@ export class Exchange {
     this.kick();
   }
 
+  /** Offers nothing while it is paused; an offer that a poll has made is taken back. */
+  set paused(paused: boolean) {
+    if (paused !== this.#paused) {
+      this.#paused = paused;
+      this.kick();
+    }
+  }
+
   /** Resolves when every result has been answered for, and no offer is open. */
   async whenSettled(): Promise<void> {
     while (!this.#closed && (this.#outbox.length > 0 || this.#pushing !== undefined || this.#poll?.offers === true)) {
@@ -157,15 +166,19 @@ export class Exchange {
     return [...this.#sending, ...this.#outbox];
   }
 
+  get #offersNothing(): boolean {
+    return this.#withdrawn || this.#paused;
+  }
+
   #next(): void {
     if (this.#closed || this.#pushing !== undefined || this.#retryTimer !== undefined) {
       return;
     }
-    if (this.#outbox.length > 0 || (this.#withdrawn && this.#poll?.offers === true)) {
+    if (this.#outbox.length > 0 || (this.#offersNothing && this.#poll?.offers === true)) {
       void this.#push();
       return;
     }
-    const wanted = this.#withdrawn ? 0 : this.#options.wanted();
+    const wanted = this.#offersNothing ? 0 : this.#options.wanted();
     if (this.#poll === undefined) {
       void this.#longPoll(wanted);
     } else if (wanted > 0 && !this.#poll.offers) {
@@ -177,7 +190,7 @@ export class Exchange {
 
   async #push(): Promise<void> {
     this.#sending = this.#takeBatch();
-    const wanted = this.#withdrawn ? 0 : this.#options.wanted();
+    const wanted = this.#offersNothing ? 0 : this.#options.wanted();
     const takesBack = this.#poll?.offers === true;
     const abort = new AbortController();
     this.#pushing = abort;

@@ -11,6 +11,7 @@ import { durationMs } from '@bufbuild/protobuf/wkt';
 import { Code, ConnectError } from '@connectrpc/connect';
 import { fullJitter } from './backoff.ts';
 import { monotonicMs } from './clock.ts';
+import type { MachineHealthInit } from './health-message.ts';
 import { describe, sessionRefusal } from './refusal.ts';
 import type { SharedState } from './shared-state.ts';
 import { type Report, SignReport } from './sign-report.ts';
@@ -27,6 +28,8 @@ export interface HeartbeatSession {
 /** What the heartbeat tells the rest of the worker. Each names the session that it is about. */
 export type HeartbeatEvent = { readonly sessionId: string } & (
   | { readonly type: 'orders'; readonly orders: Orders }
+  /** All devices that no task may use now, by the master's word; told when they change, and first of all. */
+  | { readonly type: 'quarantine'; readonly devices: readonly string[] }
   /** Held here, but another's by now. */
   | { readonly type: 'lost'; readonly leases: HeldLease[] }
   /** The master wants everything held; answered by `sendHeld`. */
@@ -73,6 +76,8 @@ interface Current extends HeartbeatSession {
   held: HeldLease[] | undefined;
   /** A beat was asked for while another was under way. */
   again: boolean;
+  /** As told last. */
+  quarantined: string | undefined;
   beatTimer: NodeJS.Timeout | undefined;
   expiryTimer: NodeJS.Timeout | undefined;
 }
@@ -85,6 +90,7 @@ export class HeartbeatLoop {
   readonly #options: HeartbeatLoopOptions;
   readonly #signs: SignReport;
   #current: Current | undefined;
+  #health: { readonly message: MachineHealthInit; readonly judgedAtMs: number } | undefined;
 
   constructor(options: HeartbeatLoopOptions) {
     this.#options = options;
@@ -103,6 +109,7 @@ export class HeartbeatLoop {
       calling: false,
       held: undefined,
       again: false,
+      quarantined: undefined,
       beatTimer: undefined,
       expiryTimer: undefined,
     };
@@ -130,6 +137,11 @@ export class HeartbeatLoop {
   /** What a running attempt says of its progress: goes with the next heartbeat. */
   say(taskId: string, epoch: number, message: string): void {
     this.#signs.say(taskId, epoch, message);
+  }
+
+  /** How the machine feels: goes with each heartbeat from now on, with its age. A late one delays none. */
+  noteHealth(message: MachineHealthInit, judgedAtMs: number): void {
+    this.#health = { message, judgedAtMs };
   }
 
   /** Tells the master at once what changed (that the worker drains). */
@@ -184,6 +196,11 @@ export class HeartbeatLoop {
       const { sessionId } = current;
       if (response.orders !== undefined) {
         emit({ type: 'orders', sessionId, orders: response.orders });
+      }
+      const quarantined = [...(response.orders?.quarantinedDevices ?? [])].sort();
+      if (current.quarantined !== JSON.stringify(quarantined)) {
+        current.quarantined = JSON.stringify(quarantined);
+        emit({ type: 'quarantine', sessionId, devices: quarantined });
       }
       if (response.lost.length > 0) {
         emit({ type: 'lost', sessionId, leases: response.lost });
@@ -247,6 +264,12 @@ export class HeartbeatLoop {
         running: shared.running,
         loopLagMs: shared.takeLoopLagMs(monotonicMs(), stampEveryMs),
       },
+      ...(this.#health && {
+        health: {
+          ...this.#health.message,
+          ageMs: BigInt(Math.max(0, Math.round(monotonicMs() - this.#health.judgedAtMs))),
+        },
+      }),
     });
   }
 

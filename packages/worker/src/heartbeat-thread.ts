@@ -36,6 +36,9 @@ port.on('message', (command: HeartbeatCommand) => {
     case 'said':
       loop.say(command.taskId, command.epoch, command.message);
       break;
+    case 'health':
+      loop.noteHealth(command.health, command.judgedAtMs);
+      break;
     case 'beat':
       loop.beat();
       break;

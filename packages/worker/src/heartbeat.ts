@@ -3,6 +3,7 @@ import type { HeldLease } from '@baton/contract';
 import { createLoadMeter } from '@baton/hardware';
 import type { Logger } from '@baton/telemetry';
 import { type ConnectionOptions, connectMasters } from './connection.ts';
+import type { MachineHealthInit } from './health-message.ts';
 import { type HeartbeatEvent, HeartbeatLoop, type HeartbeatSession } from './heartbeat-loop.ts';
 import type { SharedBuffers, SharedState } from './shared-state.ts';
 
@@ -12,6 +13,8 @@ export type HeartbeatCommand =
   | { readonly type: 'held'; readonly sessionId: string; readonly held: HeldLease[] }
   /** What a running attempt says of its progress. */
   | { readonly type: 'said'; readonly taskId: string; readonly epoch: number; readonly message: string }
+  /** How the machine feels, as judged at a time of `monotonicMs`. Goes with each heartbeat from then on. */
+  | { readonly type: 'health'; readonly health: MachineHealthInit; readonly judgedAtMs: number }
   | { readonly type: 'beat' };
 
 /** What the thread says. */
@@ -77,6 +80,9 @@ function startInMainLoop(options: HeartbeatOptions, connectTo: ConnectionOptions
         case 'said':
           loop.say(command.taskId, command.epoch, command.message);
           break;
+        case 'health':
+          loop.noteHealth(command.health, command.judgedAtMs);
+          break;
         case 'beat':
           loop.beat();
           break;
@@ -102,6 +108,7 @@ function startThread(options: HeartbeatOptions, connection: ConnectionOptions): 
     stampEveryMs: options.stampEveryMs,
   };
   let session: HeartbeatCommand | undefined;
+  let health: HeartbeatCommand | undefined;
   let closed = false;
   const ready = Promise.withResolvers<void>();
   let thread = start();
@@ -125,8 +132,10 @@ function startThread(options: HeartbeatOptions, connection: ConnectionOptions): 
         setTimeout(() => {
           if (!closed) {
             thread = start();
-            if (session !== undefined) {
-              thread.postMessage(session);
+            for (const command of [health, session]) {
+              if (command !== undefined) {
+                thread.postMessage(command);
+              }
             }
           }
         }, 1_000).unref();
@@ -142,6 +151,8 @@ function startThread(options: HeartbeatOptions, connection: ConnectionOptions): 
         session = command;
       } else if (command.type === 'end') {
         session = undefined;
+      } else if (command.type === 'health') {
+        health = command;
       }
       thread.postMessage(command);
     },

@@ -1,20 +1,23 @@
 import { randomUUID } from 'node:crypto';
 import {
   RegisterWorkerRequestSchema,
+  TaskClass,
   type WorkerCapabilities,
   WorkerCapabilitiesSchema,
   WorkerService,
 } from '@baton/contract';
-import { createLoadMeter } from '@baton/hardware';
+import { createLoadMeter, type HealthMonitor, type HealthReport, type Tool } from '@baton/hardware';
 import { type RunningServer, serve } from '@baton/server';
 import type { Logger } from '@baton/telemetry';
 import { create, type MessageInitShape } from '@bufbuild/protobuf';
 import { durationMs } from '@bufbuild/protobuf/wkt';
 import { ConnectError } from '@connectrpc/connect';
 import { fullJitter } from './backoff.ts';
+import { monotonicMs } from './clock.ts';
 import { type Compression, connectMasters, type MasterConnection } from './connection.ts';
 import { WorkerOptionsError, WorkerStoppedError } from './errors.ts';
 import type { Executor } from './executor.ts';
+import { gpuMessage, healthMessage, toolMessage } from './health-message.ts';
 import { type Heartbeat, startHeartbeat } from './heartbeat.ts';
 import { LogHub } from './log-hub.ts';
 import { describe } from './refusal.ts';
@@ -27,6 +30,8 @@ import { workerService } from './worker-service.ts';
 
 /** That this worker speaks; with a master of the version before, the one before. */
 const PROTOCOL_VERSIONS = [3, 2, 1] as const;
+/** The first look at machine and tools holds up the start for no longer. */
+const detectWithinMs = 1_500;
 const rejoin = { baseMs: 200, capMs: 10_000 };
 
 /** Everything that a worker is made of. */
@@ -45,6 +50,13 @@ export interface WorkerRuntimeOptions {
   readonly executors: readonly Executor[];
   /** What the machine has and the worker takes. `executors` and `kinds` are filled in here. `slots`: tasks at once. */
   readonly capabilities: Omit<MessageInitShape<typeof WorkerCapabilitiesSchema>, '$typeName'> & { slots: number };
+  /** Programs that are on the PATH; they may become known later. Default: none are told. */
+  readonly tools?: readonly Tool[] | Promise<readonly Tool[]>;
+  /**
+   * Watches the machine: its devices are told as capabilities, its report goes with each heartbeat, and its gates stop new work. The
+   * runtime starts and closes it. Default: nobody watches.
+   */
+  readonly health?: HealthMonitor;
   readonly log: Logger;
   /** Heartbeats from a thread of their own, so that code that blocks the main loop keeps its leases. Default true. */
   readonly heartbeatInThread?: boolean;
@@ -79,8 +91,14 @@ export interface WorkerRuntime {
   readonly sessionId: string | undefined;
   /** Where `WorkerService` is served; undefined before `start` and where it is not. */
   readonly url: string | undefined;
+  /** Of the master that it talks to now. */
+  readonly masterUrl: string;
   /** Resolves with the reason when everything has ended. */
   readonly stopped: Promise<string>;
+  /** What health there is, and which devices, has changed: the master is told. */
+  noteHealth(report: HealthReport, hasChanged?: boolean): void;
+  /** Which devices there are has changed: the worker registers again, and keeps its session. */
+  noteDevices(): void;
 }
 
 /** Makes a worker; `start` brings it to life. Throws `WorkerOptionsError`. */
@@ -109,6 +127,7 @@ class Runtime implements WorkerRuntime {
   #newKinds: Session | undefined;
   #announcing = false;
   #announceAgain = false;
+  #tools: readonly Tool[] = [];
 
   constructor(options: WorkerRuntimeOptions) {
     this.#options = options;
@@ -139,6 +158,30 @@ class Runtime implements WorkerRuntime {
     return this.#server?.url;
   }
 
+  get masterUrl(): string {
+    return this.#connection.url;
+  }
+
+  noteHealth(report: HealthReport, hasChanged = false): void {
+    const { health } = this.#options;
+    if (health === undefined) {
+      return;
+    }
+    this.#heartbeat?.send({ type: 'health', health: healthMessage(report), judgedAtMs: monotonicMs() });
+    if (hasChanged) {
+      // What came or went is told at once: others ask the master why their work waits.
+      this.#heartbeat?.send({ type: 'beat' });
+    }
+    const { session } = this;
+    if (session !== undefined) {
+      session.isGateClosed = health.closedGate !== undefined;
+    }
+  }
+
+  noteDevices(): void {
+    void this.#announceKinds();
+  }
+
   get session(): Session | undefined {
     return this.#state.kind === 'registered' || this.#state.kind === 'draining' ? this.#state.session : undefined;
   }
@@ -161,6 +204,11 @@ class Runtime implements WorkerRuntime {
       await this.#finish('its port cannot be served');
       throw error;
     }
+    await this.#detect();
+    if (!this.#is('connecting')) {
+      // Told to end meanwhile.
+      return this.#registered.promise;
+    }
     this.#heartbeat = startHeartbeat({
       namespace: this.#options.namespace ?? '',
       masterUrls: this.#masterUrls,
@@ -170,6 +218,9 @@ class Runtime implements WorkerRuntime {
       log: this.#log,
       onEvent: (event) => this.session?.onHeartbeat(event),
     });
+    if (this.#options.health !== undefined) {
+      this.noteHealth(this.#options.health.report);
+    }
     void this.#live(abort, this.#heartbeat);
     return this.#registered.promise;
   }
@@ -231,10 +282,16 @@ class Runtime implements WorkerRuntime {
         variables: this.#options.taskVariables ?? {},
         hub: this.#hub,
         log: this.#log.child({ session_id: response.sessionId }),
+        onQuarantine: (devices) => {
+          if (this.#options.health !== undefined) {
+            this.#options.health.quarantined = devices;
+          }
+        },
         onDrainOrder: () => void this.drain('the master said so'),
         onShutdownOrder: () => void this.shutdown('the master said so'),
       });
       const begun = performance.now();
+      session.isGateClosed = this.#options.health?.closedGate !== undefined;
       this.#become({ kind: 'registered', session });
       this.#log.info('worker registered', { session_id: session.id, master_id: response.masterId, url: this.url });
       this.#registered.resolve();
@@ -293,6 +350,7 @@ class Runtime implements WorkerRuntime {
 
   async #finish(reason: string): Promise<void> {
     await this.#heartbeat?.close();
+    await this.#options.health?.close();
     await this.#server?.close({ graceMs: 1_000 });
     for (const executor of this.#options.executors) {
       try {
@@ -348,6 +406,7 @@ class Runtime implements WorkerRuntime {
             capabilities: () => this.#capabilities(),
             shared: this.#shared,
             load: createLoadMeter(),
+            health: this.#options.health,
             hub: this.#hub,
             tasks: connection.tasks,
             closing,
@@ -356,10 +415,32 @@ class Runtime implements WorkerRuntime {
     });
   }
 
+  /** What the machine has, so far as it says so soon. What comes later is announced then: a driver that hangs holds up no start. */
+  async #detect(): Promise<void> {
+    const { health, tools = [] } = this.#options;
+    let isLate = false;
+    const asked = Promise.resolve(tools).then((found) => {
+      this.#tools = found;
+      if (isLate) {
+        void this.#announceKinds();
+      }
+    });
+    await Promise.all([health?.start(detectWithinMs), Promise.race([asked, pauseFor(detectWithinMs)])]);
+    isLate = true;
+  }
+
   #capabilities(): WorkerCapabilities {
     const { executors, capabilities } = this.#options;
+    const gpus = this.#options.health?.gpus.map(gpuMessage) ?? capabilities.gpus ?? [];
     return create(WorkerCapabilitiesSchema, {
       ...capabilities,
+      gpus,
+      // Who names no classes takes work for processors; with devices, for those, too.
+      taskClasses:
+        (capabilities.taskClasses ?? []).length === 0 && gpus.length > 0
+          ? [TaskClass.CPU_SHORT, TaskClass.CPU_LONG, TaskClass.GPU]
+          : (capabilities.taskClasses ?? []),
+      tools: this.#tools.length > 0 ? this.#tools.map(toolMessage) : (capabilities.tools ?? []),
       tags: [...(capabilities.tags ?? []), ...executors.flatMap((executor) => executor.tags ?? [])],
       executors: executors.map((executor) => executor.type),
       kinds: executors.flatMap((executor) => executor.kinds ?? []),
@@ -412,6 +493,10 @@ class Runtime implements WorkerRuntime {
       this.#announcing = false;
     }
   }
+}
+
+function pauseFor(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
 function urlsOf({ masterUrl }: WorkerRuntimeOptions): readonly string[] {

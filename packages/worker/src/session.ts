@@ -54,6 +54,8 @@ export interface SessionOptions {
   readonly variables: Readonly<Record<string, string>>;
   readonly hub: LogHub;
   readonly log: Logger;
+  /** All devices that the master keeps tasks away from, when they change. */
+  readonly onQuarantine?: (devices: readonly string[]) => void;
   readonly onDrainOrder: () => void;
   readonly onShutdownOrder: () => void;
 }
@@ -191,6 +193,11 @@ export class Session {
     this.#exchange.kick();
   }
 
+  /** While a gate is closed nothing new is taken; what is held goes on. */
+  set isGateClosed(isClosed: boolean) {
+    this.#exchange.paused = isClosed;
+  }
+
   /** What the heartbeat has to say. Events of another session are not for this one. */
   onHeartbeat(event: HeartbeatEvent): void {
     if (event.sessionId !== this.id || this.#over) {
@@ -199,6 +206,9 @@ export class Session {
     switch (event.type) {
       case 'orders':
         this.#obey(event.orders);
+        break;
+      case 'quarantine':
+        this.#options.onQuarantine?.(event.devices);
         break;
       case 'lost':
         for (const { taskId, epoch } of event.leases) {

@@ -7,11 +7,12 @@ import {
   type WorkerCapabilities,
   type WorkerService,
 } from '@baton/contract';
-import type { LoadMeter } from '@baton/hardware';
+import type { HealthMonitor, LoadMeter } from '@baton/hardware';
 import { create } from '@bufbuild/protobuf';
 import { durationFromMs, durationMs } from '@bufbuild/protobuf/wkt';
 import { type Client, Code, ConnectError, type ServiceImpl } from '@connectrpc/connect';
 import { monotonicMs } from './clock.ts';
+import { healthMessage, sampleMessage } from './health-message.ts';
 import type { LogHub } from './log-hub.ts';
 import { type Session, stampEveryMs } from './session.ts';
 import type { SharedState } from './shared-state.ts';
@@ -35,6 +36,7 @@ export interface WorkerServiceOptions {
   readonly capabilities: () => WorkerCapabilities;
   readonly shared: SharedState;
   readonly load: LoadMeter;
+  readonly health: HealthMonitor | undefined;
   readonly hub: LogHub;
   readonly tasks: Client<typeof TaskService>;
   /** Fires when the server is about to close. */
@@ -74,7 +76,17 @@ export function workerService(options: WorkerServiceOptions): ServiceImpl<typeof
         uptime: durationFromMs(Math.round(now - startedAt)),
         version: options.version,
         masterUrl: options.masterUrl,
+        ...(options.health && {
+          health: {
+            ...healthMessage(options.health.report),
+            ageMs: BigInt(Math.max(0, Date.now() - options.health.report.atMs)),
+          },
+        }),
       });
+    },
+
+    getHealthHistory() {
+      return { samples: (options.health?.history() ?? []).map(sampleMessage) };
     },
 
     async executeTask(request, context) {

@@ -1,8 +1,8 @@
-import { existsSync, statSync } from 'node:fs';
+import { existsSync, readFileSync, statSync } from 'node:fs';
 import { platform } from 'node:os';
 import { ChildDevices, type ChildDevicesOptions } from './child-devices.ts';
 import { defaultLibrary } from './nvml-library.ts';
-import { type Devices, type DevicesReading, noGpus } from './reading.ts';
+import { type Devices, type DevicesReading, type GpuReading, noGpus } from './reading.ts';
 import { parseSimulation, SimulationError } from './simulation.ts';
 import { SmiDevices } from './smi-devices.ts';
 
@@ -11,6 +11,8 @@ export interface DeviceOptions {
   readonly simulated?: string | undefined;
   /** `auto`: NVML, and `nvidia-smi` where it cannot be loaded. Default `auto`. */
   readonly source?: 'auto' | 'nvml' | 'nvidia-smi' | 'none';
+  /** Of the devices only these, by UUID or index: another worker of this machine may have the rest. Default: all. */
+  readonly only?: readonly string[] | undefined;
   /** Path of NVML, where the loader does not find it by name. */
   readonly nvmlLibrary?: string | undefined;
   /** Default `nvidia-smi`. */
@@ -26,6 +28,12 @@ const driverPaths = ['/dev/nvidiactl', '/dev/nvidia0', '/proc/driver/nvidia/vers
 
 /** Opens this machine's devices, or the declared ones. Starts nothing before the first `read`. Throws `SimulationError`. */
 export function openDevices(options: DeviceOptions = {}): Devices {
+  const devices = openAll(options);
+  const { only = [] } = options;
+  return only.length === 0 ? devices : new SomeDevices(devices, only);
+}
+
+function openAll(options: DeviceOptions): Devices {
   const child = (backend: ChildDevicesOptions['backend']) =>
     new ChildDevices({
       backend,
@@ -35,10 +43,8 @@ export function openDevices(options: DeviceOptions = {}): Devices {
     });
   const { source = 'auto' } = options;
   if (options.simulated) {
+    checkSimulation(options.simulated);
     const file = fileOf(options.simulated);
-    if (file === null) {
-      parseSimulation(options.simulated);
-    }
     return child({ kind: 'simulated', text: options.simulated, file, startedAtMs: Date.now() });
   }
   const library = options.nvmlLibrary ?? defaultLibrary(platform());
@@ -58,6 +64,12 @@ export function openDevices(options: DeviceOptions = {}): Devices {
   );
 }
 
+/** Throws `SimulationError` where a declaration of simulated devices cannot be understood. */
+export function checkSimulation(declared: string): void {
+  const file = fileOf(declared);
+  parseSimulation(file === null ? declared : readFileSync(file, 'utf8'));
+}
+
 function fileOf(declared: string): string | null {
   const text = declared.trim();
   if (text.startsWith('{') || /^\d+x/.test(text)) {
@@ -67,6 +79,32 @@ function fileOf(declared: string): string | null {
     throw new SimulationError(`there is no file ${text}; write 4xH100:80, JSON, or the path of a JSON file`);
   }
   return text;
+}
+
+/** A part of the devices. */
+class SomeDevices implements Devices {
+  readonly #all: Devices;
+  readonly #only: readonly string[];
+
+  constructor(all: Devices, only: readonly string[]) {
+    this.#all = all;
+    this.#only = only;
+  }
+
+  get source() {
+    return this.#all.source;
+  }
+
+  async read(): Promise<DevicesReading> {
+    const reading = await this.#all.read();
+    const isMine = ({ uuid, index, mig }: GpuReading) =>
+      this.#only.some((each) => each === uuid || each === mig?.parentUuid || each === String(index));
+    return reading.state === 'known' ? { ...reading, gpus: reading.gpus.filter(isMine) } : reading;
+  }
+
+  close(): Promise<void> {
+    return this.#all.close();
+  }
 }
 
 /** Goes on to the next way of reading where one does not exist on this machine; hanging or failing is no such reason. */

@@ -249,6 +249,12 @@ describe('devices', () => {
     gpus(gpu(0, { temperatureC: 99 }), gpu(1, { lost: 'gone' }));
     await after(0);
     expect(monitor.closedGate).toMatchObject({ code: 'GPU_NONE' });
+    const without = scene({ needsDevice: true });
+    await without.after(0);
+    expect(without.monitor.closedGate).toBeUndefined();
+    without.hang();
+    await without.after(1_000);
+    expect(without.monitor.closedGate).toMatchObject({ code: 'GPU_NONE' });
   });
 
   test("one that the master quarantined is not offered until it is off the master's list", async () => {

@@ -19,8 +19,8 @@ export interface HealthMonitorOptions {
   readonly needsDevice?: boolean;
   /** Milliseconds of a clock that never goes back. Default: the process's. */
   readonly now?: () => number;
-  /** Issues and gates came or went. */
-  readonly onChange?: (report: HealthReport) => void;
+  /** Something was judged anew. `hasChanged`: issues, gates or usable devices came or went. */
+  readonly onReport?: (report: HealthReport, hasChanged: boolean) => void;
   /** Which devices there are has changed, or what they are. */
   readonly onDevices?: (gpus: readonly GpuReading[]) => void;
   /** Critical for `drainAfterMs`: told once. */
@@ -226,9 +226,7 @@ export class HealthMonitor implements DeviceBook {
     const before = this.#report;
     const report = this.#assess();
     this.#report = report;
-    if (before === undefined || verdictOf(before) !== verdictOf(report)) {
-      this.#options.onChange?.(report);
-    }
+    this.#options.onReport?.(report, before === undefined || verdictOf(before) !== verdictOf(report));
     this.#watchCritical(report);
   }
 
@@ -258,7 +256,9 @@ export class HealthMonitor implements DeviceBook {
         gates.push(verdict.gate);
       }
     }
-    if (this.#options.needsDevice && !verdicts.some((verdict) => verdict.health.usable)) {
+    // A machine without any is left alone: there are devices that Baton cannot read.
+    const hasSome = verdicts.length > 0 || reading?.state === 'unknown';
+    if (this.#options.needsDevice && hasSome && !verdicts.some((verdict) => verdict.health.usable)) {
       const message =
         verdicts.length === 0
           ? 'no device is known, and it takes GPU tasks only'

@@ -90,6 +90,8 @@ export type HealthSample = Pick<
   HealthReport,
   'atMs' | 'healthy' | 'cpuPercent' | 'foreignCpuPercent' | 'memoryPercent' | 'diskPercent' | 'networkLatencyMs'
 > & {
+  /** Codes, each once. */
+  readonly issues: readonly IssueCode[];
   readonly gpus: readonly Pick<GpuHealth, 'uuid' | 'loadPercent' | 'temperatureC' | 'memoryUsedBytes' | 'powerWatts'>[];
 };
 
@@ -98,6 +100,7 @@ export function toSample(report: HealthReport): HealthSample {
   return {
     atMs,
     healthy,
+    issues: [...new Set(report.issues.map((issue) => issue.code))],
     cpuPercent,
     foreignCpuPercent,
     memoryPercent,

@@ -5,8 +5,10 @@
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
 import type { BlobRef, Failure, FunctionExecutor, GrpcExecutor, PayloadEncoding, TaskClass } from "./common_pb.js";
+import type { Tool } from "./resource_pb.js";
 import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
 import type { ContainerTaskExecutor, HttpExecutor, ProcessExecutor, TaskEnvironment } from "./executor_pb.js";
+import type { MachineHealth } from "./machine_pb.js";
 import type { Checkpoint } from "./checkpoint_pb.js";
 import type { JournalEntry, JournalKind } from "./journal_pb.js";
 
@@ -40,6 +42,20 @@ export declare type Gpu = Message<"baton.v1.Gpu"> & {
    * @generated from field: bool simulated = 4;
    */
   simulated: boolean;
+
+  /**
+   * A slice of a device (MIG).
+   *
+   * @generated from field: bool mig = 5;
+   */
+  mig: boolean;
+
+  /**
+   * Of a slice: the whole device.
+   *
+   * @generated from field: string mig_parent_uuid = 6;
+   */
+  migParentUuid: string;
 };
 
 /**
@@ -126,6 +142,13 @@ export declare type WorkerCapabilities = Message<"baton.v1.WorkerCapabilities"> 
    * @generated from field: uint32 pid = 13;
    */
   pid: number;
+
+  /**
+   * Found on the PATH, or named by its configuration.
+   *
+   * @generated from field: repeated baton.v1.Tool tools = 14;
+   */
+  tools: Tool[];
 };
 
 /**
@@ -998,6 +1021,11 @@ export declare type HeartbeatRequest = Message<"baton.v1.HeartbeatRequest"> & {
    * @generated from field: repeated baton.v1.TaskSign signs = 9;
    */
   signs: TaskSign[];
+
+  /**
+   * @generated from field: baton.v1.MachineHealth health = 10;
+   */
+  health?: MachineHealth | undefined;
 };
 
 /**

@@ -6,6 +6,7 @@ import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobu
 import type { Message } from "@bufbuild/protobuf";
 import type { Duration } from "@bufbuild/protobuf/wkt";
 import type { LogLine, WorkerCapabilities, WorkerMetrics } from "./master_pb.js";
+import type { HealthSample, MachineHealth } from "./machine_pb.js";
 import type { Task, TaskSpec } from "./task_pb.js";
 
 /**
@@ -109,6 +110,13 @@ export declare type GetStatusResponse = Message<"baton.v1.GetStatusResponse"> & 
    * @generated from field: string master_url = 9;
    */
   masterUrl: string;
+
+  /**
+   * Absent: it is not watched.
+   *
+   * @generated from field: baton.v1.MachineHealth health = 10;
+   */
+  health?: MachineHealth | undefined;
 };
 
 /**
@@ -116,6 +124,36 @@ export declare type GetStatusResponse = Message<"baton.v1.GetStatusResponse"> & 
  * Use `create(GetStatusResponseSchema)` to create a new message.
  */
 export declare const GetStatusResponseSchema: GenMessage<GetStatusResponse>;
+
+/**
+ * @generated from message baton.v1.GetHealthHistoryRequest
+ */
+export declare type GetHealthHistoryRequest = Message<"baton.v1.GetHealthHistoryRequest"> & {
+};
+
+/**
+ * Describes the message baton.v1.GetHealthHistoryRequest.
+ * Use `create(GetHealthHistoryRequestSchema)` to create a new message.
+ */
+export declare const GetHealthHistoryRequestSchema: GenMessage<GetHealthHistoryRequest>;
+
+/**
+ * @generated from message baton.v1.GetHealthHistoryResponse
+ */
+export declare type GetHealthHistoryResponse = Message<"baton.v1.GetHealthHistoryResponse"> & {
+  /**
+   * The oldest first.
+   *
+   * @generated from field: repeated baton.v1.HealthSample samples = 1;
+   */
+  samples: HealthSample[];
+};
+
+/**
+ * Describes the message baton.v1.GetHealthHistoryResponse.
+ * Use `create(GetHealthHistoryResponseSchema)` to create a new message.
+ */
+export declare const GetHealthHistoryResponseSchema: GenMessage<GetHealthHistoryResponse>;
 
 /**
  * @generated from message baton.v1.ExecuteTaskRequest
@@ -356,6 +394,16 @@ export declare const WorkerService: GenService<{
     methodKind: "unary";
     input: typeof GetStatusRequestSchema;
     output: typeof GetStatusResponseSchema;
+  },
+  /**
+   * Samples of the machine's health that the worker itself has kept, finer than those of the master.
+   *
+   * @generated from rpc baton.v1.WorkerService.GetHealthHistory
+   */
+  getHealthHistory: {
+    methodKind: "unary";
+    input: typeof GetHealthHistoryRequestSchema;
+    output: typeof GetHealthHistoryResponseSchema;
   },
   /**
    * Submits a task that only this worker may take, through its master, with all of the guarantees, and waits for its end.

@@ -3,6 +3,7 @@
 /* eslint-disable */
 
 import { enumDesc, fileDesc, messageDesc, serviceDesc, tsEnum } from "@bufbuild/protobuf/codegenv2";
+import { file_baton_v1_machine } from "./machine_pb.js";
 import { file_baton_v1_master } from "./master_pb.js";
 import { file_baton_v1_task } from "./task_pb.js";
 import { file_buf_validate_validate } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
@@ -12,7 +13,7 @@ import { file_google_protobuf_duration } from "@bufbuild/protobuf/wkt";
  * Describes the file baton/v1/worker.proto.
  */
 export const file_baton_v1_worker = /*@__PURE__*/
-  fileDesc("ChViYXRvbi92MS93b3JrZXIucHJvdG8SCGJhdG9uLnYxIngKC1J1bm5pbmdUYXNrEg8KB3Rhc2tfaWQYASABKAkSDwoHYXR0ZW1wdBgCIAEoDRINCgVlcG9jaBgDIAEoDRIMCgRraW5kGAQgASgJEioKB3Jhbl9mb3IYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24iEgoQR2V0U3RhdHVzUmVxdWVzdCKxAgoRR2V0U3RhdHVzUmVzcG9uc2USDAoEbmFtZRgBIAEoCRISCgpzZXNzaW9uX2lkGAIgASgJEiQKBXN0YXRlGAMgASgOMhUuYmF0b24udjEuV29ya2VyU3RhdGUSMgoMY2FwYWJpbGl0aWVzGAQgASgLMhwuYmF0b24udjEuV29ya2VyQ2FwYWJpbGl0aWVzEigKB21ldHJpY3MYBSABKAsyFy5iYXRvbi52MS5Xb3JrZXJNZXRyaWNzEiYKB3J1bm5pbmcYBiADKAsyFS5iYXRvbi52MS5SdW5uaW5nVGFzaxIpCgZ1cHRpbWUYByABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SDwoHdmVyc2lvbhgIIAEoCRISCgptYXN0ZXJfdXJsGAkgASgJInYKEkV4ZWN1dGVUYXNrUmVxdWVzdBIoCgR0YXNrGAEgASgLMhIuYmF0b24udjEuVGFza1NwZWNCBrpIA8gBARI2CgR3YWl0GAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQg26SAqqAQciAwiQHDIAIjMKE0V4ZWN1dGVUYXNrUmVzcG9uc2USHAoEdGFzaxgBIAEoCzIOLmJhdG9uLnYxLlRhc2siZgoeV29ya2VyU2VydmljZUNhbmNlbFRhc2tSZXF1ZXN0EioKB3Rhc2tfaWQYASABKAlCGbpIFnIUMhJeWzEtOV1bMC05XXswLDE4fSQSGAoGcmVhc29uGAIgASgJQgi6SAVyAxjQDyIhCh9Xb3JrZXJTZXJ2aWNlQ2FuY2VsVGFza1Jlc3BvbnNlIigKDERyYWluUmVxdWVzdBIYCgZyZWFzb24YASABKAlCCLpIBXIDGNAPIh0KDURyYWluUmVzcG9uc2USDAoEaGVsZBgBIAEoDSI9Cg9TaHV0ZG93blJlcXVlc3QSEAoIZ3JhY2VmdWwYASABKAgSGAoGcmVhc29uGAIgASgJQgi6SAVyAxjQDyISChBTaHV0ZG93blJlc3BvbnNlIkIKEVN0cmVhbUxvZ3NSZXF1ZXN0Ei0KB3Rhc2tfaWQYASABKAlCHLpIGXIXMhVeKFsxLTldWzAtOV17MCwxOH0pPyQiNgoSU3RyZWFtTG9nc1Jlc3BvbnNlEiAKBWxpbmVzGAEgAygLMhEuYmF0b24udjEuTG9nTGluZSrCAQoLV29ya2VyU3RhdGUSHAoYV09SS0VSX1NUQVRFX1VOU1BFQ0lGSUVEEAASGwoXV09SS0VSX1NUQVRFX0NPTk5FQ1RJTkcQARIVChFXT1JLRVJfU1RBVEVfSURMRRACEhUKEVdPUktFUl9TVEFURV9CVVNZEAMSGQoVV09SS0VSX1NUQVRFX0RSQUlOSU5HEAQSGAoUV09SS0VSX1NUQVRFX1NUT1BQRUQQBRIVChFXT1JLRVJfU1RBVEVfTE9TVBAGMtEDCg1Xb3JrZXJTZXJ2aWNlEkkKCUdldFN0YXR1cxIaLmJhdG9uLnYxLkdldFN0YXR1c1JlcXVlc3QaGy5iYXRvbi52MS5HZXRTdGF0dXNSZXNwb25zZSIDkAIBEkoKC0V4ZWN1dGVUYXNrEhwuYmF0b24udjEuRXhlY3V0ZVRhc2tSZXF1ZXN0Gh0uYmF0b24udjEuRXhlY3V0ZVRhc2tSZXNwb25zZRJhCgpDYW5jZWxUYXNrEiguYmF0b24udjEuV29ya2VyU2VydmljZUNhbmNlbFRhc2tSZXF1ZXN0GikuYmF0b24udjEuV29ya2VyU2VydmljZUNhbmNlbFRhc2tSZXNwb25zZRI4CgVEcmFpbhIWLmJhdG9uLnYxLkRyYWluUmVxdWVzdBoXLmJhdG9uLnYxLkRyYWluUmVzcG9uc2USQQoIU2h1dGRvd24SGS5iYXRvbi52MS5TaHV0ZG93blJlcXVlc3QaGi5iYXRvbi52MS5TaHV0ZG93blJlc3BvbnNlEkkKClN0cmVhbUxvZ3MSGy5iYXRvbi52MS5TdHJlYW1Mb2dzUmVxdWVzdBocLmJhdG9uLnYxLlN0cmVhbUxvZ3NSZXNwb25zZTABYgZwcm90bzM", [file_baton_v1_master, file_baton_v1_task, file_buf_validate_validate, file_google_protobuf_duration]);
+  fileDesc("ChViYXRvbi92MS93b3JrZXIucHJvdG8SCGJhdG9uLnYxIngKC1J1bm5pbmdUYXNrEg8KB3Rhc2tfaWQYASABKAkSDwoHYXR0ZW1wdBgCIAEoDRINCgVlcG9jaBgDIAEoDRIMCgRraW5kGAQgASgJEioKB3Jhbl9mb3IYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24iEgoQR2V0U3RhdHVzUmVxdWVzdCLaAgoRR2V0U3RhdHVzUmVzcG9uc2USDAoEbmFtZRgBIAEoCRISCgpzZXNzaW9uX2lkGAIgASgJEiQKBXN0YXRlGAMgASgOMhUuYmF0b24udjEuV29ya2VyU3RhdGUSMgoMY2FwYWJpbGl0aWVzGAQgASgLMhwuYmF0b24udjEuV29ya2VyQ2FwYWJpbGl0aWVzEigKB21ldHJpY3MYBSABKAsyFy5iYXRvbi52MS5Xb3JrZXJNZXRyaWNzEiYKB3J1bm5pbmcYBiADKAsyFS5iYXRvbi52MS5SdW5uaW5nVGFzaxIpCgZ1cHRpbWUYByABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SDwoHdmVyc2lvbhgIIAEoCRISCgptYXN0ZXJfdXJsGAkgASgJEicKBmhlYWx0aBgKIAEoCzIXLmJhdG9uLnYxLk1hY2hpbmVIZWFsdGgiGQoXR2V0SGVhbHRoSGlzdG9yeVJlcXVlc3QiQwoYR2V0SGVhbHRoSGlzdG9yeVJlc3BvbnNlEicKB3NhbXBsZXMYASADKAsyFi5iYXRvbi52MS5IZWFsdGhTYW1wbGUidgoSRXhlY3V0ZVRhc2tSZXF1ZXN0EigKBHRhc2sYASABKAsyEi5iYXRvbi52MS5UYXNrU3BlY0IGukgDyAEBEjYKBHdhaXQYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CDbpICqoBByIDCJAcMgAiMwoTRXhlY3V0ZVRhc2tSZXNwb25zZRIcCgR0YXNrGAEgASgLMg4uYmF0b24udjEuVGFzayJmCh5Xb3JrZXJTZXJ2aWNlQ2FuY2VsVGFza1JlcXVlc3QSKgoHdGFza19pZBgBIAEoCUIZukgWchQyEl5bMS05XVswLTldezAsMTh9JBIYCgZyZWFzb24YAiABKAlCCLpIBXIDGNAPIiEKH1dvcmtlclNlcnZpY2VDYW5jZWxUYXNrUmVzcG9uc2UiKAoMRHJhaW5SZXF1ZXN0EhgKBnJlYXNvbhgBIAEoCUIIukgFcgMY0A8iHQoNRHJhaW5SZXNwb25zZRIMCgRoZWxkGAEgASgNIj0KD1NodXRkb3duUmVxdWVzdBIQCghncmFjZWZ1bBgBIAEoCBIYCgZyZWFzb24YAiABKAlCCLpIBXIDGNAPIhIKEFNodXRkb3duUmVzcG9uc2UiQgoRU3RyZWFtTG9nc1JlcXVlc3QSLQoHdGFza19pZBgBIAEoCUIcukgZchcyFV4oWzEtOV1bMC05XXswLDE4fSk/JCI2ChJTdHJlYW1Mb2dzUmVzcG9uc2USIAoFbGluZXMYASADKAsyES5iYXRvbi52MS5Mb2dMaW5lKsIBCgtXb3JrZXJTdGF0ZRIcChhXT1JLRVJfU1RBVEVfVU5TUEVDSUZJRUQQABIbChdXT1JLRVJfU1RBVEVfQ09OTkVDVElORxABEhUKEVdPUktFUl9TVEFURV9JRExFEAISFQoRV09SS0VSX1NUQVRFX0JVU1kQAxIZChVXT1JLRVJfU1RBVEVfRFJBSU5JTkcQBBIYChRXT1JLRVJfU1RBVEVfU1RPUFBFRBAFEhUKEVdPUktFUl9TVEFURV9MT1NUEAYysQQKDVdvcmtlclNlcnZpY2USSQoJR2V0U3RhdHVzEhouYmF0b24udjEuR2V0U3RhdHVzUmVxdWVzdBobLmJhdG9uLnYxLkdldFN0YXR1c1Jlc3BvbnNlIgOQAgESXgoQR2V0SGVhbHRoSGlzdG9yeRIhLmJhdG9uLnYxLkdldEhlYWx0aEhpc3RvcnlSZXF1ZXN0GiIuYmF0b24udjEuR2V0SGVhbHRoSGlzdG9yeVJlc3BvbnNlIgOQAgESSgoLRXhlY3V0ZVRhc2sSHC5iYXRvbi52MS5FeGVjdXRlVGFza1JlcXVlc3QaHS5iYXRvbi52MS5FeGVjdXRlVGFza1Jlc3BvbnNlEmEKCkNhbmNlbFRhc2sSKC5iYXRvbi52MS5Xb3JrZXJTZXJ2aWNlQ2FuY2VsVGFza1JlcXVlc3QaKS5iYXRvbi52MS5Xb3JrZXJTZXJ2aWNlQ2FuY2VsVGFza1Jlc3BvbnNlEjgKBURyYWluEhYuYmF0b24udjEuRHJhaW5SZXF1ZXN0GhcuYmF0b24udjEuRHJhaW5SZXNwb25zZRJBCghTaHV0ZG93bhIZLmJhdG9uLnYxLlNodXRkb3duUmVxdWVzdBoaLmJhdG9uLnYxLlNodXRkb3duUmVzcG9uc2USSQoKU3RyZWFtTG9ncxIbLmJhdG9uLnYxLlN0cmVhbUxvZ3NSZXF1ZXN0GhwuYmF0b24udjEuU3RyZWFtTG9nc1Jlc3BvbnNlMAFiBnByb3RvMw", [file_baton_v1_machine, file_baton_v1_master, file_baton_v1_task, file_buf_validate_validate, file_google_protobuf_duration]);
 
 /**
  * Describes the message baton.v1.RunningTask.
@@ -36,74 +37,88 @@ export const GetStatusResponseSchema = /*@__PURE__*/
   messageDesc(file_baton_v1_worker, 2);
 
 /**
+ * Describes the message baton.v1.GetHealthHistoryRequest.
+ * Use `create(GetHealthHistoryRequestSchema)` to create a new message.
+ */
+export const GetHealthHistoryRequestSchema = /*@__PURE__*/
+  messageDesc(file_baton_v1_worker, 3);
+
+/**
+ * Describes the message baton.v1.GetHealthHistoryResponse.
+ * Use `create(GetHealthHistoryResponseSchema)` to create a new message.
+ */
+export const GetHealthHistoryResponseSchema = /*@__PURE__*/
+  messageDesc(file_baton_v1_worker, 4);
+
+/**
  * Describes the message baton.v1.ExecuteTaskRequest.
  * Use `create(ExecuteTaskRequestSchema)` to create a new message.
  */
 export const ExecuteTaskRequestSchema = /*@__PURE__*/
-  messageDesc(file_baton_v1_worker, 3);
+  messageDesc(file_baton_v1_worker, 5);
 
 /**
  * Describes the message baton.v1.ExecuteTaskResponse.
  * Use `create(ExecuteTaskResponseSchema)` to create a new message.
  */
 export const ExecuteTaskResponseSchema = /*@__PURE__*/
-  messageDesc(file_baton_v1_worker, 4);
+  messageDesc(file_baton_v1_worker, 6);
 
 /**
  * Describes the message baton.v1.WorkerServiceCancelTaskRequest.
  * Use `create(WorkerServiceCancelTaskRequestSchema)` to create a new message.
  */
 export const WorkerServiceCancelTaskRequestSchema = /*@__PURE__*/
-  messageDesc(file_baton_v1_worker, 5);
+  messageDesc(file_baton_v1_worker, 7);
 
 /**
  * Describes the message baton.v1.WorkerServiceCancelTaskResponse.
  * Use `create(WorkerServiceCancelTaskResponseSchema)` to create a new message.
  */
 export const WorkerServiceCancelTaskResponseSchema = /*@__PURE__*/
-  messageDesc(file_baton_v1_worker, 6);
+  messageDesc(file_baton_v1_worker, 8);
 
 /**
  * Describes the message baton.v1.DrainRequest.
  * Use `create(DrainRequestSchema)` to create a new message.
  */
 export const DrainRequestSchema = /*@__PURE__*/
-  messageDesc(file_baton_v1_worker, 7);
+  messageDesc(file_baton_v1_worker, 9);
 
 /**
  * Describes the message baton.v1.DrainResponse.
  * Use `create(DrainResponseSchema)` to create a new message.
  */
 export const DrainResponseSchema = /*@__PURE__*/
-  messageDesc(file_baton_v1_worker, 8);
+  messageDesc(file_baton_v1_worker, 10);
 
 /**
  * Describes the message baton.v1.ShutdownRequest.
  * Use `create(ShutdownRequestSchema)` to create a new message.
  */
 export const ShutdownRequestSchema = /*@__PURE__*/
-  messageDesc(file_baton_v1_worker, 9);
+  messageDesc(file_baton_v1_worker, 11);
 
 /**
  * Describes the message baton.v1.ShutdownResponse.
  * Use `create(ShutdownResponseSchema)` to create a new message.
  */
 export const ShutdownResponseSchema = /*@__PURE__*/
-  messageDesc(file_baton_v1_worker, 10);
+  messageDesc(file_baton_v1_worker, 12);
 
 /**
  * Describes the message baton.v1.StreamLogsRequest.
  * Use `create(StreamLogsRequestSchema)` to create a new message.
  */
 export const StreamLogsRequestSchema = /*@__PURE__*/
-  messageDesc(file_baton_v1_worker, 11);
+  messageDesc(file_baton_v1_worker, 13);
 
 /**
  * Describes the message baton.v1.StreamLogsResponse.
  * Use `create(StreamLogsResponseSchema)` to create a new message.
  */
 export const StreamLogsResponseSchema = /*@__PURE__*/
-  messageDesc(file_baton_v1_worker, 12);
+  messageDesc(file_baton_v1_worker, 14);
 
 /**
  * Describes the enum baton.v1.WorkerState.
