@@ -2,6 +2,7 @@ import { errorDetails } from '@baton/contract/grpc';
 import { durationMs } from '@bufbuild/protobuf/wkt';
 import { type FieldPath, ViolationsSchema } from '@bufbuild/protovalidate/gen/buf/validate/validate_pb.js';
 import { Code, ConnectError } from '@connectrpc/connect';
+import { isNamed } from './error-name.ts';
 
 /** The codes of Connect and gRPC, as words. */
 export type BatonErrorCode =
@@ -59,6 +60,11 @@ export class BatonError extends Error {
     this.violations = init.violations ?? [];
     if (init.retryAfterMs !== undefined) this.retryAfterMs = init.retryAfterMs;
     this.metadata = init.metadata ?? {};
+  }
+
+  /** One of another copy of this package is one, too: worker, command and program may each have their own. */
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    return isNamed(value, 'BatonError');
   }
 }
 

@@ -67,9 +67,22 @@ export type Combination<Axes> = {
   -readonly [Axis in keyof Axes]: ValueOf<Axes[Axis]> extends readonly (infer Value)[] ? Value : never;
 };
 
+/** A graph, for those who only start it: it may be of another copy of this package. */
+export interface StartableGraph<Input, Output = unknown> {
+  readonly definition: WorkflowDefinition;
+  readonly __input?: (input: Input) => void;
+  readonly __output?: Output;
+}
+
+/** Whether a value is a graph (by its shape). */
+export function isGraph(value: unknown): value is StartableGraph<never> {
+  return typeof value === 'object' && value !== null && 'definition' in value && 'forEach' in value;
+}
+
 /** A workflow made in TypeScript. `definition` is the file that says the same. `Output` is that of a run, where `output` says it. */
-export class Graph<Input, Output = unknown> {
-  /** Never there at run time: the type of a run's output. */
+export class Graph<Input, Output = unknown> implements StartableGraph<Input, Output> {
+  /** Never there at run time: the types of a run's input and output. */
+  declare readonly __input?: (input: Input) => void;
   declare readonly __output?: Output;
   readonly id: string;
   readonly #description: string | undefined;

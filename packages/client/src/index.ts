@@ -39,7 +39,15 @@ export type {
   ResendOptions,
   Resent,
 } from './failures.ts';
-export { type Combination, Graph, type GraphNode, graph, type NodeReferences, type NodeSettings } from './graph.ts';
+export {
+  type Combination,
+  Graph,
+  type GraphNode,
+  graph,
+  type NodeReferences,
+  type NodeSettings,
+  type StartableGraph,
+} from './graph.ts';
 export { type Expression, expr, GraphError, type Reference, type Template, type ValueOf } from './graph-reference.ts';
 export type { JournalEntryView, RunJournal } from './journal-view.ts';
 export { toMermaid } from './mermaid.ts';

@@ -1,3 +1,4 @@
+import { isNamed } from './error-name.ts';
 import type { RunView } from './run-view.ts';
 import type { AttemptView, FailureView, TaskView } from './task-view.ts';
 import type { FailureTypeName } from './words.ts';
@@ -23,6 +24,11 @@ export class TaskFailed extends Error {
     this.failure = failure;
     this.attempts = attempts;
   }
+
+  /** One of another copy of this package is one, too: worker, command and program may each have their own. */
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    return isNamed(value, 'TaskFailed');
+  }
 }
 
 /** Thrown by a task handle's `result()`: the task was cancelled. */
@@ -36,6 +42,11 @@ export class TaskCancelled extends Error {
     super(`task ${task.id} (${task.kind}) was cancelled${reason === '' ? '' : `: ${reason}`}`);
     this.taskId = task.id;
     this.reason = reason;
+  }
+
+  /** One of another copy of this package is one, too: worker, command and program may each have their own. */
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    return isNamed(value, 'TaskCancelled');
   }
 }
 
@@ -54,6 +65,11 @@ export class RunFailed extends Error {
     this.failedNodeId = run.failedNodeId ?? '';
     this.run = run;
   }
+
+  /** One of another copy of this package is one, too: worker, command and program may each have their own. */
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    return isNamed(value, 'RunFailed');
+  }
 }
 
 /** Thrown by a run handle's `result()`: the run was cancelled. */
@@ -69,5 +85,10 @@ export class RunCancelled extends Error {
     this.runId = run.id;
     this.reason = reason;
     this.run = run;
+  }
+
+  /** One of another copy of this package is one, too: worker, command and program may each have their own. */
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    return isNamed(value, 'RunCancelled');
   }
 }

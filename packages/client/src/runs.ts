@@ -19,7 +19,7 @@ import { type CallOptions, type CallSettings, callOnce, callRepeatably, requestO
 import { decodeValue } from './durable/payload.ts';
 import { BatonError, toBatonError } from './error.ts';
 import { GATHER_LIMITS, Gatherer, refusedItem } from './gather.ts';
-import { Graph } from './graph.ts';
+import { isGraph, type StartableGraph } from './graph.ts';
 import { type JournalEntryView, journalEntryView, type RunJournal } from './journal-view.ts';
 import { RunCancelled, RunFailed } from './outcome.ts';
 import { type List, listOf, type PageOptions } from './pages.ts';
@@ -188,7 +188,10 @@ export class Runs {
   }
 
   /** Starts a run of a graph, whose definition is stored as a version of its name. */
-  start<Input, Output>(workflow: Graph<Input, Output>, ...options: StartArguments<Input>): Promise<StartedRun<Output>>;
+  start<Input, Output>(
+    workflow: StartableGraph<Input, Output>,
+    ...options: StartArguments<Input>
+  ): Promise<StartedRun<Output>>;
   /** Starts a run of a durable function that workers have registered. */
   start<Input, Output, Sent>(
     workflow: WorkflowFunction<Input, Output, Sent>,
@@ -198,11 +201,17 @@ export class Runs {
   start(workflow: string | WorkflowDefinition, options?: StartRunOptions): Promise<StartedRun>;
   async start(
     // biome-ignore lint/suspicious/noExplicitAny: the overloads say which
-    workflow: string | WorkflowDefinition | Graph<any, any> | WorkflowFunction<any, any, any>,
+    workflow: string | WorkflowDefinition | StartableGraph<any, any> | WorkflowFunction<any, any, any>,
     options: StartRunOptions = {},
   ): Promise<StartedRun<never>> {
     const source =
-      workflow instanceof Graph ? workflow.definition : isWorkflowFunction(workflow) ? workflow.id : workflow;
+      typeof workflow === 'string'
+        ? workflow
+        : isGraph(workflow)
+          ? workflow.definition
+          : isWorkflowFunction(workflow)
+            ? workflow.id
+            : (workflow as WorkflowDefinition);
     const request = create(StartRunRequestSchema, {
       namespace: this.#settings.namespace,
       workflow:

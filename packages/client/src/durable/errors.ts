@@ -1,3 +1,4 @@
+import { isNamed } from '../error-name.ts';
 import type { CommandKind, JournalFailure } from './journal.ts';
 
 /**
@@ -21,6 +22,11 @@ export class StepFailed extends Error {
     this.number = entry.number;
     this.attempts = entry.attempts;
     this.failure = failure;
+  }
+
+  /** One of another copy of this package is one, too: worker, command and program may each have their own. */
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    return isNamed(value, 'StepFailed');
   }
 }
 
