@@ -198,6 +198,7 @@ describe('configuration', () => {
     ['Worker', 'apps/worker/src/config.ts', []],
     ['Command line', 'apps/cli/src/config.ts', ['NO_COLOR']],
     ['Edge', 'apps/edge/src/config.ts', []],
+    ['Test kit', 'apps/cli/src/kit/config.ts', []],
     ['Energy services', 'examples/energy-pipeline/src/service/options.ts', []],
   ])('%s: the variables are those that the code reads', (title, file, others) => {
     const variables = [...variablesIn(file), ...others];

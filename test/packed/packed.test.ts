@@ -37,6 +37,22 @@ let browser: Browser | undefined;
 const baton = (...args: string[]) => run('npx', ['--no', 'baton', ...args], { cwd: project });
 const upFile = () => JSON.parse(readFileSync(join(project, '.baton/up.json'), 'utf8'));
 
+/** As a user's editor does. */
+async function typeCheck(name: string, files: string[]) {
+  const compilerOptions = {
+    target: 'es2024',
+    module: 'nodenext',
+    lib: ['es2024', 'dom', 'esnext.disposable', 'esnext.iterator'],
+    strict: true,
+    noEmit: true,
+    allowImportingTsExtensions: true,
+    types: ['node'],
+    typeRoots: [join(repository, 'node_modules/@types')],
+  };
+  await writeFile(join(project, `${name}.json`), JSON.stringify({ compilerOptions, files }));
+  return run(join(repository, 'node_modules/.bin/tsc'), ['-p', `${name}.json`], { cwd: project });
+}
+
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'baton-packed-'));
   await chmod(folder, 0o755); // as a user's own; a server that root starts runs as somebody else
@@ -135,30 +151,33 @@ test('the command says its version, finds the stack of its directory, and ends w
 });
 
 test("a user's own worker and program type-check against the declarations, and a mistake in them does not", async () => {
-  const options = {
-    target: 'es2024',
-    module: 'nodenext',
-    lib: ['es2024', 'dom', 'esnext.disposable', 'esnext.iterator'],
-    strict: true,
-    noEmit: true,
-    allowImportingTsExtensions: true,
-    types: ['node'],
-    typeRoots: [join(repository, 'node_modules/@types')],
-  };
-  const check = async (name: string, files: string[]) => {
-    await writeFile(join(project, `${name}.json`), JSON.stringify({ compilerOptions: options, files }));
-    return run(join(repository, 'node_modules/.bin/tsc'), ['-p', `${name}.json`], { cwd: project });
-  };
   const files = ['tasks.ts', 'own.ts', 'worker.ts', 'submit.ts', 'page/main.ts'];
-  expect(await check('right', files)).toMatchObject({ code: 0, stdout: '' });
+  expect(await typeCheck('right', files)).toMatchObject({ code: 0, stdout: '' });
   await writeFile(
     join(project, 'mistake.ts'),
     `import { createBaton } from '@baton/client';\nimport { shout } from './own.ts';\nawait createBaton().enqueue(shout, { text: 5 });\n`,
   );
-  const mistaken = await check('wrong', ['mistake.ts']);
+  const mistaken = await typeCheck('wrong', ['mistake.ts']);
   expect(mistaken.code).not.toBe(0);
   expect(mistaken.stdout).toMatch(/mistake\.ts\(3,\d+\): error TS2322/);
 });
+
+test("the guide's tests pass with what is installed, and type-check", async () => {
+  const guide = await readFile(new URL('../../docs/guide/testing.md', import.meta.url), 'utf8');
+  const own = join(project, 'guide');
+  await mkdir(own);
+  const files: string[] = [];
+  for (const [, name, code] of guide.matchAll(/^```ts\n\/\/ ([\w.-]+).*\n([\s\S]*?)^```/gm)) {
+    await writeFile(join(own, name!), code!);
+    files.push(`guide/${name}`);
+  }
+  expect(files).toEqual(['guide/order.ts', 'guide/order.test.ts', 'guide/global-setup.ts', 'guide/report.test.ts']);
+  expect(await typeCheck('guide', files)).toMatchObject({ code: 0, stdout: '' });
+  const ended = await run('node', ['--test', '--test-reporter=tap'], { cwd: own });
+  expect(ended.stdout).toMatch(/^# pass 4$/m);
+  expect(ended.stdout).toMatch(/^# fail 0$/m);
+  expect(ended.code).toBe(0);
+}, 120_000);
 
 test("a worker of the user's own carries out what Node, Deno and a page in Chromium submit", async () => {
   const worker = start('node', ['worker.ts', url], { cwd: project });

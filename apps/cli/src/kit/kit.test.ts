@@ -234,6 +234,27 @@ describe('failures', () => {
     }
   });
 
+  test('a worker that is lost behind the last step of a function makes no step again', async () => {
+    const rule = kit.fail(order, { step: 'book', with: 'crash', when: 'kept' });
+    const run = await kit.run(order, 6);
+    await run.signal('approved', 'Eve');
+    expect(await run.result()).toMatchObject({ answer: 'Eve' });
+    expect(rule.struck).toBe(1);
+    expect(run.steps().map(({ step, tries }) => [step, tries])).toEqual([
+      ['charge', 1],
+      ['book', 1],
+    ]);
+    expect((await run.status()).nodes.map(({ state }) => state)).toEqual(['succeeded', 'succeeded', 'succeeded']);
+  });
+
+  test('where no machine has more memory, running out of it is the end', async () => {
+    kit.fail(shaky, { with: 'OUT_OF_MEMORY' });
+    expect(await (await kit.run(shaky, undefined)).end()).toMatchObject({
+      state: 'failed',
+      failure: { type: 'OUT_OF_MEMORY' },
+    });
+  });
+
   test('a step fails, is tried again after its delay, and fails its run for good', async () => {
     kit.fail(order, { step: 'charge', with: new Error('declined'), times: 2 });
     const recovered = await kit.run(order, 1);

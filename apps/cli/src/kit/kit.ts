@@ -5,13 +5,13 @@ import {
   type Baton,
   createBaton,
   type Duration,
-  type Graph,
   isTaskDefinition,
   isWorkflowFunction,
   type ResultOf,
   RunCancelled,
   RunFailed,
   type RunView,
+  type StartableGraph,
   type StartRunOptions,
   type SubmitOptions,
   TaskCancelled,
@@ -32,7 +32,7 @@ import { countLeases, loseSession } from './clock-schema.ts';
 import { KitError } from './errors.ts';
 import { type Failing, Failings, type FailRule, type FailTarget } from './failing.ts';
 import type { KitRun, KitTask } from './handles.ts';
-import { makeKitDatabase } from './test-server.ts';
+import { makeKitDatabase, makeSpareDatabase } from './test-server.ts';
 import { TimeKeeper } from './time-keeper.ts';
 import { executorUnderTest, type Instruments, type StepCount, stepsUnderTest } from './under-test.ts';
 import { VirtualClock } from './virtual-clock.ts';
@@ -93,7 +93,7 @@ export interface Kit extends AsyncDisposable {
     ...input: Input<NoInfer<Sent>>
   ): Promise<KitRun<Output>>;
   /** Starts a run of a graph. */
-  run<In, Output>(workflow: Graph<In, Output>, ...input: Input<NoInfer<In>>): Promise<KitRun<Output>>;
+  run<In, Output>(workflow: StartableGraph<In, Output>, ...input: Input<NoInfer<In>>): Promise<KitRun<Output>>;
   /** Starts a run of a workflow file (a path that ends in .json, .yaml or .yml, or a file URL), of a definition, or by name. */
   run(
     workflow: string | URL | WorkflowDefinition,
@@ -149,7 +149,9 @@ export async function startKit(options: KitOptions = {}): Promise<Kit> {
   const definitions = await definitionsOf(options.tasks ?? []);
   const database = await makeKitDatabase(options.databaseUrl);
   try {
-    return await KitInstance.start(options, definitions, database);
+    const kit = await KitInstance.start(options, definitions, database);
+    makeSpareDatabase();
+    return kit;
   } catch (error) {
     await database.drop();
     throw error;

@@ -73,7 +73,23 @@ export interface KitDatabase {
 
 /** On the server of `url`, of BATON_TEST_DATABASE_URL, or of this process, which the first call starts. */
 export async function makeKitDatabase(url: string | undefined): Promise<KitDatabase> {
-  const serverUrl = url ?? testServerUrl() ?? (await ownServer()).url;
+  const given = url ?? testServerUrl();
+  if (given !== undefined) return copyTemplate(given);
+  const ready = spare;
+  spare = undefined;
+  return (await ready) ?? copyTemplate((await ownServer()).url);
+}
+
+let spare: Promise<KitDatabase | undefined> | undefined;
+
+/** Makes a database for the next kit while this one's test runs, on a server that ends with this process. */
+export function makeSpareDatabase(): void {
+  if (spare !== undefined || shared === undefined) return;
+  // Whoever needs one and finds none makes it, and hears why it cannot be made.
+  spare = shared.then(({ url }) => copyTemplate(url)).catch(() => undefined);
+}
+
+async function copyTemplate(serverUrl: string): Promise<KitDatabase> {
   let template = templates.get(serverUrl);
   if (template === undefined) {
     template = makeTemplate(serverUrl);

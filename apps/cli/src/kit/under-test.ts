@@ -1,4 +1,5 @@
 import { AttemptFailure, type StepContext, type WorkflowContext, type WorkflowFunction } from '@baton/client';
+import type { NewEntry } from '@baton/client/durable';
 import { FailureType, type Lease, PayloadEncoding } from '@baton/contract';
 import { failureOfError } from '@baton/executors';
 import type { AttemptContext, Executor, FailureReport, Outcome } from '@baton/runtime';
@@ -73,18 +74,37 @@ export function stepsUnderTest(workflow: WorkflowFunction, instruments: Instrume
 const TIMED_OUT = { name: 'StepTimeout' };
 
 /** What carries tasks out, whose attempts are counted and can be made to fail. */
-export function executorUnderTest(executor: Executor, isDriver: (kind: string) => boolean, instruments: Instruments) {
+export function executorUnderTest(
+  executor: Executor,
+  isDriver: (kind: string) => boolean,
+  instruments: Instruments,
+): Executor {
   const { activity, failings } = instruments;
 
-  async function attempt(lease: Lease, context: AttemptContext): Promise<Outcome> {
+  async function start(lease: Lease, context: AttemptContext): Promise<Outcome> {
+    const drives = executor.type === 'function' && isDriver(lease.kind);
+    const end = drives ? activity.beginDriver() : activity.begin(`task \`${lease.kind}\``);
+    try {
+      return await attempt(lease, context, drives);
+    } finally {
+      end();
+    }
+  }
+
+  async function attempt(lease: Lease, context: AttemptContext, drives: boolean): Promise<Outcome> {
     const at = { kind: lease.kind, attempt: lease.attempt, input: () => inputOf(lease) };
     const before = failings.strike({ ...at, when: 'before' });
     if (before !== undefined) return struck(before, context);
-    const driver = executor.type === 'function' && isDriver(lease.kind);
-    if (!driver) instruments.attempted(lease.kind);
-    const outcome = await executor.start(lease, driver ? withJournal(lease, context) : context);
+    instruments.attempted(lease.kind);
+    const outcome = await executor.start(lease, drives ? withJournal(lease, context) : context);
     const after = failings.strike({ ...at, when: 'after' });
-    return after === undefined ? outcome : struck(after, context);
+    if (after !== undefined) return struck(after, context);
+    if (outcome.kind !== 'success' || outcome.rest === undefined) return outcome;
+    const { entries, seenPosition } = outcome.rest;
+    if (!isKept(lease, entries)) return outcome;
+    // The last step would have gone with the run's end, of which there is no crash behind.
+    await context.journal.append(entries, seenPosition);
+    return struck('crash', context);
   }
 
   async function struck(what: FailRule['with'], context: AttemptContext): Promise<Outcome> {
@@ -96,63 +116,47 @@ export function executorUnderTest(executor: Executor, isDriver: (kind: string) =
     return { kind: 'failure', failure: typeof what === 'string' ? failureOfType(what) : failureOfError(what) };
   }
 
+  /** Whether one of these is a step after whose entry the worker is to be lost. */
+  function isKept(lease: Lease, entries: readonly NewEntry[]): boolean {
+    return entries.some(({ kind, name, ended, attempts = 1 }) => {
+      if (kind !== 'step' || !ended) return false;
+      const at = { kind: lease.kind, step: name, attempt: attempts, input: () => inputOf(lease) };
+      return failings.strike({ ...at, when: 'kept' }) !== undefined;
+    });
+  }
+
   /** The context of a function's go; calls of its journal are something that goes on. */
   function withJournal(lease: Lease, context: AttemptContext): AttemptContext {
     const { journal } = context;
     const name = `the journal of ${lease.kind}`;
-    // Its members are accessors of a class, and are not copied.
-    return Object.create(context, {
-      signal: { get: () => context.signal },
-      log: { get: () => context.log },
-      journal: {
-        value: {
-          get keepsTimes() {
-            return journal.keepsTimes;
-          },
-          load: () => activity.during(name, () => journal.load()),
-          append: (entries, seenPosition) =>
-            activity.during(name, async () => {
-              const answer = await journal.append(entries, seenPosition);
-              for (const entry of entries) {
-                if (entry.kind !== 'step' || !entry.ended) continue;
-                const { attempts = 1 } = entry;
-                const at = { kind: lease.kind, step: entry.name, attempt: attempts, input: () => inputOf(lease) };
-                if (failings.strike({ ...at, when: 'kept' }) === undefined) continue;
-                instruments.crash();
-                await lost(context.signal);
-              }
-              return answer;
-            }),
-        } satisfies AttemptContext['journal'],
-      },
-    }) as AttemptContext;
+    return standIn(context, {
+      journal: standIn(journal, {
+        load: () => activity.during(name, () => journal.load()),
+        append: (entries, seenPosition) =>
+          activity.during(name, async () => {
+            const answer = await journal.append(entries, seenPosition);
+            if (isKept(lease, entries)) {
+              instruments.crash();
+              await lost(context.signal);
+            }
+            return answer;
+          }),
+      }),
+    });
   }
 
-  return {
-    type: executor.type,
-    get kinds() {
-      return executor.kinds;
+  return standIn(executor, { start });
+}
+
+/** The same but for some members. What stays sees the original as `this`: it may be of a class with private fields. */
+function standIn<T extends object>(original: T, members: Partial<T>): T {
+  return new Proxy(original, {
+    get(target, name) {
+      if (Object.hasOwn(members, name)) return members[name as keyof T];
+      const value: unknown = Reflect.get(target, name, target);
+      return typeof value === 'function' ? value.bind(target) : value;
     },
-    get functions() {
-      return executor.functions;
-    },
-    get tags() {
-      return executor.tags;
-    },
-    onKindsChange: (listener) => executor.onKindsChange?.(listener),
-    async start(lease, context) {
-      const end =
-        executor.type === 'function' && isDriver(lease.kind)
-          ? activity.beginDriver()
-          : activity.begin(`task \`${lease.kind}\``);
-      try {
-        return await attempt(lease, context);
-      } finally {
-        end();
-      }
-    },
-    close: () => executor.close?.(),
-  } satisfies Executor;
+  });
 }
 
 /** Rejects when the worker's end has reached the code; until then a lost worker's code does nothing more. */
