@@ -1,6 +1,7 @@
 import { hostname } from 'node:os';
 import { parseArgs } from 'node:util';
 import { type TaskClassName, taskClassNames } from '@baton/client';
+import { addressRules, type ContainerRules, wrongRules } from '@baton/executors';
 import {
   checkSimulation,
   type DeviceOptions,
@@ -60,6 +61,13 @@ export interface WorkerConfig {
    * directory. BATON_HEALTH_OWN_PIDS: processes whose trees count as the worker's own load.
    */
   readonly health: HealthOptions;
+  /**
+   * BATON_HTTP_ALLOW, --http-allow: where requests of http tasks may go: `public`, addresses, ranges, hosts, each with an optional port.
+   * Default public.
+   */
+  readonly httpAllow: readonly string[];
+  /** BATON_CONTAINER_SOCKET, --container-socket: of Docker's API. Default: none, and no containers. */
+  readonly containers: { readonly socketPath: string; readonly rules: ContainerRules } | undefined;
   /** LOG_DIR, --log-dir. Default logs. */
   readonly logDir: string;
   /** BATON_LOG_LEVEL, --log-level: debug, info, warn, error. Default info. */
@@ -104,6 +112,12 @@ const variables = {
   'health-interval-ms': 'BATON_HEALTH_INTERVAL_MS',
   'health-disk': 'BATON_HEALTH_DISK',
   'health-own-pids': 'BATON_HEALTH_OWN_PIDS',
+  'http-allow': 'BATON_HTTP_ALLOW',
+  'container-socket': 'BATON_CONTAINER_SOCKET',
+  'container-mounts': 'BATON_CONTAINER_MOUNTS',
+  'container-networks': 'BATON_CONTAINER_NETWORKS',
+  'container-images': 'BATON_CONTAINER_IMAGES',
+  'container-ulimits': 'BATON_CONTAINER_ULIMITS',
   'log-dir': 'LOG_DIR',
   'log-level': 'BATON_LOG_LEVEL',
 } as const;
@@ -186,6 +200,21 @@ export function readConfig(
     }
   }
   const toolNames = list('tools');
+  const httpAllow = text('http-allow') === '' ? ['public'] : list('http-allow');
+  try {
+    addressRules(httpAllow);
+  } catch (error) {
+    problems.push(`${source('http-allow')}: ${error instanceof Error ? error.message : error}`);
+  }
+  const containerRules = {
+    mounts: list('container-mounts'),
+    networks: list('container-networks'),
+    images: list('container-images'),
+    ulimits: list('container-ulimits'),
+  };
+  for (const problem of wrongRules(containerRules)) {
+    problems.push(`BATON_CONTAINER_*: ${problem}`);
+  }
   const config: WorkerConfig = {
     urls,
     namespace: text('namespace', 'default'),
@@ -220,6 +249,8 @@ export function readConfig(
       ownPids: pids.map(Number),
       ...(text('health-disk') !== '' && { diskPath: text('health-disk') }),
     },
+    httpAllow,
+    containers: containersOf(text('container-socket'), containerRules),
     logDir: text('log-dir', 'logs'),
     logLevel,
   };
@@ -227,6 +258,15 @@ export function readConfig(
     throw new WorkerConfigError(problems);
   }
   return Object.freeze(config);
+}
+
+/** What is not said has the executor's default. */
+function containersOf(socket: string, rules: Required<ContainerRules>): WorkerConfig['containers'] {
+  if (socket === '') {
+    return undefined;
+  }
+  const said = Object.entries(rules).filter(([, values]) => values.length > 0);
+  return { socketPath: socket.replace(/^unix:\/\//, ''), rules: Object.fromEntries(said) };
 }
 
 /** What the names stand for; those that are not there are left out. */

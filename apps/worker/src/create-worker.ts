@@ -2,7 +2,16 @@ import { hostname } from 'node:os';
 import type { TaskClassName } from '@baton/client';
 import type { FunctionClock } from '@baton/client/durable';
 import { TaskClass } from '@baton/contract';
-import { functionExecutor, grpcExecutor, isRunnable, type Runnable, type TaskSource } from '@baton/executors';
+import {
+  type ContainerRules,
+  containerExecutor,
+  functionExecutor,
+  grpcExecutor,
+  httpExecutor,
+  isRunnable,
+  type Runnable,
+  type TaskSource,
+} from '@baton/executors';
 import { type DeviceOptions, type Machine, readMachine } from '@baton/hardware';
 import {
   createWorkerRuntime,
@@ -49,6 +58,10 @@ export interface WorkerOptions {
   readonly drainGraceMs?: number;
   /** The most leases held beyond the slots while tasks are short. Default 2 000. */
   readonly prefetchCap?: number;
+  /** Where requests of http tasks may go: `public`, addresses, ranges, hosts, each with an optional port. Default `public`. */
+  readonly httpAllow?: readonly string[];
+  /** Where Docker's API is, and what containers may be given. Default: no containers. */
+  readonly containers?: { readonly socketPath: string; readonly rules?: ContainerRules } | undefined;
   /** Variables that tasks may be handed where they ask for them by `environment.pass`, by name. Default: none. */
   readonly taskVariables?: Readonly<Record<string, string>>;
   /** Whether messages from 1 KiB on travel compressed. Default `auto`: unless the master is on this machine. */
@@ -111,12 +124,13 @@ const taskClasses: Readonly<Record<TaskClassName, TaskClass>> = {
  */
 export function createWorker(options: WorkerOptions = {}): Worker {
   const machine = { ...readMachine(), ...options.machine };
-  const log = options.log ?? createLogger({ name: 'worker' });
   const name = options.name ?? hostname();
-  const { underTest } = options;
+  const { underTest, log = createLogger({ name: 'worker' }) } = options;
   const executors: Executor[] = [
     functionExecutor(tasksOf(options.tasks ?? []), underTest?.clock),
     grpcExecutor(),
+    httpExecutor({ ...(options.httpAllow && { allow: options.httpAllow }) }),
+    ...(options.containers ? [containerExecutor({ ...options.containers, worker: name, log })] : []),
     ...(options.executors ?? []),
   ];
   const { classes = [] } = options;

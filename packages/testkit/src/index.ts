@@ -8,6 +8,7 @@ export {
   NotLoggedError,
   type RestartOptions,
 } from './child.ts';
+export { startContainers, type TestContainers } from './containers.ts';
 export {
   NoTestServerError,
   startTestPostgres,

@@ -1,0 +1,216 @@
+// Tasks in containers: real ones, by podman's service, which speaks Docker's API.
+import { createBaton, type SubmitOptions } from '@baton/client';
+import { startContainers, type TestContainers } from '@baton/testkit';
+import { useStack } from '@baton/testkit/vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+
+let containers: TestContainers;
+const stack = useStack({ workers: 0 });
+const baton = () => createBaton({ url: stack().url });
+const MIB = 1024 * 1024;
+
+const workerEnv = () => ({
+  BATON_CONTAINER_SOCKET: containers.socketPath,
+  BATON_CONTAINER_MOUNTS: `${stack().home}/shared,${stack().home}/readable:ro,cache-*`,
+  BATON_CONTAINER_NETWORKS: 'none,host',
+  // What a daemon without CAP_SYS_RESOURCE can give.
+  BATON_CONTAINER_ULIMITS: 'nofile=1024:4096,nproc=4096:4096',
+  BATON_TASK_ENV: 'TOKEN',
+  TOKEN: 's3cret',
+  HIDDEN: 'never',
+});
+
+beforeAll(async () => {
+  containers = await startContainers();
+  await stack().addWorker({ name: 'docker', env: workerEnv() });
+});
+afterAll(() => containers?.close());
+
+/** A shell script in a container, without a network of its own. */
+const sh = (script: string, more: object = {}, options: SubmitOptions = {}) =>
+  baton().tasks.submit({
+    kind: 'in-a-container',
+    retry: { maxAttempts: 1 },
+    ...options,
+    executor: {
+      type: 'container',
+      image: containers.image,
+      command: ['sh', '-c', script],
+      network: 'none',
+      stopGraceMs: 1_000,
+      ...more,
+    },
+  });
+const outputOf = async (script: string, more: object = {}, options: object = {}) =>
+  (await sh(script, more, options)).result();
+const failureOf = async (script: string, more: object = {}, options: SubmitOptions = {}) => {
+  const handle = await sh(script, more, options);
+  await handle.result().catch(() => {});
+  const { failure } = await handle.status();
+  return failure!;
+};
+const logsOf = async (id: string) => {
+  const lines: string[] = [];
+  for await (const line of baton().tasks.logs(id)) lines.push(`${line.stream}: ${line.text}`);
+  return lines;
+};
+/** Containers that there are, running or not. */
+const left = async () => (await containers.podman('ps', '--all', '--quiet')).trim().split('\n').filter(Boolean);
+
+describe('a task in a container', () => {
+  test('reads its input from a file, and leaves its output in one', async () => {
+    expect(await outputOf('cat $BATON_INPUT_FILE > $BATON_OUTPUT_FILE', {}, { input: { a: [1, 'zwei'] } })).toEqual({
+      a: [1, 'zwei'],
+    });
+    expect(await outputOf('true')).toBeNull();
+    expect(await left()).toEqual([]);
+  });
+
+  test('or from its standard input, and prints it: as text, or its last line as JSON', async () => {
+    const input = { n: 7 };
+    expect(await outputOf('echo noise; cat; echo; echo', { stdin: true, output: 'stdout_json' }, { input })).toEqual(
+      input,
+    );
+    expect(await outputOf('echo -n "grüß dich"', { output: 'stdout' })).toBe('grüß dich');
+  });
+
+  test('writes lines that are kept as they come, of both streams', async () => {
+    const handle = await sh('echo one; echo two >&2; sleep 0.2; echo -n three');
+    await handle.result();
+    expect((await logsOf(handle.id)).sort()).toEqual(['stderr: two', 'stdout: one', 'stdout: three']);
+  });
+
+  test('has the variables that it asked for and may have, and nothing else of the worker', async () => {
+    const text = (await outputOf(
+      'env; pwd; id -u',
+      { output: 'stdout', user: 'somebody' },
+      { environment: { pass: ['TOKEN', 'HIDDEN'], set: { COLOR: 'blue' }, workingDirectory: '/tmp' } },
+    )) as string;
+    for (const line of ['TOKEN=s3cret', 'COLOR=blue', 'BATON_ATTEMPT=1', 'BATON_KIND=in-a-container'])
+      expect(text).toContain(line);
+    expect(text).not.toMatch(/HIDDEN|DATABASE_URL|BATON_URL/);
+    expect(text.trimEnd().split('\n').slice(-2)).toEqual(['/tmp', '1000']);
+  });
+
+  test('has the mounts that the worker allows, and the limits that it asks for', async () => {
+    const { mkdirSync, writeFileSync, readFileSync } = await import('node:fs');
+    for (const name of ['shared', 'readable']) mkdirSync(`${stack().home}/${name}`, { recursive: true });
+    writeFileSync(`${stack().home}/readable/word`, 'hello');
+    await outputOf('cat /in/word > /out/copy; touch /in/x || touch /out/refused', {
+      mounts: [
+        { source: `${stack().home}/readable`, target: '/in', readOnly: true },
+        { source: `${stack().home}/shared`, target: '/out' },
+      ],
+    });
+    expect(readFileSync(`${stack().home}/shared/copy`, 'utf8')).toBe('hello');
+    expect(readFileSync(`${stack().home}/shared/refused`, 'utf8')).toBe('');
+    expect(await failureOf('touch /x', { readOnly: true })).toMatchObject({ exceptionType: 'exit 1' });
+  });
+});
+
+describe('a container that fails', () => {
+  test('by its exit code, with the end of what it said', async () => {
+    expect(await failureOf('echo first; echo "no such household" >&2; exit 3')).toMatchObject({
+      type: 'EVALUATION_ERROR',
+      exceptionType: 'exit 3',
+      message: 'the container ended with exit code 3: no such household',
+    });
+    expect(await failureOf('sleep 100 & kill -9 $!; wait $!; exit $?')).toMatchObject({ exceptionType: 'exit 137' });
+    const permanent = await sh('exit 9', { permanentExitCodes: [9] }, { retry: { maxAttempts: 5, initialDelayMs: 1 } });
+    await permanent.result().catch(() => {});
+    expect((await permanent.status()).attempt).toBe(1);
+  });
+
+  test('for its memory', async () => {
+    expect(await failureOf('tail -c 200m /dev/zero', { memoryBytes: 32 * MIB })).toMatchObject({
+      type: 'OUT_OF_MEMORY',
+      message: expect.stringContaining(String(32 * MIB)),
+    });
+  });
+
+  test('for an image, a command or an output that is not there', async () => {
+    expect(await failureOf('true', { image: 'localhost/no/such:image', pullPolicy: 'never' })).toMatchObject({
+      exceptionType: 'ImageError',
+      message: expect.stringContaining('is not to be pulled'),
+    });
+    expect(await failureOf('true', { image: 'localhost:1/no/such:image' })).toMatchObject({
+      exceptionType: 'ImageError',
+      message: expect.stringContaining('cannot be pulled'),
+    });
+    expect(await failureOf('true', { command: ['/no/such/program'] })).toMatchObject({
+      message: expect.stringContaining('/no/such/program'),
+    });
+    expect(await failureOf('true', { output: 'file' })).toMatchObject({
+      message: expect.stringContaining('BATON_OUTPUT_FILE'),
+    });
+    expect(await failureOf('echo {', { output: 'stdout_json' })).toMatchObject({
+      message: expect.stringContaining('is not JSON'),
+    });
+    expect(await left()).toEqual([]);
+  });
+
+  test('for what the worker does not allow, all of it named', async () => {
+    const { message } = await failureOf('true', {
+      network: 'bridge',
+      mounts: [
+        { source: '/etc', target: '/x' },
+        { source: `${stack().home}/shared/../../secrets`, target: '/y' },
+        { source: `${stack().home}/readable`, target: '/z' },
+        { source: 'other-volume', target: '/v' },
+        { source: 'cache-1', target: '/baton' },
+      ],
+    });
+    for (const part of ['network bridge', '/etc', 'secrets', 'read_only', 'other-volume', '/baton'])
+      expect(message).toContain(part);
+  });
+});
+
+describe('a container that is stopped', () => {
+  test('on cancel: SIGTERM, then SIGKILL, and all that it started goes with it', async () => {
+    const handle = await sh(
+      'trap "echo asked to stop" TERM; (setsid sleep 1000 &) ; echo up; while true; do sleep 1; done',
+    );
+    for await (const line of handle.logs({ follow: true })) if (line.text === 'up') break;
+    await handle.cancel('enough');
+    await expect(handle.result()).rejects.toMatchObject({ name: 'TaskCancelled' });
+    expect(await left()).toEqual([]);
+    expect(await logsOf(handle.id)).toContain('stdout: asked to stop');
+  });
+
+  test('at the end of its time', async () => {
+    expect(await failureOf('sleep 1000', {}, { startToCloseTimeoutMs: 1_000 })).toMatchObject({ type: 'TASK_TIMEOUT' });
+    expect(await left()).toEqual([]);
+  });
+});
+
+test('100 MB on the standard output are read, cut off in the log, and hold nothing up', async () => {
+  const handle = await sh('yes 0123456789012345678901234567890123456789 | head -c 100000000; echo; echo done', {
+    maxLogBytes: 100_000,
+    output: 'stdout_json',
+  });
+  await expect(handle.result()).rejects.toMatchObject({ message: expect.stringContaining('not JSON') });
+  const lines = await logsOf(handle.id);
+  expect(lines.length).toBeLessThan(3_000);
+  expect(lines.at(-1)).toMatch(/^stderr: \d+ more bytes were printed and are not kept$/);
+});
+
+test('what a killed worker left running is removed by its next life, before the task runs again', async () => {
+  const worker = await stack().addWorker({ name: 'mortal', env: { ...workerEnv(), BATON_WORKER_TAGS: 'mortal' } });
+  const handle = await sh(
+    'echo up; if [ $BATON_EPOCH = 1 ]; then sleep 1000; fi; echo again > /dev/null',
+    {},
+    {
+      tags: ['mortal'],
+      retry: { maxAttempts: 3 },
+    },
+  );
+  for await (const line of handle.logs({ follow: true })) if (line.text === 'up') break;
+  const [orphan] = await left();
+  expect(orphan).toBeDefined();
+  await worker.kill('SIGKILL');
+  expect(await left()).toEqual([orphan]);
+  await worker.restart();
+  expect(await handle.result()).toBeNull();
+  expect(await left()).toEqual([]);
+  expect(await worker.logged(/container of an earlier life removed/)).toBeTruthy();
+});
