@@ -75,9 +75,9 @@ export function expr<T = unknown>(texts: TemplateStringsArray, ...values: readon
       if (index === texts.length - 1) return part;
       const value = values[index];
       const source = sourceOf(value);
-      if (source === undefined) return literalOf(value);
+      if (source === undefined) return part + literalOf(value);
       named.push(...(source.type === 'expression' ? source.named : [source]));
-      return celOf(source);
+      return part + celOf(source);
     })
     .join('');
   const expression = Object.freeze({});

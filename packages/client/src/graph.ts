@@ -1,4 +1,5 @@
 import { PROGRAM_SETTINGS, type ProgramExecutorType, type TaskEnvironment } from '@baton/domain';
+import type { ResultOf } from './blob-value.ts';
 import {
   type Expression,
   expressionText,
@@ -11,7 +12,8 @@ import {
 } from './graph-reference.ts';
 import type { ContainerOptions, HttpOptions, ProcessOptions } from './program.ts';
 import type { StandardSchema } from './standard-schema.ts';
-import type { TaskDefinition, TaskPolicy } from './task.ts';
+import { isTaskDefinition, type TaskDefinition, type TaskPolicy } from './task.ts';
+import { isWorkflowFunction, type WorkflowFunction } from './workflow-function.ts';
 import type { WorkflowDefinition } from './workflows.ts';
 
 /** A node of a graph. `Output` is what those that need it are handed; of a fan-out, the list in the order of the items. */
@@ -22,13 +24,21 @@ export interface GraphNode<Id extends string = string, Output = unknown> {
   readonly state: Reference<'succeeded' | 'failed' | 'cancelled' | 'skipped'>;
 }
 
-// Any output is a need.
+// Any output is a need. A task stands for the node that `node(task)` made of it.
 // biome-ignore lint/suspicious/noExplicitAny: checked where it is given
-type Needs = readonly GraphNode<string, any>[];
+type Need = GraphNode<string, any> | TaskDefinition<any, any, any, string>;
+type Needs = readonly Need[];
+
+type OutputReference<N> = N extends { readonly state: unknown; readonly output: infer Output }
+  ? Output
+  : // biome-ignore lint/suspicious/noExplicitAny: what it takes does not matter here
+    N extends TaskDefinition<any, infer Output, any, string>
+    ? Reference<ResultOf<Output>>
+    : never;
 
 /** What the functions of a node are handed: the run's `input`, and by id the outputs of its needs. */
 export type NodeReferences<Input, N extends Needs> = { readonly input: Reference<Input> } & {
-  readonly [Node in N[number] as Node['id']]: Node['output'];
+  readonly [Node in N[number] as Node['id']]: OutputReference<Node>;
 };
 
 /** Policy and the rest of what a file may say; what is left out has the task's policy, then the server's. */
@@ -58,7 +68,48 @@ type InputOf<Handed, Sent> = [Sent] extends [void]
 
 // What `run` receives is the task's own matter: `Sent` is what a node sends.
 // biome-ignore lint/suspicious/noExplicitAny: checked where it is given
-type TaskOf<Output, Sent> = TaskDefinition<any, Output, Sent>;
+type TaskOf<Output, Sent, Id extends string = string> = TaskDefinition<any, Output, Sent, Id>;
+// biome-ignore lint/suspicious/noExplicitAny: as above
+type FunctionOf<Output, Sent> = WorkflowFunction<any, Output, Sent>;
+
+/** What a node can carry out besides tasks: a durable function or a graph, which is stored under its name by then. */
+type WorkflowOf<Output, Sent> = FunctionOf<Output, Sent> | Graph<Sent, Output>;
+
+/** A node's executor as files write it; input and output are the author's word. */
+export type ExecutorCall =
+  | { readonly grpc: { readonly address: string; readonly method: string } }
+  | { readonly workflow: string; readonly version?: number }
+  | { readonly process: ProcessOptions }
+  | { readonly http: HttpOptions }
+  | { readonly container: ContainerOptions };
+
+type NodeArguments<Input, Sent, N extends Needs> =
+  // biome-ignore lint/suspicious/noConfusingVoidType: what a task without an input takes
+  [Sent] extends [void]
+    ? [settings?: NodeSettings<Input, N>]
+    : [settings: NodeSettings<Input, N> & InputOf<NodeReferences<Input, N>, NoInfer<Sent>>];
+
+interface ForEachSettings<Input, N extends Needs, Item, Sent> extends NodeSettings<Input, N> {
+  readonly items: (references: NodeReferences<Input, N>) => ItemsOf<Item>;
+  readonly maxParallel?: number;
+  readonly input: (
+    references: NodeReferences<Input, N> & { readonly item: Reference<Item>; readonly index: Reference<number> },
+  ) => Template<NoInfer<Sent>>;
+}
+
+interface MatrixSettings<Input, N extends Needs, Axes, Sent> extends NodeSettings<Input, N> {
+  /** By axis, a list or what becomes one. */
+  readonly axes: (references: NodeReferences<Input, N>) => Axes;
+  readonly maxParallel?: number;
+  readonly input: (
+    references: NodeReferences<Input, N> & {
+      readonly matrix: Reference<Combination<Axes>>;
+      readonly index: Reference<number>;
+    },
+  ) => Template<NoInfer<Sent>>;
+}
+
+type AxesOf = Readonly<Record<string, unknown>>;
 
 type ItemsOf<Item> = Reference<readonly Item[]> | Reference<Item[]> | Expression<readonly Item[]> | readonly Item[];
 
@@ -87,6 +138,8 @@ export class Graph<Input, Output = unknown> implements StartableGraph<Input, Out
   readonly id: string;
   readonly #description: string | undefined;
   readonly #nodes = new Map<string, Record<string, unknown>>();
+  /** Nodes that have their task's id, by the task. */
+  readonly #byTask = new Map<object, GraphNode>();
   #output: unknown;
 
   constructor({ id, description }: { readonly id: string; readonly description?: string }) {
@@ -94,56 +147,65 @@ export class Graph<Input, Output = unknown> implements StartableGraph<Input, Out
     this.#description = description;
   }
 
-  /** One task. */
+  /** One task; its id is the node's. */
+  node<Output, Sent, const Id extends string, const N extends Needs = readonly []>(
+    task: TaskOf<Output, Sent, Id>,
+    ...settings: NodeArguments<Input, Sent, N>
+  ): GraphNode<Id, ResultOf<Output>>;
+  /** One task, or one run of another workflow. */
   node<const Id extends string, Output, Sent, const N extends Needs = readonly []>(
     id: Id,
-    task: TaskOf<Output, Sent>,
-    // biome-ignore lint/suspicious/noConfusingVoidType: what a task without an input takes
-    ...[settings]: [Sent] extends [void]
-      ? [settings?: NodeSettings<Input, N>]
-      : [settings: NodeSettings<Input, N> & InputOf<NodeReferences<Input, N>, NoInfer<Sent>>]
-  ): GraphNode<Id, Output> {
-    return this.#add(id, { task: task.id }, { ...policyOf(task), ...(settings as LooseSettings | undefined) });
+    what: TaskOf<Output, Sent> | WorkflowOf<Output, Sent>,
+    ...settings: NodeArguments<Input, Sent, N>
+  ): GraphNode<Id, ResultOf<Output>>;
+  node(...given: unknown[]): GraphNode<string, never> {
+    const { id, executor, settings } = partsOf(given);
+    return this.#add(id, executor, settings, given[0]);
   }
 
-  /** A task for each item of a list (100 000 at most); `maxParallel` of them at once. */
+  /** A task for each item of a list (100 000 at most); `maxParallel` of them at once. Without an id of its own, the task's. */
+  forEach<Output, Sent, Item, const Id extends string, const N extends Needs = readonly []>(
+    task: TaskOf<Output, Sent, Id>,
+    settings: ForEachSettings<Input, N, Item, Sent>,
+  ): GraphNode<Id, Output[]>;
+  /** Or a call for each: of a service, a program, a workflow that is known by its name. */
+  forEach<Output = unknown, const Id extends string = string, Item = unknown, const N extends Needs = Needs>(
+    id: Id,
+    call: ExecutorCall,
+    settings: ForEachSettings<Input, N, Item, unknown>,
+  ): GraphNode<Id, Output[]>;
+  /** Or a run of another workflow for each. */
   forEach<const Id extends string, Output, Sent, Item, const N extends Needs = readonly []>(
     id: Id,
-    task: TaskOf<Output, Sent>,
-    settings: NodeSettings<Input, N> & {
-      readonly items: (references: NodeReferences<Input, N>) => ItemsOf<Item>;
-      readonly maxParallel?: number;
-      readonly input: (
-        references: NodeReferences<Input, N> & { readonly item: Reference<Item>; readonly index: Reference<number> },
-      ) => Template<NoInfer<Sent>>;
-    },
-  ): GraphNode<Id, Output[]> {
-    return this.#add(id, { task: task.id }, { ...policyOf(task), ...settings });
+    what: TaskOf<Output, Sent> | WorkflowOf<Output, Sent>,
+    settings: ForEachSettings<Input, N, Item, Sent>,
+  ): GraphNode<Id, Output[]>;
+  forEach(...given: unknown[]): GraphNode<string, never> {
+    const { id, executor, settings } = partsOf(given);
+    return this.#add(id, executor, settings, given[0]);
   }
 
-  /** A task for each combination of the axes' values (100 000 at most), the last axis fastest. */
+  /** A task for each combination of the axes' values (100 000 at most), the last axis fastest. Without an id of its own, the task's. */
+  matrix<Output, Sent, const Id extends string, const Axes extends AxesOf, const N extends Needs = readonly []>(
+    task: TaskOf<Output, Sent, Id>,
+    settings: MatrixSettings<Input, N, Axes, Sent>,
+  ): GraphNode<Id, Output[]>;
+  /** Or a call for each: of a service, a program, a workflow that is known by its name. */
   matrix<
-    const Id extends string,
-    Output,
-    Sent,
-    const Axes extends Readonly<Record<string, unknown>>,
-    const N extends Needs = readonly [],
-  >(
+    Output = unknown,
+    const Id extends string = string,
+    const Axes extends AxesOf = AxesOf,
+    const N extends Needs = Needs,
+  >(id: Id, call: ExecutorCall, settings: MatrixSettings<Input, N, Axes, unknown>): GraphNode<Id, Output[]>;
+  /** Or a run of another workflow for each. */
+  matrix<const Id extends string, Output, Sent, const Axes extends AxesOf, const N extends Needs = readonly []>(
     id: Id,
-    task: TaskOf<Output, Sent>,
-    settings: NodeSettings<Input, N> & {
-      /** By axis, a list or what becomes one. */
-      readonly axes: (references: NodeReferences<Input, N>) => Axes;
-      readonly maxParallel?: number;
-      readonly input: (
-        references: NodeReferences<Input, N> & {
-          readonly matrix: Reference<Combination<Axes>>;
-          readonly index: Reference<number>;
-        },
-      ) => Template<NoInfer<Sent>>;
-    },
-  ): GraphNode<Id, Output[]> {
-    return this.#add(id, { task: task.id }, { ...policyOf(task), ...settings });
+    what: TaskOf<Output, Sent> | WorkflowOf<Output, Sent>,
+    settings: MatrixSettings<Input, N, Axes, Sent>,
+  ): GraphNode<Id, Output[]>;
+  matrix(...given: unknown[]): GraphNode<string, never> {
+    const { id, executor, settings } = partsOf(given);
+    return this.#add(id, executor, settings, given[0]);
   }
 
   /** A unary call of a gRPC service; the answer's type is the author's word. */
@@ -212,9 +274,26 @@ export class Graph<Input, Output = unknown> implements StartableGraph<Input, Out
     if (owner !== this) throw new GraphError(`the node "${node}" is one of another graph`);
   }
 
-  #add<Id extends string, Output>(id: Id, executor: object, settings: LooseSettings): GraphNode<Id, Output> {
+  /** The node that a task stands for among needs. */
+  #needed(need: Need, by: string): GraphNode {
+    // biome-ignore lint/suspicious/noExplicitAny: its output matters only where it is referred to
+    if (!isTaskDefinition(need)) return need as GraphNode<string, any>;
+    const node = this.#byTask.get(need);
+    if (node) return node;
+    throw new GraphError(
+      `the node "${by}" needs the task "${need.id}", which is no node of its own: needs: [wf.node(…)]`,
+    );
+  }
+
+  #add<Id extends string, Output>(
+    id: Id,
+    executor: object,
+    settings: LooseSettings,
+    task?: unknown,
+  ): GraphNode<Id, Output> {
     if (this.#nodes.has(id)) throw new GraphError(`there are two nodes "${id}"`);
-    const { needs = [], edges = {} } = settings;
+    const { edges = {} } = settings;
+    const needs = (settings.needs ?? []).map((need) => this.#needed(need, id));
     const needed = new Set<string>(needs.map((need) => need.id));
     const check = (node: string, owner: object): void => {
       this.#checkOwn(node, owner);
@@ -256,12 +335,36 @@ export class Graph<Input, Output = unknown> implements StartableGraph<Input, Out
       }),
     );
     const source = { node: id, owner: this, path: [] };
-    return Object.freeze({
+    const node: GraphNode<Id, Output> = Object.freeze({
       id,
       output: reference<Output>({ type: 'output', ...source }),
       state: reference<'succeeded' | 'failed' | 'cancelled' | 'skipped'>({ type: 'state', ...source }),
     });
+    if (isTaskDefinition(task) && !settings.items && !settings.axes) this.#byTask.set(task, node as GraphNode);
+    return node;
   }
+}
+
+/** Id, executor and settings of a node, from arguments that were checked by their types. */
+function partsOf(given: readonly unknown[]): { id: string; executor: object; settings: LooseSettings } {
+  const [first, ...rest] = given;
+  const [what, settings] = (typeof first === 'string' ? rest : given) as [unknown, LooseSettings | undefined];
+  const id = typeof first === 'string' ? first : (first as TaskDefinition).id;
+  if (isTaskDefinition(what)) return { id, executor: { task: what.id }, settings: { ...policyOf(what), ...settings } };
+  return { id, executor: executorFields(what), settings: { ...settings } };
+}
+
+function executorFields(what: unknown): object {
+  if (what instanceof Graph || isWorkflowFunction(what)) return { workflow: what.id };
+  const call = what as ExecutorCall;
+  if ('grpc' in call) return { grpc: { address: call.grpc.address, method: call.grpc.method } };
+  if ('workflow' in call) return withoutAbsent({ workflow: call.workflow, version: call.version });
+  if ('process' in call) return { process: programFields('process', call.process) };
+  if ('http' in call) return { http: programFields('http', call.http) };
+  if ('container' in call) return { container: programFields('container', call.container) };
+  throw new GraphError(
+    'a node carries out a task, a workflow or a call: { grpc }, { workflow }, { process }, { http } or { container }',
+  );
 }
 
 /** The settings without their types, which were checked where they were given. */

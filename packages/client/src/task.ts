@@ -85,10 +85,11 @@ export interface TaskPolicy {
  * to `baton.enqueue`. `Sent` is what a caller passes, `Input` what `run` receives; they differ only where the input's
  * schema fills in or transforms.
  */
-export interface TaskDefinition<Input = unknown, Output = unknown, Sent = Input> extends TaskPolicy {
+export interface TaskDefinition<Input = unknown, Output = unknown, Sent = Input, Id extends string = string>
+  extends TaskPolicy {
   readonly __baton: 'task';
   /** The task's kind. Unique among the tasks of a namespace. */
-  readonly id: string;
+  readonly id: Id;
   readonly input?: StandardSchema<Sent, Input>;
   readonly output?: StandardSchema<unknown, Output>;
   /** The input and the returned value travel as JSON. Must be safe to run again: an attempt may be lost half-way. */
@@ -109,9 +110,9 @@ export interface TaskDefinition<Input = unknown, Output = unknown, Sent = Input>
  * });
  * ```
  */
-export function task<Input = void, Output = unknown, Sent = Input>(
-  definition: Omit<TaskDefinition<Input, Output, Sent>, '__baton'>,
-): TaskDefinition<Input, Output, Sent> {
+export function task<Input = void, Output = unknown, Sent = Input, const Id extends string = string>(
+  definition: Omit<TaskDefinition<Input, Output, Sent, Id>, '__baton'>,
+): TaskDefinition<Input, Output, Sent, Id> {
   return Object.freeze({ ...definition, __baton: 'task' as const });
 }
 
