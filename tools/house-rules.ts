@@ -37,7 +37,7 @@ export const LAYERS: Record<string, Layer> = {
   hardware: { may: ['domain'] },
   postgres: { may: ['domain'] },
   // It starts the real processes.
-  testkit: { may: ['*', 'master', 'worker'] },
+  testkit: { may: ['*', 'cli', 'master', 'worker'] },
 
   // Apps. None imports another, but for the command that starts them.
   master: { may: ['api', 'contract', 'domain', 'engine', 'hardware', 'postgres', 'server', 'store', 'telemetry'] },

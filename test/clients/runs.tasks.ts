@@ -8,4 +8,4 @@ export const square = task({
   },
 });
 
-export const sum = task({ id: 'sum', run: (all: number[]) => all.reduce((a, b) => a + b, 0) });
+export const total = task({ id: 'total', run: (all: number[]) => all.reduce((a, b) => a + b, 0) });

@@ -59,6 +59,8 @@ export interface KitOptions {
   readonly tags?: WorkerOptions['tags'];
   /** Of the worker. Default cpu_short and cpu_long. */
   readonly classes?: WorkerOptions['classes'];
+  /** Declared devices, as a worker may have them: `{ simulated: '2xA100:40' }`. Default: none. */
+  readonly gpus?: WorkerOptions['gpus'];
   /**
    * A PostgreSQL whose user may make databases. Default: that of BATON_TEST_DATABASE_URL; else one that the first kit of this process
    * starts and that ends with the process.
@@ -369,6 +371,8 @@ class KitInstance implements Kit {
       slots: options.slots ?? 10,
       tags: options.tags,
       classes: options.classes,
+      health: { gates: false, intervalMs: 3_600_000 },
+      gpus: options.gpus ?? { source: 'none' },
       log,
       underTest: {
         around: (executor) =>
