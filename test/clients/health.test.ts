@@ -1,4 +1,5 @@
 import { createBaton } from '@baton/client';
+import { workflowSchema } from '@baton/client/workflow-file';
 import { startStack, startTestPostgres } from '@baton/testkit';
 import { useStack } from '@baton/testkit/vitest';
 import { describe, expect, test } from 'vitest';
@@ -88,4 +89,12 @@ describe('metrics', () => {
     expect(text.body).toMatch(/^# TYPE baton_tasks_succeeded_total counter$/m);
     expect(text.body).toMatch(new RegExp(`^baton_tasks_succeeded_total ${before + 5}$`, 'm'));
   });
+});
+
+test('a master serves the schema of workflow files to editors', async () => {
+  const answer = await fetch(`${stack().url}/schemas/workflow.json`);
+  expect(answer.status).toBe(200);
+  expect(answer.headers.get('content-type')).toContain('application/schema+json');
+  expect(answer.headers.get('access-control-allow-origin')).toBe('*');
+  expect(await answer.json()).toEqual(workflowSchema);
 });

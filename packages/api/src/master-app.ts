@@ -1,5 +1,6 @@
 import type { Engine } from '@baton/engine';
 import { Hono } from 'hono';
+import workflowSchema from '../workflow.schema.json' with { type: 'json' };
 import type { ApiOptions } from './options.ts';
 import { measureHealth, readMetrics } from './system-service.ts';
 
@@ -20,6 +21,14 @@ export function createMasterApp(engine: Engine, options: ApiOptions & { ready():
       ready ? 200 : 503,
     );
   });
+  // For editors: of files that are written away from a checkout, in the version that this master takes.
+  app.get('/schemas/workflow.json', (c) =>
+    c.body(JSON.stringify(workflowSchema), 200, {
+      'content-type': 'application/schema+json',
+      'access-control-allow-origin': '*',
+      'cache-control': 'max-age=300',
+    }),
+  );
   app.get('/metrics', async (c) => {
     const metrics = await readMetrics(engine, options, []);
     const lines = metrics.flatMap((m) => [

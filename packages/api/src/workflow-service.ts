@@ -85,7 +85,7 @@ export function workflowService(
     const workflow =
       request.workflow.case === 'definitionJson'
         ? { definitionJson: request.workflow.value }
-        : { name: request.workflow.value ?? '', version: request.version || null };
+        : { name: request.workflow.value ?? '', version: request.version || null, release: request.release || null };
     return runs.start(namespace || 'default', {
       workflow,
       input: bytes,
@@ -97,7 +97,7 @@ export function workflowService(
 
   return {
     async validateWorkflow(request) {
-      const parsed = workflows.validate(request.definitionJson);
+      const parsed = await workflows.validate(request.namespace || 'default', request.definitionJson);
       if (parsed.ok) return { nodeIds: topologicalWaves(parsed.definition).flat() };
       return {
         problems: parsed.problems.map((p) => ({ path: p.path, code: p.code, message: p.message, hint: p.hint ?? '' })),

@@ -59,6 +59,8 @@ export interface StartRunOptions extends CallOptions {
   readonly idempotencyKey?: string;
   /** With a name: default the newest. */
   readonly version?: number;
+  /** Of a durable function: the `version` of its code. Default: the one that a worker registered last. */
+  readonly release?: string;
   readonly labels?: Readonly<Record<string, string>>;
 }
 
@@ -219,6 +221,7 @@ export class Runs {
           ? ({ case: 'workflowName', value: source } as const)
           : ({ case: 'definitionJson', value: JSON.stringify(source) } as const),
       version: options.version,
+      release: options.release,
       payload: encodeInput(options.input),
       idempotencyKey: options.idempotencyKey,
       labels: { ...options.labels },

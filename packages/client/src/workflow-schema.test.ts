@@ -49,6 +49,7 @@ const whole: [string, string][] = [
 describe('the schema', () => {
   it('is the file that is shipped; `node tools/workflow-schema.ts` writes it', () => {
     expect(JSON.parse(text('packages/client/workflow.schema.json'))).toEqual(workflowSchema);
+    expect(text('packages/api/workflow.schema.json')).toBe(text('packages/client/workflow.schema.json'));
   });
 
   it.each([...blocks, ...files, ...nodes, ...whole])('accepts what is sound: %s', (_, yaml) => {

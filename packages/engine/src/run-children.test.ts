@@ -185,3 +185,36 @@ describe('a function that was started by a step that was not written', () => {
     ]);
   });
 });
+
+describe('a start of a durable function', () => {
+  it('gets the version of the code that it names, or the one that was registered last', async () => {
+    const { functions, runs } = stage.masters[0]!;
+    const code = {
+      id: 'versioned',
+      description: '',
+      queue: '',
+      taskClass: 'cpu_short' as const,
+      tags: [],
+      priority: 0,
+    };
+    for (const release of ['1', '2']) await functions.register(1, [{ ...code, release, startToCloseMs: 0 }]);
+    const started = async (release: string | null) => {
+      const { runId } = await runs.start('default', {
+        workflow: { name: 'versioned', version: null, release },
+        input: null,
+        encoding: 1,
+        idempotencyKey: null,
+        labels: null,
+      });
+      return (await stage.run(runId)).release;
+    };
+    expect(await started('1')).toBe('1');
+    expect(await started(null)).toBe('2');
+    await expect(started('3')).rejects.toMatchObject({
+      reason: 'WORKFLOW_NOT_FOUND',
+      message: expect.stringContaining('versioned of release 3'),
+    });
+    // Their drivers are nobody's here.
+    await stage.take();
+  });
+});

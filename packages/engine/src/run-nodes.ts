@@ -9,7 +9,7 @@ import {
   storableText,
   templateOfNode,
 } from '@baton/domain';
-import { lookUpResults, type NewChildRun, type NewTask, readRuns, readWorkflow, runDepth } from '@baton/store';
+import { lookUpResults, type NewChildRun, type NewTask, readRuns, readWorkflow, runAncestry } from '@baton/store';
 import type { Blobs } from './blobs.ts';
 import { createCoalescer } from './coalescer.ts';
 import { sha256 } from './digest.ts';
@@ -113,8 +113,13 @@ export function createNodeStarter(
       const what = version === null ? name : `${name} version ${version}`;
       return { failure: evaluationFailure(`there is no workflow ${what}`) };
     }
-    if (run.parentRunId !== null && (await runDepth(pools.api, run.id, MAX_DEPTH + 1)) >= MAX_DEPTH)
-      return { failure: evaluationFailure(`runs within runs go ${MAX_DEPTH} deep, no deeper`) };
+    if (run.parentRunId !== null) {
+      const above = await runAncestry(pools.api, run.id, MAX_DEPTH + 1);
+      if (above.length > MAX_DEPTH) {
+        const way = [...above.slice(-5), name].map((each) => JSON.stringify(each)).join(' → ');
+        return { failure: evaluationFailure(`runs within runs go ${MAX_DEPTH} deep, no deeper: … → ${way}`) };
+      }
+    }
     if (bytes.byteLength > settings.maxInputBytes)
       return {
         failure: evaluationFailure(

@@ -8,6 +8,7 @@ import {
   type NewRun,
   type RunState,
   readNodeStandings,
+  readRelease,
   readRun,
   readWorkflow,
   reopenRun,
@@ -32,7 +33,8 @@ import { keyConflict, sameBytes } from './submit.ts';
 import type { Workflows } from './workflows.ts';
 
 export interface StartRun {
-  workflow: { name: string; version: number | null } | { definitionJson: string };
+  /** `release`: of a durable function, the version of its code. */
+  workflow: { name: string; version: number | null; release?: string | null } | { definitionJson: string };
   input: Uint8Array | null;
   encoding: Encoding;
   idempotencyKey: string | null;
@@ -159,8 +161,12 @@ export function createRuns(
     if ('definitionJson' in request.workflow)
       workflow = (await workflows.apply(namespace, request.workflow.definitionJson)).workflow;
     else {
-      const found = await reads.add({ namespaceId, ...request.workflow });
-      if (!found) throw notFound('workflow', request.workflow.name);
+      const { name, version, release } = request.workflow;
+      const found = release
+        ? await readRelease(pools.api, namespaceId, name, release)
+        : await reads.add({ namespaceId, name, version });
+      if (!found || (version !== null && found.version !== version))
+        throw notFound('workflow', release ? `${name} of release ${release}` : name);
       workflow = found;
     }
     if (readFunctionForm(workflow.storedForm)) return functions.start(namespaceId, { ...request, workflow });

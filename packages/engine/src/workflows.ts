@@ -14,24 +14,23 @@ import { expressions } from './expressions.ts';
 import { readFunctionForm } from './function-definition.ts';
 import type { LaneBook } from './lane-book.ts';
 import { persist } from './persist.ts';
+import { type FindDefinition, workflowCycles } from './workflow-cycles.ts';
 
 export type ParsedWorkflow = { ok: true; definition: WorkflowDefinition } | { ok: false; problems: readonly Problem[] };
 
 /** Definitions: checked, stored by version, remembered. */
 export interface Workflows {
-  validate(definitionJson: string): ParsedWorkflow;
+  /** Reads only; what its nodes run is looked up in the namespace. */
+  validate(namespace: string, definitionJson: string): Promise<ParsedWorkflow>;
   /** @throws Refusal INVALID_WORKFLOW */
   apply(namespace: string, definitionJson: string): Promise<{ workflow: WorkflowRow; changed: boolean }>;
   /** @throws Refusal WORKFLOW_NOT_FOUND */
   definitionOf(namespaceId: number, name: string, version: number): Promise<WorkflowDefinition>;
 }
 
-/** @throws Refusal INVALID_WORKFLOW with every problem */
-function parsed(definitionJson: string): WorkflowDefinition {
-  const result = parseDefinitionJson(definitionJson, expressions);
-  if (result.ok) return result.definition;
-  const { problems } = result;
-  throw new Refusal(
+/** INVALID_WORKFLOW with every problem. */
+function invalid(problems: readonly Problem[]): Refusal {
+  return new Refusal(
     'invalid_argument',
     'INVALID_WORKFLOW',
     problems
@@ -74,7 +73,13 @@ export function createWorkflows(env: EngineEnvironment, lanes: LaneBook): Workfl
     namespace: string,
     definitionJson: string,
   ): Promise<{ workflow: WorkflowRow; changed: boolean }> {
-    const definition = parsed(definitionJson);
+    const result = parseDefinitionJson(definitionJson, expressions);
+    if (!result.ok) throw invalid(result.problems);
+    const { definition } = result;
+    // Whoever sends what is not sound makes no namespace by it.
+    const known = await lanes.knownNamespaceId(namespace);
+    const cycles = await workflowCycles(definition, finder(known));
+    if (cycles.length > 0) throw invalid(cycles);
     const namespaceId = await lanes.namespaceId(namespace);
     const storedForm = toStoredForm(definition);
     const hash = hex(await sha256(new TextEncoder().encode(storedForm)));
@@ -97,5 +102,32 @@ export function createWorkflows(env: EngineEnvironment, lanes: LaneBook): Workfl
     }
   }
 
-  return { validate: (definitionJson) => parseDefinitionJson(definitionJson, expressions), apply, definitionOf };
+  /** Graphs by their names, each looked up once. */
+  function finder(namespaceId: number): FindDefinition {
+    const found = new Map<string, ReturnType<FindDefinition>>();
+    return (name, version) => {
+      const key = JSON.stringify([name, version]);
+      let known = found.get(key);
+      if (!known) {
+        known = readWorkflow(pools.api, namespaceId, name, version).then(async (row) =>
+          row === null || readFunctionForm(row.storedForm)
+            ? null
+            : { definition: await definitionOf(namespaceId, row.name, row.version), version: row.version },
+        );
+        found.set(key, known);
+      }
+      return known;
+    };
+  }
+
+  return {
+    async validate(namespace, definitionJson) {
+      const result = parseDefinitionJson(definitionJson, expressions);
+      if (!result.ok) return result;
+      const problems = await workflowCycles(result.definition, finder(await lanes.knownNamespaceId(namespace)));
+      return problems.length > 0 ? { ok: false, problems } : result;
+    },
+    apply,
+    definitionOf,
+  };
 }

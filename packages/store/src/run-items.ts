@@ -105,15 +105,15 @@ export async function listRunItems(
   }));
 }
 
-/** How many runs above this one were started by another, up to a limit. */
-export async function runDepth(sql: Sql, runId: string, limit: number): Promise<number> {
-  const [row] = await sql.unsafe(
-    `/* baton run depth */ with recursive up as (
-       select parent_run_id, 0 as depth from baton.runs where id = $1
-       union all select r.parent_run_id, u.depth + 1 from up u join baton.runs r on r.id = u.parent_run_id where u.depth < $2
-     ) select max(depth) as depth from up`,
+/** The workflows of this run and of those above it, the outermost first, up to a limit. */
+export async function runAncestry(sql: Sql, runId: string, limit: number): Promise<string[]> {
+  const rows = await sql.unsafe(
+    `/* baton run ancestry */ with recursive up as (
+       select parent_run_id, workflow_name, 1 as depth from baton.runs where id = $1
+       union all select r.parent_run_id, r.workflow_name, u.depth + 1 from up u join baton.runs r on r.id = u.parent_run_id where u.depth < $2
+     ) select workflow_name from up order by depth desc`,
     [runId, limit],
     { prepare: true },
   );
-  return Number(row?.depth ?? 0);
+  return rows.map((r) => r.workflow_name as string);
 }

@@ -28,6 +28,22 @@ export async function readWorkflow(
   return row ? toWorkflow(row) : null;
 }
 
+/** The newest version of a durable function with this version of its code. */
+export async function readRelease(
+  sql: Sql,
+  namespaceId: number,
+  name: string,
+  release: string,
+): Promise<WorkflowRow | null> {
+  const [row] = await sql.unsafe(
+    `select ${COLUMNS} from baton.workflows w where w.namespace_id = $1 and w.name = $2 and w.stored_form like '{"form":"function"%'
+       and w.stored_form::jsonb ->> 'release' = $3 order by w.version desc limit 1`,
+    [namespaceId, name, release],
+    { prepare: true },
+  );
+  return row ? toWorkflow(row) : null;
+}
+
 /**
  * Stores a definition as the next version of its name, unless the newest version is the same. Null when another writer took the
  * version number at the same moment: read again and repeat.

@@ -37,6 +37,13 @@ const startFlags: FlagParametersForType<StartFlags, CliContext> = {
     brief: 'Idempotency key: the same one gives the same run',
     placeholder: 'KEY',
   },
+  release: {
+    kind: 'parsed',
+    parse: String,
+    optional: true,
+    brief: 'Of a durable function: the version of its code',
+    placeholder: 'VERSION',
+  },
   standalone: {
     kind: 'boolean',
     default: false,

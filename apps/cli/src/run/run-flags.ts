@@ -6,6 +6,7 @@ export interface StartFlags extends CommonFlags {
   readonly input?: readonly string[];
   readonly inputJson?: string;
   readonly key?: string;
+  readonly release?: string;
   readonly standalone: boolean;
   /** With `standalone`: modules of tasks. */
   readonly tasks?: readonly string[];

@@ -38,6 +38,7 @@ async function begin(
   const run = await baton.runs.start(source, {
     input: input && new JsonText(input.json),
     idempotencyKey: flags.key,
+    release: flags.release,
     signal,
   });
   context.record({ run_id: run.id, workflow, deduplicated: run.deduplicated });

@@ -70,6 +70,7 @@ export {
   ROOT as FILE_ROOT,
 } from './problem.ts';
 export { nodesReadBy, nodesReadInto, type Resolved, resolveItems, resolveWhen } from './resolve-node.ts';
+export { showCycle } from './show-cycle.ts';
 export { fromStoredForm, StoredFormError, toStoredForm } from './stored-form.ts';
 export {
   InvalidDefinitionError,

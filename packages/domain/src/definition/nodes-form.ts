@@ -17,6 +17,7 @@ import { type ReadNeed, readNeeds } from './node-needs.ts';
 import { type NodeOptions, OPTION_FIELDS, readOptions } from './node-options.ts';
 import { completePolicy, POLICY_FIELDS, type Policy, readPolicy } from './node-policy.ts';
 import { at, type Place, type Problems, quote, ROOT } from './problem.ts';
+import { showCycle } from './show-cycle.ts';
 
 /** The fields of Baton's own form. `name` and `nodes` are required. */
 export const NODES_FIELDS = ['$schema', 'name', 'description', 'defaults', 'services', 'output', 'nodes'] as const;
@@ -70,6 +71,7 @@ export function readNodesForm(
   const nodes = readNodes(problems, fields, { services, expressions });
   fields.refuseUnknown(NODES_FIELDS);
   if (!nodes) return undefined;
+  if (name !== undefined) refuseItself(problems, name, nodes);
 
   const graph = checkGraph(problems, nodes, references);
   if (!problems.isEmpty || name === undefined || !graph) return undefined;
@@ -81,6 +83,18 @@ export function readNodesForm(
     ...(description !== undefined && { description }),
     ...(output !== undefined && { output: output as JsonValue }),
   };
+}
+
+/** A run of it would start one of it, and that one another: that of a version is another workflow. */
+function refuseItself(problems: Problems, name: string, nodes: readonly ReadNode[]): void {
+  for (const { executor, place } of nodes)
+    if (executor?.type === 'workflow' && executor.name === name && executor.version === null)
+      problems.add(
+        at(place, 'workflow'),
+        'WORKFLOW_CYCLE',
+        `the workflow would run itself without end: ${showCycle([name])}`,
+        'what repeats is a "for_each", or a loop in a durable function',
+      );
 }
 
 function byId(a: ReadNode, b: ReadNode): number {

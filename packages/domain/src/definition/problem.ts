@@ -49,6 +49,7 @@ export type ProblemCode =
   | 'DUPLICATE_NEED'
   | 'SELF_EDGE'
   | 'CYCLE'
+  | 'WORKFLOW_CYCLE'
   // references and expressions
   | 'MALFORMED_REFERENCE'
   | 'UNKNOWN_REFERENCE'

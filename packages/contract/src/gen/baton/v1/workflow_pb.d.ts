@@ -732,6 +732,13 @@ export declare type StartRunRequest = Message<"baton.v1.StartRunRequest"> & {
    * @generated from field: map<string, string> labels = 9;
    */
   labels: { [key: string]: string };
+
+  /**
+   * Of a durable function: the version of its code, by the name that the code gives it; default the one that was registered last.
+   *
+   * @generated from field: string release = 10;
+   */
+  release: string;
 };
 
 /**
