@@ -27,7 +27,7 @@ export const LAYERS: Record<string, Layer> = {
   api: { may: ['contract', 'domain', 'engine'], edge: everywhere },
 
   // The worker's side. It never imports the store.
-  client: { may: ['contract', 'domain', 'expressions'], edge: everywhere },
+  client: { may: ['contract', 'domain', 'expressions'], edge: { nodeOnly: ['./process'] } },
   runtime: { may: ['client', 'contract', 'domain', 'hardware', 'server', 'telemetry'] },
   executors: { may: ['client', 'contract', 'domain', 'runtime'] },
 
@@ -79,6 +79,9 @@ export const READS_ENVIRONMENT = /(^|\/)(config|main|bin)\.ts$/;
 
 /** Members that may read the environment anywhere: they never ship. */
 export const MAY_READ_ENVIRONMENT: readonly string[] = ['testkit'];
+
+/** Files that are the program's own side: a worker tells it by its environment how to be spoken to. */
+export const READS_OWN_ENVIRONMENT: readonly string[] = ['packages/client/src/process.ts'];
 
 /** Folders and files that say nothing about what is in them. */
 export const NAMELESS = /^(helpers?|[\w-]*utils?|misc)(\.\w+)*$/i;

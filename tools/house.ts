@@ -17,6 +17,7 @@ import {
   NAMELESS,
   NOT_OURS,
   READS_ENVIRONMENT,
+  READS_OWN_ENVIRONMENT,
   TEST_FILE,
 } from './house-rules.ts';
 import {
@@ -247,7 +248,7 @@ const isConfiguration = (file: string): boolean => /\.config\.ts$/.test(file);
 function checkEnvironment(house: House, file: string, { globals }: ModuleFacts): void {
   const owner = house.workspace.ownerOf(file);
   if (owner.kind === 'root' || TEST_FILE.test(file) || isConfiguration(file)) return;
-  if (MAY_READ_ENVIRONMENT.includes(shortName(owner))) return;
+  if (MAY_READ_ENVIRONMENT.includes(shortName(owner)) || READS_OWN_ENVIRONMENT.includes(file)) return;
   const inApp = owner.kind !== 'packages';
   if (inApp && READS_ENVIRONMENT.test(file)) return;
   for (const { name, line } of globals) {

@@ -1,4 +1,5 @@
-import { hostname } from 'node:os';
+import { hostname, tmpdir, userInfo } from 'node:os';
+import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { type TaskClassName, taskClassNames } from '@baton/client';
 import { addressRules, type ContainerRules, wrongRules } from '@baton/executors';
@@ -68,6 +69,15 @@ export interface WorkerConfig {
   readonly httpAllow: readonly string[];
   /** BATON_CONTAINER_SOCKET, --container-socket: of Docker's API. Default: none, and no containers. */
   readonly containers: { readonly socketPath: string; readonly rules: ContainerRules } | undefined;
+  /**
+   * BATON_PROCESS_ALLOW, --process-allow: programs that process tasks may start, by path or name; `any`; or `none`, and no process tasks.
+   * Default any.
+   */
+  readonly processAllow: readonly string[] | 'any' | 'none';
+  /** BATON_TASK_DIR, --task-dir: where the programs of tasks have their directories. Default: one in the system's for temporary files. */
+  readonly taskDirectory: string;
+  /** What every program of a task finds: PATH, HOME, LANG, LC_ALL, TZ, USER, as far as they are set. */
+  readonly programVariables: Readonly<Record<string, string>>;
   /** LOG_DIR, --log-dir. Default logs. */
   readonly logDir: string;
   /** BATON_LOG_LEVEL, --log-level: debug, info, warn, error. Default info. */
@@ -100,6 +110,8 @@ const variables = {
   'cors-origins': 'BATON_WORKER_CORS_ORIGINS',
   compression: 'BATON_COMPRESSION',
   'task-env': 'BATON_TASK_ENV',
+  'task-dir': 'BATON_TASK_DIR',
+  'process-allow': 'BATON_PROCESS_ALLOW',
   cpus: 'BATON_WORKER_CPUS',
   'memory-gib': 'BATON_WORKER_MEMORY_GIB',
   tools: 'BATON_WORKER_TOOLS',
@@ -125,6 +137,9 @@ const variables = {
 type Flag = keyof typeof variables;
 
 const defaultPort = 7801;
+/** Of one user alone: others may not look into it, nor make it first. */
+const defaultTaskDirectory = join(tmpdir(), `baton-tasks-${userInfo().uid}`);
+const programVariables = ['PATH', 'HOME', 'LANG', 'LC_ALL', 'TZ', 'USER'];
 const gpuSources: readonly string[] = ['auto', 'nvml', 'nvidia-smi', 'none'];
 const logLevels: readonly LogLevel[] = ['debug', 'info', 'warn', 'error'];
 const compressions: readonly WorkerConfig['compression'][] = ['auto', 'gzip', 'none'];
@@ -231,6 +246,9 @@ export function readConfig(
     corsOrigins: list('cors-origins'),
     compression,
     taskVariables: pick(env, list('task-env')),
+    processAllow: allowOf(list('process-allow')),
+    taskDirectory: resolve(text('task-dir', defaultTaskDirectory)),
+    programVariables: pick(env, programVariables),
     machine: {
       ...(text('cpus') !== '' && { cpus: whole('cpus', 1, 1, 100_000) }),
       ...(text('memory-gib') !== '' && { memoryBytes: whole('memory-gib', 1, 1, 1_000_000) * 1024 ** 3 }),
@@ -267,6 +285,13 @@ function containersOf(socket: string, rules: Required<ContainerRules>): WorkerCo
   }
   const said = Object.entries(rules).filter(([, values]) => values.length > 0);
   return { socketPath: socket.replace(/^unix:\/\//, ''), rules: Object.fromEntries(said) };
+}
+
+function allowOf(names: readonly string[]): WorkerConfig['processAllow'] {
+  if (names.length === 0 || names.includes('any')) {
+    return 'any';
+  }
+  return names.includes('none') ? 'none' : names;
 }
 
 /** What the names stand for; those that are not there are left out. */

@@ -1,14 +1,17 @@
-import { hostname } from 'node:os';
+import { hostname, tmpdir, userInfo } from 'node:os';
+import { join } from 'node:path';
 import type { TaskClassName } from '@baton/client';
 import type { FunctionClock } from '@baton/client/durable';
 import { TaskClass } from '@baton/contract';
 import {
   type ContainerRules,
+  canRunProcesses,
   containerExecutor,
   functionExecutor,
   grpcExecutor,
   httpExecutor,
   isRunnable,
+  processExecutor,
   type Runnable,
   type TaskSource,
 } from '@baton/executors';
@@ -62,6 +65,12 @@ export interface WorkerOptions {
   readonly httpAllow?: readonly string[];
   /** Where Docker's API is, and what containers may be given. Default: no containers. */
   readonly containers?: { readonly socketPath: string; readonly rules?: ContainerRules } | undefined;
+  /** Programs that process tasks may start, by path or name; `any` (the default); or `none`, and no process tasks. Never on Windows. */
+  readonly processAllow?: readonly string[] | 'any' | 'none';
+  /** Where the programs of tasks have their directories. Default: one in the system's for temporary files. */
+  readonly taskDirectory?: string;
+  /** What every program of a task finds around it. Default: a PATH, and LANG. */
+  readonly programVariables?: Readonly<Record<string, string>>;
   /** Variables that tasks may be handed where they ask for them by `environment.pass`, by name. Default: none. */
   readonly taskVariables?: Readonly<Record<string, string>>;
   /** Whether messages from 1 KiB on travel compressed. Default `auto`: unless the master is on this machine. */
@@ -129,6 +138,7 @@ export function createWorker(options: WorkerOptions = {}): Worker {
   const executors: Executor[] = [
     functionExecutor(tasksOf(options.tasks ?? []), underTest?.clock),
     grpcExecutor(),
+    ...processes(options, log),
     httpExecutor({ ...(options.httpAllow && { allow: options.httpAllow }) }),
     ...(options.containers ? [containerExecutor({ ...options.containers, worker: name, log })] : []),
     ...(options.executors ?? []),
@@ -185,6 +195,24 @@ export function createWorker(options: WorkerOptions = {}): Worker {
     },
     stopped: runtime.stopped,
   };
+}
+
+/** What carries process tasks out, where there may be any. */
+function processes({ processAllow = 'any', taskDirectory, programVariables }: WorkerOptions, log: Logger): Executor[] {
+  if (processAllow === 'none' || !canRunProcesses) {
+    return [];
+  }
+  return [
+    processExecutor({
+      directory: taskDirectory ?? join(tmpdir(), `baton-tasks-${userInfo().uid}`),
+      variables: programVariables ?? {
+        PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
+        LANG: 'C.UTF-8',
+      },
+      ...(processAllow !== 'any' && { allow: processAllow }),
+      onEvent: (message, fields) => log.warn(message, fields),
+    }),
+  ];
 }
 
 function tasksOf(tasks: NonNullable<WorkerOptions['tasks']>): Iterable<Runnable> | TaskSource {

@@ -77,7 +77,7 @@ test('the process says that it is registered, runs tasks of a module, serves Wor
       taskClasses: [TaskClass.GPU],
       tags: ['fast'],
       slots: 3,
-      executors: ['function', 'grpc', 'http'],
+      executors: ['function', 'grpc', 'process', 'http'],
       kinds: ['greet', 'hold', 'short'],
       pid: child.pid,
     },

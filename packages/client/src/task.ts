@@ -27,6 +27,11 @@ export interface TaskContext {
   readonly checkpoint: TaskCheckpoints;
   /** Uploads a result that is too large for a message (2 MiB): `return ctx.blob(bytes)`. */
   readonly blob: TaskBlobs;
+  /**
+   * Calls back when the worker is about to go and to hand the task back, so that it may save where it stands. The task is asked to stop when
+   * what the listener returns has settled, after 10 s at the latest; another worker goes on from there.
+   */
+  onCheckpointNow(listener: () => unknown): void;
   /** Variables of the task's `environment`: what it sets, and what it asks the worker for and the worker hands on. */
   readonly env: Readonly<Record<string, string>>;
   /** Of the task's `environment`; a function is not moved there. */

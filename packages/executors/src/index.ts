@@ -6,6 +6,7 @@ export { grpcExecutor } from './grpc-executor.ts';
 export { AddressRuleError, addressRules } from './http/address-rules.ts';
 export { type HttpExecutorOptions, httpExecutor } from './http/http-executor.ts';
 export { type LoadOptions, loadTasks, TaskModuleError } from './load-tasks.ts';
+export { canRunProcesses, type ProcessExecutorOptions, processExecutor } from './process/process-executor.ts';
 export {
   DuplicateTaskError,
   isRunnable,

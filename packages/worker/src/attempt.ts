@@ -19,6 +19,8 @@ const noVariables: Readonly<Record<string, string>> = {};
 /** Who keeps the lines that attempts write. */
 export interface LogSink {
   append(attempt: Attempt, text: string, stream: string): void;
+  /** Undefined: there is room; else when there will be. */
+  room?(): Promise<void> | undefined;
 }
 
 /** Who keeps what attempts stream. */
@@ -85,6 +87,7 @@ export class Attempt implements AttemptContext {
   /** Number of the newest checkpoint that is saved; 0: none. */
   latestCheckpoint: number;
   #controller: AbortController | undefined;
+  #checkpointers: (() => unknown)[] | undefined;
 
   constructor(
     lease: Lease,
@@ -203,6 +206,31 @@ export class Attempt implements AttemptContext {
 
   variable(name: string): string | undefined {
     return Object.hasOwn(this.#variables, name) ? this.#variables[name] : undefined;
+  }
+
+  // A property, as `log`.
+  get onCheckpointNow(): (listener: () => unknown) => void {
+    return (listener) => {
+      this.#checkpointers ??= [];
+      this.#checkpointers.push(listener);
+    };
+  }
+
+  logRoom(): Promise<void> | undefined {
+    return this.#logs.room?.();
+  }
+
+  /** Asks the code to save where it stands; undefined where nobody listens, or nothing is to be waited for. Never rejects. */
+  checkpointNow(): Promise<unknown> | undefined {
+    const waits = (this.#checkpointers ?? []).map((listener) => {
+      try {
+        return listener();
+      } catch {
+        return undefined;
+      }
+    });
+    const promises = waits.filter((wait) => wait instanceof Promise);
+    return promises.length === 0 ? undefined : Promise.allSettled(promises);
   }
 
   get blob(): AttemptBlobs {

@@ -64,6 +64,13 @@ export interface AttemptContext {
   readonly env: Readonly<Record<string, string>>;
   /** Absolute; undefined: none was asked for. */
   readonly workingDirectory: string | undefined;
+  /**
+   * Calls back when the worker is about to hand the attempt back, so that it may save where it stands: the attempt is asked to stop when
+   * what the listener returns has settled, or after some seconds. Save by `checkpoint` within it.
+   */
+  onCheckpointNow(listener: () => unknown): void;
+  /** Undefined: there is room for lines; else when there will be. Who does not wait loses the oldest lines in a flood. */
+  logRoom?(): Promise<void> | undefined;
   /** A variable of the worker that tasks may be handed; undefined where there is none, or the worker's allow-list lacks it. */
   variable(name: string): string | undefined;
 }
@@ -81,6 +88,10 @@ export interface Executor {
   readonly functions?: readonly FunctionDescription[];
   /** Tags that the worker has by what is registered: the versions of its functions. */
   readonly tags?: readonly string[];
+  /** Resolves when it may be given work: it may have to tidy up what an earlier life left behind. Never rejects. */
+  ready?(): Promise<void>;
+  /** How long an attempt may take to end after it was told to, where that is for the task to say. Default: the worker's. */
+  stopGraceMs?(lease: Lease): number;
   /** Calls back after `kinds` changed. */
   onKindsChange?(listener: () => void): void;
   /**

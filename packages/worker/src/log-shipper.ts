@@ -16,6 +16,8 @@ const batchBytes = 1024 * 1024;
 const maxLineBytes = 32 * 1024;
 /** A line's share of a message beside its text. */
 const lineOverheadBytes = 64;
+/** Nobody waits longer for room. */
+const roomTimeoutMs = 5_000;
 const retry = { baseMs: 200, capMs: 5_000 };
 
 export interface LogShipperOptions {
@@ -55,6 +57,7 @@ export class LogShipper {
   #timer: NodeJS.Timeout | undefined;
   #failures = 0;
   #closed = false;
+  #roomWaiters: (() => void)[] = [];
 
   constructor(options: LogShipperOptions) {
     this.#options = { maxBufferBytes: 8 * 1024 * 1024, maxBufferLines: 20_000, flushTimeoutMs: 5_000, ...options };
@@ -83,6 +86,24 @@ export class LogShipper {
     this.#schedule(this.#waiting >= batchLines ? 0 : flushAfterMs);
   }
 
+  /**
+   * Undefined while there is room, or while lines cannot be sent at all: a task is not stopped for a master that is away. Else resolves when
+   * there is room again, after some seconds at the latest.
+   */
+  room(): Promise<void> | undefined {
+    if (this.#closed || this.#failures > 0 || !this.#isFilling) {
+      return undefined;
+    }
+    return new Promise((resolve) => {
+      const timer = setTimeout(() => this.#makeRoom(), roomTimeoutMs);
+      this.#roomWaiters.push(() => {
+        clearTimeout(timer);
+        resolve();
+      });
+      this.#schedule(0);
+    });
+  }
+
   /** Resolves when the lines of an attempt are acknowledged, or cannot be in time; undefined when they are already. */
   flushed(attempt: Attempt): Promise<void> | undefined {
     if (this.#closed || attempt.logPosition < this.#acknowledged) {
@@ -106,6 +127,7 @@ export class LogShipper {
     clearTimeout(this.#timer);
     this.#buffer = [];
     this.#head = 0;
+    this.#makeRoom();
     this.#wake(Number.POSITIVE_INFINITY);
   }
 
@@ -116,6 +138,17 @@ export class LogShipper {
   /** Lines in the buffer. */
   get #waiting(): number {
     return this.#buffer.length - this.#head;
+  }
+
+  get #isFilling(): boolean {
+    const { maxBufferLines, maxBufferBytes } = this.#options;
+    return 2 * this.#waiting > maxBufferLines || 2 * this.#bufferBytes > maxBufferBytes;
+  }
+
+  #makeRoom(): void {
+    for (const resolve of this.#roomWaiters.splice(0)) {
+      resolve();
+    }
   }
 
   #schedule(delayMs: number): void {
@@ -156,6 +189,9 @@ export class LogShipper {
       }
       this.#sending = [];
       this.#wake(this.#acknowledged);
+      if (!this.#isFilling) {
+        this.#makeRoom();
+      }
       if (this.#waiting > 0) {
         this.#schedule(this.#waiting >= batchLines || this.#waiters.length > 0 ? 0 : flushAfterMs);
       }
@@ -173,6 +209,7 @@ export class LogShipper {
       this.close();
       return;
     }
+    this.#makeRoom();
     this.#buffer = [...this.#sending, ...this.#buffer.slice(this.#head)];
     this.#head = 0;
     for (const line of this.#sending) {

@@ -192,6 +192,11 @@ class Runtime implements WorkerRuntime {
     }
     const abort = new AbortController();
     this.#become({ kind: 'connecting', abort });
+    await Promise.all(this.#options.executors.map((executor) => executor.ready?.()));
+    if (!this.#is('connecting')) {
+      // Told to end meanwhile.
+      return this.#registered.promise;
+    }
     try {
       await this.#serve();
     } catch (error) {

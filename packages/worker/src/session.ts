@@ -6,6 +6,7 @@ import { monotonicMs } from './clock.ts';
 import type { MasterConnection } from './connection.ts';
 import { batchLength, Exchange } from './exchange.ts';
 import type { Executor } from './executor.ts';
+import { aborted, first } from './first.ts';
 import type { Heartbeat } from './heartbeat.ts';
 import { type HeartbeatEvent, margin } from './heartbeat-loop.ts';
 import type { LogHub } from './log-hub.ts';
@@ -294,7 +295,8 @@ export class Session {
     await first([this.work.whenIdle(), this.ended, aborted(hurry)], graceMs);
     if (!this.#over && this.work.running > 0) {
       this.#options.log.warn('drain grace over', { running: this.work.running });
-      this.work.handBackRunning('the worker stops');
+      // Now means now: without a grace there is none for checkpoints either.
+      this.work.handBackRunning('the worker stops', graceMs === 0 ? AbortSignal.abort() : hurry);
       // Ends in any case: what does not stop is given up after the abort grace.
       await Promise.race([this.work.whenIdle(), this.ended]);
     }
@@ -363,17 +365,3 @@ export class Session {
 }
 
 /** Resolves with the first of these, or after a time. */
-async function first(promises: readonly Promise<unknown>[], limitMs: number): Promise<void> {
-  let timer: NodeJS.Timeout | undefined;
-  const limit = new Promise<void>((resolve) => {
-    timer = setTimeout(resolve, limitMs);
-  });
-  await Promise.race([...promises, limit]);
-  clearTimeout(timer);
-}
-
-function aborted(signal: AbortSignal): Promise<void> {
-  return signal.aborted
-    ? Promise.resolve()
-    : new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
-}

@@ -6,6 +6,7 @@ import { create } from '@bufbuild/protobuf';
 import { Attempt, type DataSink, type LogSink, type OutputSink, type SignSink } from './attempt.ts';
 import { monotonicMs } from './clock.ts';
 import type { Executor, Outcome } from './executor.ts';
+import { aborted, first } from './first.ts';
 import { Prefetch } from './prefetch.ts';
 import type { SharedState } from './shared-state.ts';
 import type { StopKind } from './stop.ts';
@@ -15,6 +16,8 @@ import { Waiters } from './waiters.ts';
 /** The main loop is left to others (I/O, timers, heartbeat orders) after so much work at a stretch. */
 const sliceMs = 5;
 const maxTimerMs = 0x7fffffff;
+/** A task that is asked to save where it stands before it is handed back has so long. */
+const checkpointNowMs = 10_000;
 /** A cancel that came before its lease is kept so long: the lease is on its way, in another answer. */
 const cancelAheadMs = 30_000;
 
@@ -207,11 +210,17 @@ export class Work {
     this.#publish();
   }
 
-  /** Ends what runs, and hands it back. */
-  handBackRunning(reason: string): void {
+  /** Ends what runs, and hands it back; what listens saves first where it stands, unless there is no time (`hurry`). */
+  handBackRunning(reason: string, hurry: AbortSignal): void {
     for (const attempt of [...this.#held.values()]) {
       if (attempt.phase === 'running') {
-        this.#stop(attempt, 'hand-back', reason);
+        const saved = hurry.aborted || attempt.stop !== undefined ? undefined : attempt.checkpointNow();
+        if (saved === undefined) {
+          this.#stop(attempt, 'hand-back', reason);
+        } else {
+          this.#options.log.info('task asked for a checkpoint', { ...attempt.fields, reason });
+          void first([saved, aborted(hurry)], checkpointNowMs).then(() => this.#stop(attempt, 'hand-back', reason));
+        }
       }
     }
   }
@@ -442,8 +451,13 @@ export class Work {
     attempt.timer = setTimeout(() => {
       this.#options.log.warn('task did not stop', { ...attempt.fields, stop: kind });
       this.#finish(attempt, { kind: 'cancelled' });
-    }, this.#options.abortGraceMs);
+    }, this.#graceOf(attempt));
     attempt.requestStop(kind, message);
+  }
+
+  #graceOf({ lease }: Attempt): number {
+    const executor = this.#executors.get(lease.executor.case ?? 'function');
+    return executor?.stopGraceMs?.(lease) ?? this.#options.abortGraceMs;
   }
 
   #finish(attempt: Attempt, outcome: Outcome): void {

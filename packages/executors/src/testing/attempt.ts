@@ -49,6 +49,7 @@ export function start(
     env: {},
     workingDirectory: undefined,
     variable: () => undefined,
+    onCheckpointNow: () => {},
     ...more,
   };
   return { outcome: executor.start(full, context), lines, abort };
