@@ -3,8 +3,8 @@ import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createIdMaker, Refusal } from '@baton/domain';
-import { migrate, openPools, openSql, postgresBlobs } from '@baton/store';
-import { createNodeHash, directoryBlobs, loadMigrations } from '@baton/store/node';
+import { openPools, postgresBlobs } from '@baton/store';
+import { createNodeHash, directoryBlobs } from '@baton/store/node';
 import { testDatabase } from '@baton/testkit';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { sweepBlobs } from './blob-sweep.ts';
@@ -17,10 +17,7 @@ let env: EngineEnvironment;
 let stop: () => Promise<void>;
 const directory = mkdtempSync(join(tmpdir(), 'baton-engine-blobs-'));
 beforeAll(async () => {
-  const database = await testDatabase();
-  const one = openSql(database.url, { max: 1 });
-  await migrate(one, loadMigrations());
-  await one.end();
+  const database = await testDatabase({ migrated: true });
   const pools = openPools(database.url);
   env = {
     pools,

@@ -1,6 +1,5 @@
 import { createIdMaker } from '@baton/domain';
-import { migrate, openPools, openSql, type Sql } from '@baton/store';
-import { loadMigrations } from '@baton/store/node';
+import { openPools, openSql, type Sql } from '@baton/store';
 import { testDatabase } from '@baton/testkit';
 import { expect, onTestFinished, test } from 'vitest';
 import type { Capabilities } from './ability.ts';
@@ -33,10 +32,7 @@ function recorded(sql: Sql, names: string[]): Sql {
 
 /** Masters over one database; their periodic duties rest. */
 async function masters(count: number) {
-  const database = await testDatabase();
-  const one = openSql(database.url, { max: 1 });
-  await migrate(one, loadMigrations());
-  await one.end();
+  const database = await testDatabase({ migrated: true });
   const admin = openSql(database.url, { max: 1 });
   const leaseStatements: string[] = [];
   const engines = Array.from({ length: count }, (_, n): Engine => {

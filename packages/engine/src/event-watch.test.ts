@@ -1,6 +1,5 @@
 import { createIdMaker, Refusal } from '@baton/domain';
-import { eventsNow, migrate, openPools, openSql, type Pools, type Sql } from '@baton/store';
-import { loadMigrations } from '@baton/store/node';
+import { eventsNow, openPools, openSql, type Pools, type Sql } from '@baton/store';
 import { testDatabase } from '@baton/testkit';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type EngineEnvironment, silentLog } from './environment.ts';
@@ -16,11 +15,8 @@ let hub: EventHub;
 let drop: () => Promise<void>;
 
 beforeAll(async () => {
-  const database = await testDatabase();
+  const database = await testDatabase({ migrated: true });
   ({ url } = database);
-  const one = openSql(url, { max: 1 });
-  await migrate(one, loadMigrations());
-  await one.end();
   pools = openPools(url);
   env = {
     pools,

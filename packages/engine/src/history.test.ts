@@ -1,6 +1,5 @@
 import { isTerminal, mayMove, type TaskState } from '@baton/domain';
-import { migrate, openSql, readRecord } from '@baton/store';
-import { loadMigrations } from '@baton/store/node';
+import { openSql, readRecord } from '@baton/store';
 import { driveLifeCycle, observeTasks } from '@baton/store/testing';
 import { testDatabase } from '@baton/testkit';
 import { afterAll, beforeAll, expect, it } from 'vitest';
@@ -10,10 +9,7 @@ let database: Awaited<ReturnType<typeof testDatabase>>;
 let sql: ReturnType<typeof openSql>;
 
 beforeAll(async () => {
-  database = await testDatabase();
-  const one = openSql(database.url, { max: 1 });
-  await migrate(one, loadMigrations());
-  await one.end({ timeout: 5 });
+  database = await testDatabase({ migrated: true });
   sql = openSql(database.url, { max: 4 });
 });
 afterAll(async () => {

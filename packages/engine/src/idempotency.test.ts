@@ -1,6 +1,5 @@
 import { createIdMaker } from '@baton/domain';
-import { migrate, openPools, openSql, type Sql } from '@baton/store';
-import { loadMigrations } from '@baton/store/node';
+import { openPools, type Sql } from '@baton/store';
 import { testDatabase } from '@baton/testkit';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createEngine, type Engine } from './engine.ts';
@@ -16,10 +15,7 @@ let sql: Sql;
 const cleanUp: (() => Promise<unknown>)[] = [];
 
 beforeAll(async () => {
-  const database = await testDatabase();
-  const one = openSql(database.url, { max: 1 });
-  await migrate(one, loadMigrations());
-  await one.end();
+  const database = await testDatabase({ migrated: true });
   let node = 20;
   const master = (idempotencyTtlMs: number) => {
     const pools = openPools(database.url);

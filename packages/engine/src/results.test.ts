@@ -1,15 +1,5 @@
 import { createIdMaker } from '@baton/domain';
-import {
-  claimTasks,
-  internLane,
-  migrate,
-  openPools,
-  openSql,
-  type Pools,
-  registerWorker,
-  submitTasks,
-} from '@baton/store';
-import { loadMigrations } from '@baton/store/node';
+import { claimTasks, internLane, openPools, type Pools, registerWorker, submitTasks } from '@baton/store';
 import { testDatabase } from '@baton/testkit';
 import { expect, onTestFinished, test } from 'vitest';
 import { createBlobs } from './blobs.ts';
@@ -28,10 +18,7 @@ async function stage(): Promise<{
   lease(session?: string): Promise<Omit<Report, 'outcome'>>;
   pools: Pools;
 }> {
-  const database = await testDatabase();
-  const one = openSql(database.url, { max: 1 });
-  await migrate(one, loadMigrations());
-  await one.end();
+  const database = await testDatabase({ migrated: true });
   const pools = openPools(database.url);
   onTestFinished(async () => {
     await pools.end();

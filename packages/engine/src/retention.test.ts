@@ -2,7 +2,6 @@ import { createIdMaker } from '@baton/domain';
 import {
   eventsNow,
   listPartitions,
-  migrate,
   openPools,
   openSql,
   type Pools,
@@ -11,7 +10,6 @@ import {
   type Sql,
   takeDuty,
 } from '@baton/store';
-import { loadMigrations } from '@baton/store/node';
 import { makePast } from '@baton/store/testing';
 import { testDatabase } from '@baton/testkit';
 import { expect, onTestFinished, test } from 'vitest';
@@ -42,9 +40,8 @@ interface Stage {
 
 /** A database that has been in use for ten weeks, and an engine on it whose ids can be of the past. */
 async function stage(): Promise<Stage> {
-  const database = await testDatabase();
+  const database = await testDatabase({ migrated: true });
   const one = openSql(database.url, { max: 1 });
-  await migrate(one, loadMigrations());
   await makePast(one, 10);
   await one.end();
   const pools = openPools(database.url);

@@ -1,16 +1,5 @@
 import { createIdMaker, type JsonValue } from '@baton/domain';
-import {
-  claimTasks,
-  completeTasks,
-  type Grant,
-  migrate,
-  openPools,
-  openSql,
-  registerWorker,
-  type Sql,
-  settleTasks,
-} from '@baton/store';
-import { loadMigrations } from '@baton/store/node';
+import { claimTasks, completeTasks, type Grant, openPools, registerWorker, type Sql, settleTasks } from '@baton/store';
 import { testDatabase } from '@baton/testkit';
 import { createEngine, type Engine } from './engine.ts';
 import { silentLog } from './environment.ts';
@@ -48,10 +37,7 @@ export interface RunStage {
 
 /** @param now clock of the masters; ids are made by the real one */
 export async function runStage(masterCount = 1, now: () => number = Date.now): Promise<RunStage> {
-  const database = await testDatabase();
-  const one = openSql(database.url, { max: 1 });
-  await migrate(one, loadMigrations());
-  await one.end();
+  const database = await testDatabase({ migrated: true });
   const masters = Array.from({ length: masterCount }, (_, i) => {
     const pools = openPools(database.url);
     const ids = createIdMaker(30 + i, Date.now);

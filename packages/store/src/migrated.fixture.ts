@@ -1,7 +1,5 @@
 import { testDatabase } from '@baton/testkit';
 import { openSql, type Sql } from './connection.ts';
-import { migrate } from './migrate.ts';
-import { loadMigrations } from './node.ts';
 
 /** A migrated database of a test's own, with a pool on it. */
 export interface MigratedDatabase extends AsyncDisposable {
@@ -11,10 +9,7 @@ export interface MigratedDatabase extends AsyncDisposable {
 }
 
 export async function migratedDatabase(options: { max?: number } = {}): Promise<MigratedDatabase> {
-  const database = await testDatabase();
-  const one = openSql(database.url, { max: 1 });
-  await migrate(one, loadMigrations());
-  await one.end({ timeout: 5 });
+  const database = await testDatabase({ migrated: true });
   const sql = openSql(database.url, { max: options.max ?? 4 });
   const drop = async () => {
     await sql.end({ timeout: 5 });

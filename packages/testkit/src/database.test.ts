@@ -1,3 +1,5 @@
+import { migrate, openSql } from '@baton/store';
+import { loadMigrations } from '@baton/store/node';
 import postgres from 'postgres';
 import { expect, test } from 'vitest';
 import { startTestPostgres, testDatabase } from './database.ts';
@@ -30,6 +32,25 @@ test('await using drops the database at the end of the block', async () => {
     expect((await countDatabases(outer.url, name))[0]?.count).toBe(1);
   }
   expect((await countDatabases(outer.url, name))[0]?.count).toBe(0);
+});
+
+test('a migrated database is what migrations make of an empty one, with a history and a clock of its own', async () => {
+  await using one = await testDatabase({ migrated: true });
+  await using two = await testDatabase({ migrated: true });
+  const first = openSql(one.url, { max: 1 });
+  const second = openSql(two.url, { max: 1 });
+  try {
+    expect((await migrate(first, loadMigrations())).applied).toEqual([]);
+    const logs = await Promise.all([first, second].map((sql) => sql.unsafe('select log_id from baton.event_log')));
+    expect(new Set(logs.map(([row]) => row?.log_id)).size).toBe(2);
+    const swept = await second.unsafe(
+      "select name, last_at > clock_timestamp() - interval '10 s' as now from baton.sweeps",
+    );
+    expect(swept).toContainEqual({ name: 'sessions', now: true });
+    expect(swept).toContainEqual({ name: 'retention', now: false });
+  } finally {
+    await Promise.all([first.end({ timeout: 0 }), second.end({ timeout: 0 })]);
+  }
 });
 
 test('a server of a test of its own crashes and comes back on its port with all that was committed', async () => {

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Settings, type StopMode, startPostgres, stopPostgres } from '@baton/postgres';
 import postgres from 'postgres';
+import { migratedTemplate, OF_ITS_OWN } from './migrated-template.ts';
 
 declare module 'vitest' {
   interface ProvidedContext {
@@ -26,20 +27,28 @@ export class NoTestServerError extends Error {
   override readonly name = 'NoTestServerError';
 }
 
+export interface TestDatabaseOptions {
+  /** The server. Default: what the vitest run provides as `postgresUrl`, else the environment's BATON_TEST_DATABASE_URL. */
+  readonly adminUrl?: string;
+  /** With Baton's schema in it, as if it had just been migrated; default false: empty. */
+  readonly migrated?: boolean;
+}
+
 /**
- * Makes an empty database with a name of its own on the shared server. Its URL is, in this order: `adminUrl`, what the
- * vitest run provides as `postgresUrl`, the environment's BATON_TEST_DATABASE_URL (for programs that are no test).
+ * Makes a database with a name of its own on the shared server.
  * @throws NoTestServerError
  */
-export async function testDatabase(options: { adminUrl?: string } = {}): Promise<TestDatabase> {
+export async function testDatabase(options: TestDatabaseOptions = {}): Promise<TestDatabase> {
   const adminUrl = options.adminUrl ?? (await providedUrl()) ?? process.env.BATON_TEST_DATABASE_URL;
   if (!adminUrl) {
     throw new NoTestServerError('no test server: run under vitest with test/setup, or set BATON_TEST_DATABASE_URL');
   }
   const name = `test_${randomUUID().replaceAll('-', '')}`;
-  await asAdmin(adminUrl, `CREATE DATABASE ${name}`);
+  const template = options.migrated ? ` TEMPLATE ${await migratedTemplate(adminUrl)}` : '';
+  await asAdmin(adminUrl, `CREATE DATABASE ${name}${template}`);
   const url = new URL(adminUrl);
   url.pathname = `/${name}`;
+  if (options.migrated) await asAdmin(url.href, OF_ITS_OWN);
   const drop = () => asAdmin(adminUrl, `DROP DATABASE IF EXISTS ${name} WITH (FORCE)`);
   return { url: url.href, drop, [Symbol.asyncDispose]: drop };
 }

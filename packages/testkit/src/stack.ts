@@ -62,7 +62,7 @@ export class NoSuchWorkerError extends Error {
  */
 export async function startStack(options: StackOptions = {}): Promise<Stack> {
   const home = await mkdtemp(join(tmpdir(), 'baton-stack-'));
-  const database = options.databaseUrl === undefined ? await testDatabase() : undefined;
+  const database = options.databaseUrl === undefined ? await testDatabase({ migrated: true }) : undefined;
   const databaseUrl = options.databaseUrl ?? database!.url;
   // Nothing of the developer's own BATON_* or DATABASE_URL reaches the processes.
   const surroundings: Environment = {
