@@ -11,7 +11,7 @@ const proofs = page
   .filter((line) => line.startsWith('|'))
   .flatMap((line) => {
     const [, , , proof] = line.split('|').map((cell) => cell.trim());
-    const [, file, name] = /^`([^`]+\.test\.ts)`: (.+)$/.exec(proof ?? '') ?? [];
+    const [, file, name] = /^`([^`]+\.(?:test|suite)\.ts)`: (.+)$/.exec(proof ?? '') ?? [];
     return file && name ? [{ file, name }] : [];
   });
 

@@ -1,12 +1,16 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { existsSync, readFileSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 import { startStandalone } from '@baton/cli/standalone';
+import { createBaton } from '@baton/client';
+import { inspectPostgres, startPostgres } from '@baton/postgres';
 import { testDatabase } from '@baton/testkit';
+import postgres from 'postgres';
 import { beforeAll, expect, onTestFinished, test } from 'vitest';
 import { total } from './tasks.ts';
 
@@ -36,8 +40,10 @@ beforeAll(async () => {
 });
 
 /** `baton run start sums.json --standalone` in a directory of its own. */
-function start(home: string, ...words: string[]) {
-  const args = [bin, 'run', 'start', file, '--standalone', '--tasks', tasksModule, ...words];
+const start = (home: string, ...words: string[]) => startWorkflow(file, home, ...words);
+
+function startWorkflow(workflow: string, home: string, ...words: string[]) {
+  const args = [bin, 'run', 'start', workflow, '--standalone', '--tasks', tasksModule, ...words];
   const { PATH, HOME, NODE_COMPILE_CACHE } = process.env;
   const env = { PATH, HOME, NODE_COMPILE_CACHE, BATON_HOME: join(folder, home), LOG_DIR: join(folder, 'logs') };
   const child = spawn(process.execPath, args, { cwd: folder, env, stdio: ['ignore', 'pipe', 'pipe'] });
@@ -89,6 +95,72 @@ test('a run that is interrupted goes on in the next process, and nothing is left
   // Its Postgres is gone with it: another one may begin in the same place.
   const third = await start('home', '--input', 'count=2', '--input', `after=${after}`).ended;
   expect(third.code, third.stderr).toBe(0);
+});
+
+const lines = (path: string) => (existsSync(path) ? readFileSync(path, 'utf8').split('\n').filter(Boolean) : []);
+const lastOf = (stdout: string) => JSON.parse(stdout.trim().split('\n').at(-1)!);
+const postgresIn = async (home: string) => (await inspectPostgres(join(folder, home, 'postgres', 'data'))).state;
+
+test('a durable function sleeps, waits, and is sent signals; it ends with 0, or with 1 and why', {
+  timeout: 120_000,
+}, async () => {
+  const effects = join(folder, 'effects.txt');
+  const waiting = startWorkflow('trip', 'functions', '--input-json', JSON.stringify({ effects, signal: true }));
+  let said = '';
+  const url = await new Promise<string>((resolve, reject) => {
+    waiting.child.stderr.on('data', (data: Buffer) => {
+      said += data.toString();
+      const found = /run signal\|get\|cancel \d+ --url (\S+)/.exec(said)?.[1];
+      if (found) resolve(found);
+    });
+    void waiting.ended.then(({ stderr }) => reject(new Error(stderr)));
+  });
+  const runId = /run (\d+) started/.exec(said)![1]!;
+  await createBaton({ url }).runs.handle(runId).signal('go', 'now');
+  const ended = await waiting.ended;
+  expect(ended.code, ended.stderr).toBe(0);
+  expect(lines(effects)).toEqual([`book ${runId}/1`, `travel ${runId}/6`]);
+
+  const input = JSON.stringify({ effects: join(folder, 'failing.txt'), fails: true });
+  const failed = await startWorkflow('trip', 'functions', '--input-json', input, '-o', 'json').ended;
+  expect(failed.code).toBe(1);
+  expect(failed.stderr).toContain('the train is late');
+  expect(lastOf(failed.stdout)).toMatchObject({ state: 'failed' });
+  expect(await postgresIn('functions')).not.toBe('running');
+});
+
+test('a run whose process is killed goes on in the next one, at once, behind its last step; nothing is left running', {
+  timeout: 120_000,
+}, async () => {
+  const effects = join(folder, 'killed.txt');
+  const after = join(folder, 'killed-go');
+  const words = ['--input-json', JSON.stringify({ effects, after }), '--key', 'trip', '-o', 'json'];
+  const first = startWorkflow('trip', 'killed', ...words);
+  await expect.poll(() => lines(effects).length, { timeout: 60_000, interval: 50 }).toBe(2);
+  first.child.kill('SIGKILL');
+  const killed = await first.ended;
+  const { id } = lastOf(killed.stdout);
+  // As for every process that is killed, its Postgres stays, with all that was stored.
+  expect(await postgresIn('killed')).toBe('running');
+
+  await writeFile(after, '');
+  const second = await startWorkflow('trip', 'killed', ...words).ended;
+  expect(second.code, second.stderr).toBe(0);
+  expect(lastOf(second.stdout)).toMatchObject({
+    id,
+    state: 'succeeded',
+    output: { book: 'booked', sum: 3, late: true },
+  });
+  expect(lines(effects)).toEqual([`book ${id}/1`, `travel ${id}/5`, `travel ${id}/5`]);
+  expect(await postgresIn('killed')).not.toBe('running');
+
+  // The dead one's lease was not waited for.
+  const server = await startPostgres({ dataDir: join(folder, 'killed', 'postgres', 'data'), port: 0 });
+  onTestFinished(() => server.stop({ mode: 'immediate' }));
+  const sql = postgres(server.url, { max: 1 });
+  const lost = await sql`select failure ->> 'message' as why from baton.attempts where state = 'lost'`;
+  await sql.end();
+  expect(lost.map(({ why }) => why)).toEqual([expect.stringContaining('its process is gone')]);
 });
 
 test.each([

@@ -11,7 +11,7 @@ import type { StartFlags } from './run-flags.ts';
 export async function runStandalone(
   context: CliContext,
   flags: StartFlags,
-  work: (baton: Baton, signal: AbortSignal) => Promise<void>,
+  work: (standalone: { readonly baton: Baton; readonly url: string }, signal: AbortSignal) => Promise<void>,
 ): Promise<void> {
   if (flags.url !== undefined) throw usageError('--standalone needs no server; leave --url out');
   const { loadTasks } = await import('@baton/worker');
@@ -29,7 +29,7 @@ export async function runStandalone(
     throw new CliFailure(EXIT.failed, `interrupted by ${signal}: the run goes on in the next process of this home`);
   });
   try {
-    await Promise.race([work(standalone.baton, over.signal), interrupted]);
+    await Promise.race([work(standalone, over.signal), interrupted]);
   } finally {
     interrupted.catch(() => {});
     // What follows the run would else look for its master for a while.

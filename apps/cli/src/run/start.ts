@@ -17,7 +17,9 @@ export async function start(this: CliContext, flags: StartFlags, workflow: strin
     ? await soundWorkflowFile(workflow, this.screen)
     : workflow;
   if (flags.standalone) {
-    await runStandalone(this, flags, (baton, signal) => begin(this, baton, signal, flags, workflow, source, input));
+    await runStandalone(this, flags, ({ baton, url }, signal) =>
+      begin(this, baton, signal, flags, workflow, source, input, url),
+    );
     return;
   }
   if (flags.tasks !== undefined) throw usageError('--tasks goes with --standalone: else the workers have the tasks');
@@ -33,6 +35,8 @@ async function begin(
   workflow: string,
   source: string | WorkflowDefinition,
   input: ReturnType<typeof inputOf>,
+  /** Of a Baton in this process, which nobody else knows of. */
+  ownUrl?: string,
 ): Promise<void> {
   const { screen } = context;
   const run = await baton.runs.start(source, {
@@ -43,7 +47,9 @@ async function begin(
   });
   context.record({ run_id: run.id, workflow, deduplicated: run.deduplicated });
   if (flags.watch || flags.standalone) {
-    if (flags.output === 'table') screen.note({ text: `run ${run.id} started`, style: 'dim' });
+    const where =
+      ownUrl === undefined ? '' : `; while it goes on: baton run signal|get|cancel ${run.id} --url ${ownUrl}`;
+    if (flags.output === 'table') screen.note({ text: `run ${run.id} started${where}`, style: 'dim' });
     await followRun(context, run.watch({ signal }), flags.output);
   } else if (flags.output === 'json') {
     screen.json({ id: run.id, deduplicated: run.deduplicated });

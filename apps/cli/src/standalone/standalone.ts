@@ -5,6 +5,7 @@ import { type Baton, createBaton } from '@baton/client';
 import { type MasterConfig, readConfig, startMaster } from '@baton/master';
 import { createLogger, type Logger } from '@baton/telemetry';
 import { createWorker, type WorkerOptions } from '@baton/worker';
+import { endLeftBehind, stopLeftPostgres } from './left-behind.ts';
 
 export interface StandaloneOptions {
   /** What the worker of this process carries out: an array, a module, or what `loadTasks` gives. Default: calls of services alone. */
@@ -69,6 +70,8 @@ export async function startStandalone(options: StandaloneOptions = {}): Promise<
     tasks: options.tasks,
     slots: options.slots,
     tags: options.tags,
+    // There is no other machine that could do it instead.
+    health: { gates: false },
     log,
   });
   let stopping: Promise<void> | undefined;
@@ -77,11 +80,19 @@ export async function startStandalone(options: StandaloneOptions = {}): Promise<
       await worker.stop('the standalone process ends');
       await worker.stopped;
       await master.stop();
+      if (options.home !== undefined && options.databaseUrl === undefined)
+        await stopLeftPostgres(options.home, master.databaseUrl);
       await removeHome();
     })();
     return stopping;
   };
   try {
+    if (
+      options.home !== undefined &&
+      options.databaseUrl === undefined &&
+      (await endLeftBehind(master.databaseUrl)) > 0
+    )
+      await master.engine.look();
     await worker.start();
   } catch (error) {
     await stop();
