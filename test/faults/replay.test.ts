@@ -1,6 +1,7 @@
 /** Every RPC that changes something, sent again: twice at the same moment, and once more when all is done. */
 import { createHash } from 'node:crypto';
 import {
+  ArtifactService,
   BlobService,
   CheckpointService,
   EventService,
@@ -22,6 +23,7 @@ const services = [
   WorkflowService,
   SystemService,
   EventService,
+  ArtifactService,
   BlobService,
   CheckpointService,
 ];

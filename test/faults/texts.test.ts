@@ -1,5 +1,6 @@
 /** Text that Postgres cannot keep, and SQL, in every text field of every request. */
 import {
+  ArtifactService,
   BlobService,
   CheckpointService,
   EventService,
@@ -21,6 +22,7 @@ const services = [
   WorkflowService,
   SystemService,
   EventService,
+  ArtifactService,
   BlobService,
   CheckpointService,
 ];

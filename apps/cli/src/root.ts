@@ -1,4 +1,5 @@
 import { buildRouteMap } from '@stricli/core';
+import { command as artifact } from './artifact/command.ts';
 import { command as blob } from './blob/command.ts';
 import { command as checkpoint } from './checkpoint/command.ts';
 import { command as config } from './config/command.ts';
@@ -29,6 +30,7 @@ export const root = buildRouteMap<string, CliContext>({
     run,
     task,
     checkpoint,
+    artifact,
     blob,
     queue,
     events,

@@ -76,6 +76,7 @@ export function readConfig(env: Record<string, string | undefined>): MasterConfi
     heartbeatIntervalMs,
     longPollMs: whole('BATON_LONG_POLL_MS', DEFAULT_SETTINGS.longPollMs, 100, 300_000),
     maxBlobBytes: whole('BATON_MAX_BLOB_BYTES', DEFAULT_SETTINGS.maxBlobBytes, 1_024, DEFAULT_SETTINGS.maxBlobBytes),
+    maxArtifactBytes: whole('BATON_MAX_ARTIFACT_BYTES', DEFAULT_SETTINGS.maxArtifactBytes, 1_024, 1024 ** 4),
     checkpointKeep: whole('BATON_CHECKPOINT_KEEP', DEFAULT_SETTINGS.checkpointKeep, 1, 10_000),
     drainGraceMs: whole('BATON_DRAIN_GRACE_MS', DEFAULT_SETTINGS.drainGraceMs, 0, 3_600_000),
     breaker: {

@@ -13,6 +13,7 @@ test('everything has a default', () => {
     watch: false,
     port: 7801,
     portIsFixed: false,
+    cache: { directory: '.baton/cache', maxBytes: 10_240 * 1024 ** 2 },
     logDir: 'logs',
   });
   expect(config.slots).toBeGreaterThanOrEqual(1);
@@ -31,6 +32,8 @@ test('the environment is read, and flags win over it', () => {
       BATON_WORKER_TAGS: 'a,b,',
       BATON_WORKER_TASKS: './tasks.ts,./more.ts',
       BATON_WORKER_PORT: '0',
+      BATON_CACHE_DIR: '/var/cache/baton',
+      BATON_CACHE_MIB: '100',
       LOG_DIR: '/var/log/baton',
     },
     ['--name', 'w2', '--queues=q1,q2', '--watch'],
@@ -46,6 +49,7 @@ test('the environment is read, and flags win over it', () => {
     watch: true,
     port: 0,
     portIsFixed: true,
+    cache: { directory: '/var/cache/baton', maxBytes: 104_857_600 },
     logDir: '/var/log/baton',
   });
 });

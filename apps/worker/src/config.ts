@@ -78,6 +78,11 @@ export interface WorkerConfig {
   readonly taskDirectory: string;
   /** What every program of a task finds: PATH, HOME, LANG, LC_ALL, TZ, USER, as far as they are set. */
   readonly programVariables: Readonly<Record<string, string>>;
+  /**
+   * BATON_CACHE_DIR, --cache-dir, BATON_CACHE_MIB, --cache-mib: where files lie that tasks are handed and produce, and how many MiB of them stay.
+   * Default .baton/cache, 10 240.
+   */
+  readonly cache: { readonly directory: string; readonly maxBytes: number };
   /** LOG_DIR, --log-dir. Default logs. */
   readonly logDir: string;
   /** BATON_LOG_LEVEL, --log-level: debug, info, warn, error. Default info. */
@@ -130,6 +135,8 @@ const variables = {
   'container-networks': 'BATON_CONTAINER_NETWORKS',
   'container-images': 'BATON_CONTAINER_IMAGES',
   'container-ulimits': 'BATON_CONTAINER_ULIMITS',
+  'cache-dir': 'BATON_CACHE_DIR',
+  'cache-mib': 'BATON_CACHE_MIB',
   'log-dir': 'LOG_DIR',
   'log-level': 'BATON_LOG_LEVEL',
 } as const;
@@ -269,6 +276,10 @@ export function readConfig(
     },
     httpAllow,
     containers: containersOf(text('container-socket'), containerRules),
+    cache: {
+      directory: text('cache-dir', '.baton/cache'),
+      maxBytes: whole('cache-mib', 10_240, 0, 999_999_999) * 1024 ** 2,
+    },
     logDir: text('log-dir', 'logs'),
     logLevel,
   };

@@ -73,6 +73,11 @@ export interface WorkerOptions {
   readonly programVariables?: Readonly<Record<string, string>>;
   /** Variables that tasks may be handed where they ask for them by `environment.pass`, by name. Default: none. */
   readonly taskVariables?: Readonly<Record<string, string>>;
+  /**
+   * Where files lie that tasks are handed and produce, and how many bytes of them stay. Workers of one machine may share a directory.
+   * Default: `baton-cache` in the system's directory for temporary files, 10 GiB.
+   */
+  readonly cache?: { readonly directory?: string; readonly maxBytes?: number };
   /** Whether messages from 1 KiB on travel compressed. Default `auto`: unless the master is on this machine. */
   readonly compression?: WorkerRuntimeOptions['compression'];
   /** What is said of the machine in place of what is found: fewer processors, less memory. */
@@ -112,6 +117,8 @@ export interface Worker {
   readonly url: string | undefined;
   /** Resolves with the reason when everything has ended. */
   readonly stopped: Promise<string>;
+  /** What its cache of files did since it began. */
+  readonly cacheStats: WorkerRuntime['cacheStats'];
 }
 
 const taskClasses: Readonly<Record<TaskClassName, TaskClass>> = {
@@ -177,6 +184,7 @@ export function createWorker(options: WorkerOptions = {}): Worker {
     drainGraceMs: options.drainGraceMs,
     prefetchCap: options.prefetchCap,
     taskVariables: options.taskVariables,
+    cache: options.cache,
     compression: options.compression,
     health,
     tools: toolsOf(options.tools),
@@ -194,6 +202,9 @@ export function createWorker(options: WorkerOptions = {}): Worker {
       return runtime.url;
     },
     stopped: runtime.stopped,
+    get cacheStats() {
+      return runtime.cacheStats;
+    },
   };
 }
 

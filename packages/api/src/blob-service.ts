@@ -6,8 +6,9 @@ import type { ServiceImpl } from '@connectrpc/connect';
 import { type ApiOptions, eitherAborts, throwIfCut } from './options.ts';
 import { blobMessage } from './task-messages.ts';
 
-/** Of one AppendBlob. */
+/** Of one AppendBlob. As JSON, a larger one would be too large for a message; files of tasks do not come as JSON. */
 const MAX_CHUNK_BYTES = 1024 * 1024;
+const MAX_ARTIFACT_CHUNK_BYTES = 4 * 1024 * 1024;
 
 export function blobService(engine: ClientEngine, options: ApiOptions): ServiceImpl<typeof BlobService> {
   const { blobs } = engine;
@@ -18,9 +19,10 @@ export function blobService(engine: ClientEngine, options: ApiOptions): ServiceI
       const begun = await blobs.begin(request.namespace || 'default', {
         sizeBytes: Number(request.sizeBytes),
         sha256: request.sha256,
+        isArtifact: request.artifact,
       });
       return {
-        maxChunkBytes: MAX_CHUNK_BYTES,
+        maxChunkBytes: request.artifact ? MAX_ARTIFACT_CHUNK_BYTES : MAX_CHUNK_BYTES,
         ...('blob' in begun ? { blob: message(begun.blob) } : { uploadId: begun.uploadId }),
       };
     },

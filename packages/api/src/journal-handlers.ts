@@ -10,6 +10,7 @@ import { Refusal, unstorableAt } from '@baton/domain';
 import type { CommandEntry, Engine, FunctionDefinition, JournalVerdict } from '@baton/engine';
 import { timestampFromMs, timestampMs } from '@bufbuild/protobuf/wkt';
 import type { ServiceImpl } from '@connectrpc/connect';
+import { artifactsWanted } from './artifact-messages.ts';
 import { checkIds } from './check-ids.ts';
 import { journalKinds, journalMessage } from './journal-messages.ts';
 import { failureTypes, taskClasses, wordOf } from './words.ts';
@@ -145,6 +146,7 @@ function madeBy(makes: NewJournalEntry['makes']): Pick<CommandEntry, 'task' | 'c
       encoding: encodingOf(task.encoding),
       ...(task.input !== undefined && { input: task.input }),
       ...(task.startToCloseMs && { startToCloseMs: Number(task.startToCloseMs) }),
+      ...(Object.keys(task.artifacts).length > 0 && { artifacts: artifactsWanted(task.artifacts) }),
       ...(Object.keys(retry).length > 0 && { retry: retry as never }),
     },
   };

@@ -21,6 +21,7 @@ import {
 import { create } from '@bufbuild/protobuf';
 import { durationMs, timestampMs } from '@bufbuild/protobuf/wkt';
 import type { ServiceImpl } from '@connectrpc/connect';
+import { artifactRefs } from './artifact-messages.ts';
 import { checkIds } from './check-ids.ts';
 import { checkpointHandlers } from './checkpoint-handlers.ts';
 import { durationFromMs } from './durations.ts';
@@ -211,11 +212,18 @@ function outcomeOf(result: TaskResult): Outcome {
   const { outcome } = result;
   switch (outcome.case) {
     case 'success': {
-      const { output, blob } = outcome.value;
+      const { output, blob, artifacts } = outcome.value;
       const encoding = (blob ?? outcome.value).encoding === PayloadEncoding.BYTES ? 2 : 1;
       const unstorable = encoding === 1 ? unstorableAt(output, 'result') : null;
       if (unstorable !== null) return { type: 'failure', failure: unstorableResult(unstorable) };
-      return { type: 'success', output, encoding, ...(blob && { outputBlob: blob.sha256 }) };
+      const files = Object.entries(artifacts).map(([name, { sha256 }]) => ({ name, sha256 }));
+      return {
+        type: 'success',
+        output,
+        encoding,
+        ...(blob && { outputBlob: blob.sha256 }),
+        ...(files.length > 0 && { artifacts: files }),
+      };
     }
     case 'failure': {
       const f = outcome.value;
@@ -272,6 +280,7 @@ function leaseMessage(a: Assignment) {
     kind: a.kind,
     executor: executorMessage(a.executor),
     ...(a.environment && { environment: environmentMessage(a.environment) }),
+    ...(a.artifacts.length > 0 && { artifacts: artifactRefs(a.artifacts) }),
     input: a.input ?? EMPTY,
     encoding: a.encoding as number as PayloadEncoding,
     startToCloseMs: BigInt(a.startToCloseMs),

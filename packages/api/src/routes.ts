@@ -1,4 +1,5 @@
 import {
+  ArtifactService,
   BlobService,
   CheckpointService,
   EventService,
@@ -9,6 +10,7 @@ import {
 } from '@baton/contract';
 import type { ClientEngine, Engine } from '@baton/engine';
 import type { ConnectRouter, Interceptor } from '@connectrpc/connect';
+import { artifactService } from './artifact-service.ts';
 import { blobService } from './blob-service.ts';
 import { checkpointService } from './checkpoint-service.ts';
 import { errorInterceptor } from './errors.ts';
@@ -28,11 +30,19 @@ export const MASTER_SERVICES = [
   SystemService,
   CheckpointService,
   BlobService,
+  ArtifactService,
   MasterService,
 ] as const;
 
 /** What the edge serves: calls that need no memory between requests. */
-export const EDGE_SERVICES = [TaskService, WorkflowService, SystemService, CheckpointService, BlobService] as const;
+export const EDGE_SERVICES = [
+  TaskService,
+  WorkflowService,
+  SystemService,
+  CheckpointService,
+  BlobService,
+  ArtifactService,
+] as const;
 
 /** Errors outermost: what the validator throws is converted too. */
 export function apiInterceptors(options: ApiOptions): Interceptor[] {
@@ -47,6 +57,7 @@ export function masterRoutes(engine: Engine, options: ApiOptions): (router: Conn
     router.service(SystemService, systemService(engine, engine.sessions, options));
     router.service(CheckpointService, checkpointService(engine));
     router.service(BlobService, blobService(engine, options));
+    router.service(ArtifactService, artifactService(engine));
     router.service(MasterService, masterService(engine, options));
   };
 }
@@ -58,5 +69,6 @@ export function edgeRoutes(engine: ClientEngine, options: ApiOptions): (router: 
     router.service(SystemService, systemService(engine, null, options));
     router.service(CheckpointService, checkpointService(engine));
     router.service(BlobService, blobService(engine, options));
+    router.service(ArtifactService, artifactService(engine));
   };
 }

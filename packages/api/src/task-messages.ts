@@ -15,6 +15,7 @@ import type { Failure, RetryPolicy } from '@baton/domain';
 import { type AttemptRow, loadedExecutor, type TaskRequest, type TaskRow } from '@baton/engine';
 import { create } from '@bufbuild/protobuf';
 import { durationMs, timestampFromDate, timestampMs } from '@bufbuild/protobuf/wkt';
+import { artifactsWanted } from './artifact-messages.ts';
 import { durationFromMs } from './durations.ts';
 import { environmentMessage, executorMessage, toEnvironment, toExecutor } from './executor-messages.ts';
 import { decodePayload, inputPayload, outputPayload } from './payloads.ts';
@@ -41,6 +42,7 @@ export function toTaskRequest(spec: TaskSpec, field: string): TaskRequest {
     queue: spec.queue,
     tags: spec.tags,
     executor: toExecutor(spec.executor),
+    ...(Object.keys(spec.artifacts).length > 0 && { artifacts: artifactsWanted(spec.artifacts) }),
     ...(spec.environment && { environment: toEnvironment(spec.environment) }),
     input: bytes,
     encoding,

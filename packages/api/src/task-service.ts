@@ -3,6 +3,7 @@ import { isId, Refusal } from '@baton/domain';
 import type { ClientEngine } from '@baton/engine';
 import { durationMs, timestampFromDate } from '@bufbuild/protobuf/wkt';
 import type { ServiceImpl } from '@connectrpc/connect';
+import { taskArtifacts } from './artifact-messages.ts';
 import { explainHandlers } from './explain-handlers.ts';
 import { failureHandlers } from './failure-handlers.ts';
 import { type ApiOptions, eitherAborts, throwIfCut } from './options.ts';
@@ -46,7 +47,9 @@ export function taskService(engine: ClientEngine, options: ApiOptions): Partial<
       const row = await tasks.get(namespace, request.taskId, waitMs, eitherAborts(context.signal, options.closing));
       throwIfCut(context.signal);
       const attempts = await tasks.attempts(request.taskId);
-      return { task: taskMessage(row, namespace, request.format), attempts: attempts.map(attemptMessage) };
+      const task = taskMessage(row, namespace, request.format);
+      Object.assign(task, await taskArtifacts(engine, row));
+      return { task, attempts: attempts.map(attemptMessage) };
     },
 
     async listTasks(request) {

@@ -21,6 +21,7 @@ import {
 } from '@baton/engine';
 import { create } from '@bufbuild/protobuf';
 import type { ServiceImpl } from '@connectrpc/connect';
+import { addArtifacts } from './artifact-messages.ts';
 import { durationFromMs } from './durations.ts';
 import { functionHandlers, functionRun } from './function-handlers.ts';
 import { type ApiOptions, eitherAborts, throwIfCut } from './options.ts';
@@ -197,7 +198,9 @@ export function workflowService(
     },
 
     async getRun(request) {
-      return { run: (await runMessage(request.namespace, request.runId, request.format, true, request.view)).message };
+      const { row, message } = await runMessage(request.namespace, request.runId, request.format, true, request.view);
+      await addArtifacts(engine, row, message.nodes);
+      return { run: message };
     },
 
     async listRuns(request) {

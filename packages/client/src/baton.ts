@@ -1,4 +1,5 @@
 import type { Transport } from '@connectrpc/connect';
+import { Artifacts } from './artifacts.ts';
 import type { BlobValue, ResultOf } from './blob-value.ts';
 import { Blobs } from './blobs.ts';
 import { type CallSettings, DEFAULT_RETRY, type RetryTiming } from './call.ts';
@@ -42,6 +43,7 @@ export interface Baton {
   readonly workers: Workers;
   readonly queues: Queues;
   readonly blobs: Blobs;
+  readonly artifacts: Artifacts;
   readonly checkpoints: Checkpoints;
   /** Submits a task that was defined by `task`. The handle's `result()` has the type that the task returns. */
   enqueue<Input, Output, Sent>(
@@ -77,6 +79,7 @@ export function createBaton(options: BatonOptions = {}): Baton {
     workers: new Workers(transport, settings),
     queues: new Queues(transport, settings),
     blobs: new Blobs(transport, settings),
+    artifacts: new Artifacts(transport, settings),
     checkpoints: new Checkpoints(transport, settings),
     enqueue: (definition, input, submitOptions) => tasks.enqueue(definition, input, submitOptions),
     submit: (submission) => tasks.submit(submission),

@@ -117,6 +117,28 @@ export function expressionText(value: unknown, check: CheckReference): string {
   return source.type === 'expression' ? source.text : celOf(source);
 }
 
+/** A file that a node produces, made by its `artifact`. */
+export interface ArtifactReference {
+  readonly __baton: 'artifact reference';
+}
+
+const artifactSources = new WeakMap<object, { node: string; owner: object; artifact: string; item: unknown }>();
+
+export function artifactReference(node: string, owner: object, artifact: string, item: unknown): ArtifactReference {
+  const made = Object.freeze({ __baton: 'artifact reference' as const });
+  artifactSources.set(made, { node, owner, artifact, item });
+  return made;
+}
+
+/** What a node is handed, as files write it: a node's file, or what has one in it. */
+export function fileArtifact(value: unknown, check: CheckReference): unknown {
+  const source = typeof value === 'object' && value !== null ? artifactSources.get(value) : undefined;
+  if (source === undefined) return fileTemplate(value, check);
+  const { node, owner, artifact, item } = source;
+  check(node, owner);
+  return { $from: node, artifact, ...(item !== undefined && { item: fileTemplate(item, check) }) };
+}
+
 /** A template as files write it. */
 export function fileTemplate(value: unknown, check: CheckReference): unknown {
   const source = sourceOf(value);

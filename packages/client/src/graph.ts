@@ -1,8 +1,13 @@
 import { PROGRAM_SETTINGS, type ProgramExecutorType, type TaskEnvironment } from '@baton/domain';
+import type { ArtifactValue } from './artifacts.ts';
 import type { ResultOf } from './blob-value.ts';
 import {
+  type ArtifactReference,
+  artifactReference,
+  type CheckReference,
   type Expression,
   expressionText,
+  fileArtifact,
   fileTemplate,
   GraphError,
   type Reference,
@@ -22,6 +27,14 @@ export interface GraphNode<Id extends string = string, Output = unknown> {
   readonly output: Reference<Output>;
   /** How it ended, for conditions of those that need it: ``when: () => expr<boolean>`${a.state} == "failed"` ``. */
   readonly state: Reference<'succeeded' | 'failed' | 'cancelled' | 'skipped'>;
+  /**
+   * A file that it produces, to be handed to a node that needs it. Of a fan-out: those of all its items, as `name/0`, `name/1`, …, or that of one
+   * `item`, by its number.
+   */
+  artifact(
+    name: string,
+    options?: { readonly item?: number | Reference<number> | Expression<number> },
+  ): ArtifactReference;
 }
 
 // Any output is a need. A task stands for the node that `node(task)` made of it.
@@ -57,8 +70,21 @@ export interface NodeSettings<Input, N extends Needs> extends TaskPolicy {
     /** Default: the whole input. */
     readonly key?: (references: NodeReferences<Input, N>) => unknown;
   };
+  /** Files that it is handed, by name: of its needs, or by what is in an output. */
+  readonly artifacts?: HandedArtifacts | ((references: NodeReferences<Input, N> & FanOutReferences) => HandedArtifacts);
   /** By need; default `data`. */
   readonly edges?: { readonly [Id in N[number]['id']]?: 'data' | 'control' | 'reward' };
+}
+
+type HandedArtifacts = Readonly<
+  Record<string, ArtifactReference | Reference<ArtifactValue> | Expression<ArtifactValue> | ArtifactValue>
+>;
+
+/** Of a node that runs once for each item. */
+interface FanOutReferences {
+  readonly item: Reference<unknown>;
+  readonly matrix: Reference<unknown>;
+  readonly index: Reference<number>;
 }
 
 // biome-ignore lint/suspicious/noConfusingVoidType: what a task without an input takes
@@ -331,6 +357,7 @@ export class Graph<Input, Output = unknown> implements StartableGraph<Input, Out
         cache:
           cache &&
           withoutAbsent({ ttl_seconds: cache.ttlMs / 1000, key: cache.key && fileTemplate(cache.key(handed), check) }),
+        artifacts: settings.artifacts && artifactFields(settings.artifacts, handed, check),
         ...policyFields(settings),
       }),
     );
@@ -339,6 +366,7 @@ export class Graph<Input, Output = unknown> implements StartableGraph<Input, Out
       id,
       output: reference<Output>({ type: 'output', ...source }),
       state: reference<'succeeded' | 'failed' | 'cancelled' | 'skipped'>({ type: 'state', ...source }),
+      artifact: (name: string, { item }: { readonly item?: unknown } = {}) => artifactReference(id, this, name, item),
     });
     if (isTaskDefinition(task) && !settings.items && !settings.axes) this.#byTask.set(task, node as GraphNode);
     return node;
@@ -386,6 +414,17 @@ interface LooseSettings extends TaskPolicy {
   readonly onFailure?: string;
   readonly type?: string;
   readonly labels?: Readonly<Record<string, string>>;
+  // biome-ignore lint/suspicious/noExplicitAny: checked where it is given
+  readonly artifacts?: Readonly<Record<string, unknown>> | ((references: any) => Readonly<Record<string, unknown>>);
+}
+
+function artifactFields(
+  artifacts: NonNullable<LooseSettings['artifacts']>,
+  handed: object,
+  check: CheckReference,
+): Record<string, unknown> {
+  const given = typeof artifacts === 'function' ? artifacts(handed) : artifacts;
+  return Object.fromEntries(Object.entries(given).map(([name, value]) => [name, fileArtifact(value, check)]));
 }
 
 /**

@@ -1,6 +1,15 @@
 /** The public SDK: typed tasks, workflows and handles, in a browser, Deno, Node and workerd. */
 
 export type { TaskEnvironment } from '@baton/domain';
+export {
+  type ArtifactInputView,
+  type ArtifactSource,
+  type Artifacts,
+  type ArtifactValue,
+  type ArtifactView,
+  isArtifactValue,
+  type ListArtifactsOptions,
+} from './artifacts.ts';
 export { type Baton, type BatonOptions, createBaton } from './baton.ts';
 export type { BlobData } from './blob-bytes.ts';
 export {
@@ -48,7 +57,15 @@ export {
   type NodeSettings,
   type StartableGraph,
 } from './graph.ts';
-export { type Expression, expr, GraphError, type Reference, type Template, type ValueOf } from './graph-reference.ts';
+export {
+  type ArtifactReference,
+  type Expression,
+  expr,
+  GraphError,
+  type Reference,
+  type Template,
+  type ValueOf,
+} from './graph-reference.ts';
 export type { JournalEntryView, RunJournal } from './journal-view.ts';
 export { toMermaid } from './mermaid.ts';
 export { RunCancelled, RunFailed, TaskCancelled, TaskFailed } from './outcome.ts';
@@ -99,7 +116,7 @@ export {
   type TaskPolicy,
   task,
 } from './task.ts';
-export type { SaveCheckpointOptions, TaskBlobs, TaskCheckpoints } from './task-data.ts';
+export type { SaveCheckpointOptions, TaskArtifacts, TaskBlobs, TaskCheckpoints } from './task-data.ts';
 export type { SubmitOptions, TaskSubmission } from './task-spec.ts';
 export type {
   HistoryEntryView,

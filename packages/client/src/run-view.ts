@@ -1,4 +1,5 @@
 import type { Run, RunItem, RunNode, Workflow, WorkflowProblem } from '@baton/contract';
+import { type ArtifactView, artifactView } from './artifacts.ts';
 import { decodePayload } from './payload.ts';
 import { type FailureView, failureView } from './task-view.ts';
 import { optionalDate, optionalMs } from './time.ts';
@@ -60,6 +61,8 @@ export interface RunNodeView {
   /** Why it was skipped, in words. */
   readonly skipReason?: string;
   readonly labels: Readonly<Record<string, string>>;
+  /** Files that it has produced; of one that runs once for each item see `artifacts.list`. */
+  readonly artifacts?: readonly ArtifactView[];
 }
 
 /** An item of a node that runs once for each. */
@@ -194,6 +197,7 @@ export function runNodeView(node: RunNode): RunNodeView {
     ...(node.estimatedDuration && { estimatedMs: optionalMs(node.estimatedDuration) }),
     ...(node.skipReason !== '' && { skipReason: node.skipReason }),
     labels: node.labels,
+    ...(node.artifacts.length > 0 && { artifacts: node.artifacts.map(artifactView) }),
   };
 }
 

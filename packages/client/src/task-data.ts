@@ -1,3 +1,4 @@
+import type { ArtifactValue } from './artifacts.ts';
 import type { BlobData } from './blob-bytes.ts';
 import type { BlobEncoding, BlobValue } from './blob-value.ts';
 
@@ -22,6 +23,22 @@ export interface TaskCheckpoints {
   save(value: unknown, options?: SaveCheckpointOptions): Promise<number>;
   /** The newest checkpoint, or one by its number; `undefined` where there is none (any more). */
   load<T = unknown>(number?: number): Promise<T | undefined>;
+}
+
+/** Files: those that the task is handed, and those that it leaves to others. */
+export interface TaskArtifacts {
+  /** What it is handed. */
+  readonly inputs: readonly { readonly name: string; readonly sha256: string; readonly sizeBytes: number }[];
+  /**
+   * Leaves a file to others under a name: the one at a path (or a `file:` URL), as it is now, or these bytes. Up to 10 GiB, and at most
+   * 1 000 of a task; of one that is kept already nothing travels. It is there once the task has succeeded, and never without that; of
+   * two of one name the later counts. What it gives may be returned, for others to be handed it. Rejects with `ArtifactError`.
+   */
+  put(name: string, source: string | URL | Uint8Array): Promise<ArtifactValue>;
+  /** The path of a file that the task is handed, for reading, until the attempt is over. Verified; fetched where it is not at hand. */
+  get(name: string): Promise<string>;
+  /** A directory with all files that it is handed, by name. */
+  directory(): Promise<string>;
 }
 
 /**

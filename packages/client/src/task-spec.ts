@@ -1,6 +1,7 @@
 import { type TaskSpec, TaskSpecSchema } from '@baton/contract';
 import { create, type MessageInitShape } from '@bufbuild/protobuf';
 import { timestampFromMs } from '@bufbuild/protobuf/wkt';
+import { type ArtifactSource, artifactRefs } from './artifacts.ts';
 import { blobRefOf, isBlobValue } from './blob-value.ts';
 import type { CallOptions } from './call.ts';
 import { BatonError } from './error.ts';
@@ -20,6 +21,8 @@ export interface SubmitOptions extends TaskPolicy, CallOptions {
   readonly idempotencyKey?: string;
   /** One's own words, shown and returned. */
   readonly labels?: Readonly<Record<string, string>>;
+  /** Files that it is handed, by the names that it asks for them by: `ctx.artifacts.get(name)`. */
+  readonly artifacts?: Readonly<Record<string, ArtifactSource>>;
 }
 
 /** A task to be submitted. */
@@ -70,6 +73,7 @@ export function taskSpecOf(submission: TaskSubmission): TaskSpec {
     runAt: runAtOf(submission),
     idempotencyKey: submission.idempotencyKey,
     labels: submission.labels && { ...submission.labels },
+    artifacts: submission.artifacts && artifactRefs(submission.artifacts),
   });
 }
 
@@ -108,6 +112,7 @@ function runAtOf(submission: TaskSubmission): ReturnType<typeof timestampFromMs>
 export function sizeOfTask(task: TaskSpec): number {
   // All that is not input is names and numbers; a UTF-16 unit is at most 3 bytes of UTF-8.
   let bytes = 200 + 3 * (task.kind.length + task.queue.length + task.idempotencyKey.length);
+  for (const name of Object.keys(task.artifacts)) bytes += 3 * name.length + 110;
   for (const tag of task.tags) bytes += 3 * tag.length + 4;
   for (const [key, value] of Object.entries(task.labels)) bytes += 3 * (key.length + value.length) + 8;
   if (task.executor.case === 'grpc') {

@@ -1,6 +1,7 @@
 import type { Attempt, Failure, RetryPolicy, Task, TaskLog } from '@baton/contract';
 import type { TaskEnvironment } from '@baton/domain';
 import { durationMs } from '@bufbuild/protobuf/wkt';
+import { type ArtifactInputView, type ArtifactView, artifactView } from './artifacts.ts';
 import { decodePayload } from './payload.ts';
 import { environmentView, type ProgramExecutor, programView } from './program.ts';
 import type { RetryOptions } from './task.ts';
@@ -82,6 +83,10 @@ export interface TaskView<Output = unknown> {
   /** The ended task that this one sends again. */
   readonly retryOf?: string;
   readonly labels: Readonly<Record<string, string>>;
+  /** Files that it is handed, by name. Absent in lists. */
+  readonly artifacts?: Readonly<Record<string, ArtifactInputView>>;
+  /** Files that it has produced, at most 100; `artifacts.list` has all. Absent in lists. */
+  readonly outputArtifacts?: readonly ArtifactView[];
 }
 
 export interface ProgressView {
@@ -162,6 +167,18 @@ export function taskView<Output>(task: Task): TaskView<Output> {
     idempotencyKey: task.idempotencyKey || undefined,
     retryOf: task.retryOf || undefined,
     labels: task.labels,
+    ...artifactsOf(task),
+  };
+}
+
+function artifactsOf({ artifacts, outputArtifacts }: Task): Pick<TaskView, 'artifacts' | 'outputArtifacts'> {
+  const handed = Object.entries(artifacts).map(([name, { sha256, sizeBytes, taskId }]) => [
+    name,
+    { sha256, sizeBytes: Number(sizeBytes), ...(taskId !== '' && { taskId }) },
+  ]);
+  return {
+    ...(handed.length > 0 && { artifacts: Object.fromEntries(handed) }),
+    ...(outputArtifacts.length > 0 && { outputArtifacts: outputArtifacts.map(artifactView) }),
   };
 }
 

@@ -1,6 +1,6 @@
 import type { TaskEnvironment } from '@baton/domain';
 import type { StandardSchema } from './standard-schema.ts';
-import type { TaskBlobs, TaskCheckpoints } from './task-data.ts';
+import type { TaskArtifacts, TaskBlobs, TaskCheckpoints } from './task-data.ts';
 import type { TaskClassName } from './words.ts';
 
 /** What a running task is handed besides its input. */
@@ -32,6 +32,7 @@ export interface TaskContext {
    * what the listener returns has settled, after 10 s at the latest; another worker goes on from there.
    */
   onCheckpointNow(listener: () => unknown): void;
+  readonly artifacts: TaskArtifacts;
   /** Variables of the task's `environment`: what it sets, and what it asks the worker for and the worker hands on. */
   readonly env: Readonly<Record<string, string>>;
   /** Of the task's `environment`; a function is not moved there. */

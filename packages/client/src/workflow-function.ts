@@ -1,3 +1,4 @@
+import type { ArtifactSource } from './artifacts.ts';
 import type { Duration } from './durable/duration.ts';
 import type { StepContext, StepOptions } from './durable/function-run.ts';
 import type { StandardSchema } from './standard-schema.ts';
@@ -8,6 +9,8 @@ import type { TaskClassName } from './words.ts';
 export interface RunTaskOptions extends TaskPolicy {
   /** Its name in the journal. Default: the task's id. */
   readonly name?: string;
+  /** Files that it is handed, by name: what `ctx.artifacts.put` of another task gave, and that one returned. */
+  readonly artifacts?: Readonly<Record<string, ArtifactSource>>;
 }
 
 export interface ChildOptions {

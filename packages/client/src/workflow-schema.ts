@@ -3,6 +3,7 @@ import {
   DEFAULT_NODE_TASK_CLASS,
   EDGE_TYPES,
   JOIN_RULES,
+  MAX_ARTIFACTS,
   MAX_CACHE_SECONDS,
   MAX_DEFINITION_NODES,
   MAX_EXPRESSION_LENGTH,
@@ -244,6 +245,30 @@ const nodeFields: Record<string, Schema> = {
     ['ttl_seconds'],
     { description: 'For how long a result is used again, in the namespace and for the kind.' },
   ),
+  artifacts: {
+    type: 'object',
+    maxProperties: MAX_ARTIFACTS,
+    description: 'Files that its tasks are handed, by name.',
+    additionalProperties: {
+      anyOf: [
+        object(
+          {
+            $from: { type: 'string', description: 'A node that runs before.' },
+            artifact: {
+              type: 'string',
+              minLength: 1,
+              maxLength: 200,
+              description: 'The name of a file that it produces.',
+            },
+            item: { ...ref('template'), description: 'The number of an item, of a node that runs once for each.' },
+          },
+          ['$from', 'artifact'],
+        ),
+        ref('reference'),
+        { type: 'object', required: ['__baton', 'sha256'], description: 'What a task has returned of an artifact.' },
+      ],
+    },
+  },
   ...policy,
 };
 

@@ -3,6 +3,7 @@
  * generated; see `proto/`. What gRPC itself defines (health, reflection, error details) is under `@baton/contract/grpc`.
  */
 
+export * from './gen/baton/v1/artifact_pb.js';
 export * from './gen/baton/v1/blob_pb.js';
 export * from './gen/baton/v1/checkpoint_pb.js';
 export * from './gen/baton/v1/common_pb.js';

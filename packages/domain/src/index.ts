@@ -1,3 +1,4 @@
+export * from './artifact-name.ts';
 export * from './breaker.ts';
 export * from './definition/index.ts';
 export * from './event-type.ts';

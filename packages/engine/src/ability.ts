@@ -1,6 +1,7 @@
 import { type ExecutorType, Refusal, type TaskClass } from '@baton/domain';
 import type { Lane } from '@baton/store';
 import { memoryFloor } from './memory-floor.ts';
+import { isPreferenceTag } from './preference.ts';
 import { protocolFloor } from './protocol.ts';
 
 /** What a worker says of itself, kept as it said it. */
@@ -111,6 +112,7 @@ export function isGpuClass(taskClass: TaskClass): boolean {
 /** Tags with a meaning of their own are never had by saying so. */
 export function hasTag(ability: Ability, tag: string): boolean {
   if (ability.tags.includes(tag) && !isReserved(tag)) return true;
+  if (isPreferenceTag(tag)) return true;
   const memory = memoryFloor(tag);
   if (memory) return (memory.of === 'memory' ? ability.memoryBytes : largestGpuBytes(ability.gpus)) > memory.bytes;
   const protocol = protocolFloor(tag);
@@ -120,7 +122,7 @@ export function hasTag(ability: Ability, tag: string): boolean {
 
 /** Tags that Baton itself gives to lanes. */
 export function isReserved(tag: string): boolean {
-  return tag.includes('>') && (memoryFloor(tag) !== null || protocolFloor(tag) !== null);
+  return isPreferenceTag(tag) || (tag.includes('>') && (memoryFloor(tag) !== null || protocolFloor(tag) !== null));
 }
 
 export function largestGpuBytes(gpus: Ability['gpus']): number {
@@ -137,7 +139,7 @@ export function allQuarantined(ability: Ability): boolean {
 export function checkWorkerTags(tags: readonly string[]): void {
   const reserved = tags.filter((tag) => isReserved(tag.toLowerCase()));
   if (reserved.length === 0) return;
-  const description = `reserved: ${reserved.join(', ')}; a worker's memory and protocol are known without`;
+  const description = `reserved: ${reserved.join(', ')}; a worker's memory, protocol and files are known without`;
   throw new Refusal('invalid_argument', 'INVALID_REQUEST', `capabilities.tags: ${description}`, {
     violations: [{ field: 'capabilities.tags', description }],
   });

@@ -23,11 +23,11 @@ import { persist } from './persist.ts';
 export interface Blobs {
   /**
    * Opens an upload; where the same bytes are kept already, gives the blob instead. `sizeBytes` 0: told by what comes; `sha256` '':
-   * told at the commit. @throws Refusal BLOB_TOO_LARGE
+   * told at the commit. An artifact of known size may be larger than other blobs. @throws Refusal BLOB_TOO_LARGE
    */
   begin(
     namespace: string,
-    upload: { sizeBytes: number; sha256: string },
+    upload: { sizeBytes: number; sha256: string; isArtifact?: boolean },
   ): Promise<{ uploadId: string } | { blob: BlobRow }>;
   /** Adds a chunk; gives the next offset. @throws Refusal BLOB_UPLOAD_NOT_FOUND, BLOB_GAP, BLOB_TOO_LARGE */
   append(namespace: string, uploadId: string, offset: number, data: Uint8Array): Promise<number>;
@@ -85,14 +85,15 @@ export function createBlobs(env: EngineEnvironment, lanes: LaneBook): Blobs {
     }
   }
 
-  function tooLarge(field: string): Refusal {
-    const description = `a blob has at most ${settings.maxBlobBytes} bytes`;
+  function tooLarge(field: string, what = 'a blob', mostBytes = settings.maxBlobBytes): Refusal {
+    const description = `${what} has at most ${mostBytes} bytes`;
     return new Refusal('resource_exhausted', 'BLOB_TOO_LARGE', description, { violations: [{ field, description }] });
   }
 
   return {
-    async begin(namespace, { sizeBytes, sha256 }) {
-      if (sizeBytes > settings.maxBlobBytes) throw tooLarge('size_bytes');
+    async begin(namespace, { sizeBytes, sha256, isArtifact = false }) {
+      const mostBytes = isArtifact ? settings.maxArtifactBytes : settings.maxBlobBytes;
+      if (sizeBytes > mostBytes) throw tooLarge('size_bytes', isArtifact ? 'an artifact' : 'a blob', mostBytes);
       const inNamespace = await lanes.namespaceId(namespace);
       const known = sha256 === '' ? null : await use(inNamespace, sha256);
       if (known && sizeBytes > 0 && known.sizeBytes !== sizeBytes)
@@ -124,7 +125,8 @@ export function createBlobs(env: EngineEnvironment, lanes: LaneBook): Blobs {
         const end = next + rest.byteLength;
         if (sizeBytes > 0 && end > sizeBytes)
           throw invalid('data', `goes ${end - sizeBytes} bytes beyond the ${sizeBytes} that were announced`);
-        if (end > settings.maxBlobBytes) throw tooLarge('data');
+        // What was announced was looked at then.
+        if (sizeBytes === 0 && end > settings.maxBlobBytes) throw tooLarge('data');
         const chunk = {
           uploadId,
           namespaceId: inNamespace,

@@ -1,5 +1,13 @@
 import type { TaskEnvironment } from '@baton/domain';
-import { claimProbe, claimTasks, type Grant, type Lane, loadSpecs } from '@baton/store';
+import {
+  type ArtifactInput,
+  claimProbe,
+  claimTasks,
+  type Grant,
+  type Lane,
+  loadSpecs,
+  readArtifactInputs,
+} from '@baton/store';
 import { type Ability, canDo } from './ability.ts';
 import type { BreakerBook } from './breaker-book.ts';
 import type { EngineEnvironment } from './environment.ts';
@@ -7,6 +15,8 @@ import { FUNCTION_PROTOCOL_TAG } from './function-definition.ts';
 import type { LaneBook } from './lane-book.ts';
 import type { Counters } from './metrics.ts';
 import { persist } from './persist.ts';
+import { PREFER_MS, preferredWorker } from './preference.ts';
+import { ARTIFACTS_TAG } from './protocol.ts';
 import { loadedExecutor, type TaskExecutor } from './task-executor.ts';
 
 const PLAIN = { executor: { type: 'function' } as TaskExecutor, environment: undefined };
@@ -19,6 +29,8 @@ export interface Assignment extends Grant {
   nodeId: string | null;
   inputBlob: { sha256: string; sizeBytes: number } | null;
   progressTimeoutMs: number | null;
+  /** Files that it is handed. */
+  artifacts: readonly ArtifactInput[];
   /** Number of the newest committed checkpoint; '0': none. */
   checkpoint: string;
   /** When its claim was sent, by this master's clock, ms. */
@@ -69,6 +81,9 @@ function isFresh(assignment: Assignment, env: EngineEnvironment): boolean {
 
 /** About what a lease takes in a message beside its input. */
 const LEASE_BYTES = 150;
+/** And each of its files. */
+const FILE_BYTES = 120;
+const NO_FILES: readonly ArtifactInput[] = [];
 const PROBE_PAUSE_MS = 200;
 
 interface Offer {
@@ -97,6 +112,8 @@ export function createDispatcher(
   /** Lanes that may have something, with a number that tells whether they were armed again during a claim. */
   const armed = new Map<number, number>();
   let armings = 0;
+  /** Since when lanes that prefer a worker may have something. */
+  const softSince = new Map<number, number>();
   const offers = new Map<string, Offer>();
   /**
    * Granted to a session whose offer had gone: goes with its next answer. If none comes within a heartbeat's interval it goes back:
@@ -117,6 +134,7 @@ export function createDispatcher(
   };
 
   const arm = (laneId: number) => {
+    if (!armed.has(laneId)) noteSoft(laneId);
     armed.set(laneId, ++armings);
     pump();
   };
@@ -144,9 +162,32 @@ export function createDispatcher(
     })();
   };
 
+  function noteSoft(laneId: number): void {
+    const lane = lanes.get(laneId);
+    if (!lane || preferredWorker(lane) === null) return;
+    softSince.set(laneId, env.now());
+    const timer = setTimeout(() => {
+      timers.delete(timer);
+      if (armed.has(laneId) && offers.size > 0) pump();
+    }, PREFER_MS);
+    timers.add(timer);
+  }
+
+  /** Whether this worker may take from this lane now: others leave it to the one that is preferred, for a moment. */
+  function isOpenTo(lane: Lane, ability: Ability, preferred: string | null): boolean {
+    if (preferred === null || preferred === ability.workerName.toLowerCase()) return true;
+    if (!softSince.has(lane.id)) noteSoft(lane.id);
+    return env.now() - (softSince.get(lane.id) ?? 0) >= PREFER_MS;
+  }
+
+  function dry(laneId: number): void {
+    armed.delete(laneId);
+    softSince.delete(laneId);
+  }
+
   /** One pass over the waiting offers: those that can do the same lanes are served by one claim. */
   async function round(): Promise<void> {
-    const groups = new Map<string, { laneIds: number[]; offers: Offer[] }>();
+    const groups = new Map<string, { laneIds: number[]; offers: Offer[]; isPreferred: boolean }>();
     const probes: { laneIds: number[]; offer: Offer }[] = [];
     for (const offer of offers.values()) {
       // Held back by its breaker, as far as is known here; the claim asks for itself.
@@ -157,9 +198,14 @@ export function createDispatcher(
         continue;
       }
       const laneIds: number[] = [];
+      let isPreferred = false;
       for (const laneId of armed.keys()) {
         const lane = lanes.get(laneId);
-        if (lane && !lane.paused && canDo(offer.ability, lane)) laneIds.push(laneId);
+        if (!lane || lane.paused || !canDo(offer.ability, lane)) continue;
+        const preferred = preferredWorker(lane);
+        if (!isOpenTo(lane, offer.ability, preferred)) continue;
+        isPreferred ||= preferred === offer.ability.workerName.toLowerCase();
+        laneIds.push(laneId);
       }
       if (laneIds.length === 0) {
         if (offer.urgent) end(offer, []);
@@ -172,9 +218,10 @@ export function createDispatcher(
       const signature = laneIds.join(',');
       const group = groups.get(signature);
       if (group) group.offers.push(offer);
-      else groups.set(signature, { laneIds, offers: [offer] });
+      else groups.set(signature, { laneIds, offers: [offer], isPreferred });
     }
-    for (const group of groups.values()) await serve(group.laneIds, group.offers);
+    for (const group of groups.values()) if (group.isPreferred) await serve(group.laneIds, group.offers);
+    for (const group of groups.values()) if (!group.isPreferred) await serve(group.laneIds, group.offers);
     for (const { laneIds, offer } of probes) await serveProbe(laneIds, offer);
   }
 
@@ -214,8 +261,7 @@ export function createDispatcher(
     counters.add('baton_claims_total');
     const claimedAt = env.now();
     const grants = await persist(() => claimTasks(pools.hot, laneIds, wants), env.random);
-    if (grants.length < total)
-      for (const laneId of laneIds) if ((armed.get(laneId) ?? 0) <= before) armed.delete(laneId);
+    if (grants.length < total) for (const laneId of laneIds) if ((armed.get(laneId) ?? 0) <= before) dry(laneId);
     counters.add('baton_tasks_granted_total', grants.length);
     const assignments = await complete(grants, claimedAt);
     const bySession = new Map<string, Assignment[]>();
@@ -265,7 +311,8 @@ export function createDispatcher(
   const portion = (sessionId: string, assignments: Assignment[]): Assignment[] => {
     let bytes = 0;
     for (let i = 0; i < assignments.length; i++) {
-      bytes += (assignments[i]!.input?.byteLength ?? 0) + LEASE_BYTES;
+      const { input, artifacts } = assignments[i]!;
+      bytes += (input?.byteLength ?? 0) + artifacts.length * FILE_BYTES + LEASE_BYTES;
       if (i === 0 || bytes <= settings.batchBytes) continue;
       keep(sessionId, assignments.slice(i));
       return assignments.slice(0, i);
@@ -294,6 +341,9 @@ export function createDispatcher(
             env.random,
           )
         : undefined;
+    const handed = grants.filter((g) => lanes.get(g.laneId)?.tags.includes(ARTIFACTS_TAG)).map((g) => g.taskId);
+    const files =
+      handed.length > 0 ? await persist(() => readArtifactInputs(pools.hot, handed), env.random) : undefined;
     return grants.map((grant) => {
       const lane = lanes.get(grant.laneId)!;
       const spec = specs?.get(grant.taskId);
@@ -305,6 +355,7 @@ export function createDispatcher(
         nodeId: spec?.nodeId ?? null,
         inputBlob: spec?.inputBlob ?? null,
         progressTimeoutMs: spec?.progressTimeoutMs ?? null,
+        artifacts: files?.get(grant.taskId) ?? NO_FILES,
         checkpoint: spec?.checkpoint ?? '0',
         claimedAt,
       };

@@ -1,4 +1,5 @@
 import { appendLogs, type NewLogLine, type RunRow } from '@baton/store';
+import { type Artifacts, createArtifacts } from './artifacts.ts';
 import { type Blobs, createBlobs } from './blobs.ts';
 import { createBreakerBook } from './breaker-book.ts';
 import { type Breakers, createBreakers } from './breakers.ts';
@@ -49,6 +50,7 @@ export interface ClientEngine extends ClientStreams {
   breakers: Breakers;
   failures: Failures;
   blobs: Blobs;
+  artifacts: Artifacts;
   checkpoints: Checkpoints;
   queues: Queues;
   counters: Counters;
@@ -82,6 +84,7 @@ export function createEngine(env: EngineEnvironment): Engine {
   const counters = createCounters();
   const lanes = createLaneBook(env);
   const blobs = createBlobs(env, lanes);
+  const artifacts = createArtifacts(env, lanes, blobs);
   const hub = createEventHub(env);
   const ends = createSignals<string>();
   const endedRuns = createEndedRuns();
@@ -160,7 +163,7 @@ export function createEngine(env: EngineEnvironment): Engine {
     ends.raise(runId);
     hints.ended(runId);
   };
-  const functions: FunctionRuns = createFunctionRuns(env, lanes, counters, {
+  const functions: FunctionRuns = createFunctionRuns(env, lanes, artifacts, counters, {
     onReady,
     onChanged: onRunChanged,
     onTaskEnded: (taskId) => onEnded(taskId, null),
@@ -171,7 +174,7 @@ export function createEngine(env: EngineEnvironment): Engine {
     startChild: (namespaceId, child) => runs.startChild(namespaceId, child),
     poke: () => runs.poke(),
   });
-  const runs: Runs = createRuns(env, workflows, lanes, blobs, counters, functions, {
+  const runs: Runs = createRuns(env, workflows, lanes, blobs, artifacts, counters, functions, {
     onReady,
     onChanged: onRunChanged,
     onRunEnded,
@@ -208,7 +211,9 @@ export function createEngine(env: EngineEnvironment): Engine {
       ),
   });
 
-  const submitter = createSubmitter(env, lanes, blobs, counters, onReady, (delayMs) => sweeper.dueIn(delayMs));
+  const submitter = createSubmitter(env, lanes, blobs, artifacts, counters, onReady, (delayMs) =>
+    sweeper.dueIn(delayMs),
+  );
   return {
     env,
     ends,
@@ -223,12 +228,13 @@ export function createEngine(env: EngineEnvironment): Engine {
     runEstimates: createRunEstimates(env),
     functions,
     blobs,
+    artifacts,
     checkpoints: createCheckpoints(env, blobs, counters),
     breakers: createBreakers(env, () => breakerBook.poke()),
     queues: createQueues(env, lanes, dispatcher.armAll),
     explain: (namespace, taskId) => explainTask(env, namespace, taskId),
     submitter,
-    failures: createFailures(env, lanes, submitter),
+    failures: createFailures(env, lanes, submitter, artifacts),
     journals: createJournals(env, counters, functions.maker, functions.onCompleted),
     appendLogs: logs.add,
     appendOutput: createOutputKeeper(env, streams.outputs.poke),
@@ -257,6 +263,7 @@ export function createClientEngine(env: EngineEnvironment): ClientEngine {
   const counters = createCounters();
   const lanes = createLaneBook(env);
   const blobs = createBlobs(env, lanes);
+  const artifacts = createArtifacts(env, lanes, blobs);
   const ends = createSignals<string>();
   const nothing = () => {};
   const hints = createEdgeHints(env);
@@ -265,7 +272,7 @@ export function createClientEngine(env: EngineEnvironment): ClientEngine {
     orderCancel: (sessionId) => hints.orders(sessionId),
   });
   const workflows = createWorkflows(env, lanes);
-  const functions: FunctionRuns = createFunctionRuns(env, lanes, counters, {
+  const functions: FunctionRuns = createFunctionRuns(env, lanes, artifacts, counters, {
     onReady: hints.lane,
     onChanged: hints.run,
     onTaskEnded: nothing,
@@ -276,13 +283,13 @@ export function createClientEngine(env: EngineEnvironment): ClientEngine {
     startChild: (namespaceId, child) => runs.startChild(namespaceId, child),
     poke: hints.run,
   });
-  const runs: Runs = createRuns(env, workflows, lanes, blobs, counters, functions, {
+  const runs: Runs = createRuns(env, workflows, lanes, blobs, artifacts, counters, functions, {
     onReady: hints.lane,
     onChanged: hints.run,
     onRunEnded: hints.run,
     cancelTasks: tasks.cancelAll,
   });
-  const submitter = createSubmitter(env, lanes, blobs, counters, hints.lane, nothing);
+  const submitter = createSubmitter(env, lanes, blobs, artifacts, counters, hints.lane, nothing);
   return {
     env,
     ends,
@@ -295,12 +302,13 @@ export function createClientEngine(env: EngineEnvironment): ClientEngine {
     runEstimates: createRunEstimates(env),
     functions,
     blobs,
+    artifacts,
     checkpoints: createCheckpoints(env, blobs, counters),
     breakers: createBreakers(env, nothing),
     queues: createQueues(env, lanes, nothing),
     explain: (namespace, taskId) => explainTask(env, namespace, taskId),
     submitter,
-    failures: createFailures(env, lanes, submitter),
+    failures: createFailures(env, lanes, submitter, artifacts),
     ...createClientStreams(env, null),
   };
 }

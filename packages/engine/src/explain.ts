@@ -15,6 +15,7 @@ import {
 import { type Ability, type Capabilities, lacksDevices, missingFor, toAbility } from './ability.ts';
 import { durationText, heldText, inText, listOf, timeText, wordsFor } from './blocker-words.ts';
 import type { EngineEnvironment } from './environment.ts';
+import { PREFER_MS, preferredWorker } from './preference.ts';
 
 /** Why a task does not run, by stable names; docs/guide/tasks.md says of each what it means and what lifts it. */
 export const BLOCKER_REASONS = [
@@ -28,6 +29,7 @@ export const BLOCKER_REASONS = [
   'BREAKER_OPEN',
   'WORKER_DRAINING',
   'BEHIND_OTHERS',
+  'PREFERS_WORKER',
   'RUNNING',
   'ENDED',
 ] as const;
@@ -155,7 +157,10 @@ async function dispatchBlockers(
     ];
   const able = workers.filter((worker) => worker.missing.length === 0);
   if (able.length === 0) return [...blockers, ...lacking(workers)];
+  const preference = preferring(standing, able);
+  if (preference && fitting.some((w) => w.leases < w.slots)) blockers.push(preference);
   if (fitting.length > 0) blockers.push(...(await busy(env, standing, fitting)));
+  if (preference && !blockers.includes(preference)) blockers.push(preference);
   for (const worker of able.filter((w) => w.state === 'draining').slice(0, MOST_NAMED)) blockers.push(draining(worker));
   const active = able.filter((w) => w.state === 'active');
   for (const worker of active.filter((w) => w.breaker || w.noDevice).slice(0, MOST_NAMED))
@@ -227,6 +232,22 @@ async function busy(env: EngineEnvironment, standing: Standing, fitting: readonl
       remedy: 'wait, give it a higher priority when it is submitted, or start more workers',
     });
   return blockers;
+}
+
+/** Its files lie on one worker, which has a moment to take it. */
+function preferring({ lane, place, readySince }: Standing, able: readonly SeenWorker[]): Blocker | null {
+  const preferred = preferredWorker(lane);
+  if (preferred === null || place !== 'ready') return null;
+  const worker = able.find((w) => w.workerName.toLowerCase() === preferred);
+  const full = worker && worker.leases >= worker.slots ? ', which is full' : '';
+  const away = worker ? full : ', which is away';
+  return {
+    ...about(worker?.workerName ?? preferred),
+    reason: 'PREFERS_WORKER',
+    message: `its files lie on worker ${worker?.workerName ?? preferred}${away}: others take it when that one has not taken it within ${durationText(PREFER_MS)}`,
+    remedy: 'nothing: it goes to another worker by itself',
+    until: readySince ? new Date(readySince.getTime() + PREFER_MS) : null,
+  };
 }
 
 function draining(worker: SeenWorker): Blocker {

@@ -10,8 +10,11 @@ import {
   readWishes,
   type TaskWish,
 } from '@baton/store';
+import type { Artifacts } from './artifacts.ts';
 import type { EngineEnvironment } from './environment.ts';
 import type { LaneBook } from './lane-book.ts';
+import { isPreferenceTag } from './preference.ts';
+import { ARTIFACTS_TAG } from './protocol.ts';
 import type { Submitted, Submitter, TaskRequest } from './submit.ts';
 import { loadedExecutor } from './task-executor.ts';
 
@@ -59,7 +62,12 @@ const RESEND_TTL_MS = 30 * 86_400_000;
 /** Inputs of so many tasks are in memory at once. */
 const RESEND_AT_ONCE = 20;
 
-export function createFailures(env: EngineEnvironment, lanes: LaneBook, submitter: Submitter): Failures {
+export function createFailures(
+  env: EngineEnvironment,
+  lanes: LaneBook,
+  submitter: Submitter,
+  artifacts: Pick<Artifacts, 'inputsOf'>,
+): Failures {
   const { api } = env.pools;
 
   async function sendAgain(namespace: string, id: string, wish: TaskWish | undefined, key: string) {
@@ -67,7 +75,15 @@ export function createFailures(env: EngineEnvironment, lanes: LaneBook, submitte
     if (wish.ended === null)
       return new Refusal('failed_precondition', 'TASK_NOT_ENDED', `task ${id} has not ended; it is not sent again`);
     try {
-      return await submitter.submit(namespace, requestOf(wish, key));
+      const files = wish.tags.includes(ARTIFACTS_TAG) ? await artifacts.inputsOf(id) : [];
+      const wanted = files.map(({ name, sha256, producerTaskId }) => [
+        name,
+        { sha256, ...(producerTaskId !== null && { taskId: producerTaskId }) },
+      ]);
+      return await submitter.submit(namespace, {
+        ...requestOf(wish, key),
+        ...(wanted.length > 0 && { artifacts: Object.fromEntries(wanted) }),
+      });
     } catch (error) {
       // What is no refusal concerns the whole call: the client repeats it.
       if (error instanceof Refusal) return error;
@@ -117,7 +133,8 @@ function requestOf(wish: TaskWish, key: string): TaskRequest {
     kind: wish.kind,
     queue: wish.queue,
     taskClass: wish.taskClass,
-    tags: wish.tags,
+    // Where its files lie now is looked at anew.
+    tags: wish.tags.filter((tag) => !isPreferenceTag(tag)),
     executor,
     ...(environment && { environment }),
     input: wish.input,

@@ -1,5 +1,6 @@
 import { compareIds, type Failure, isId, notFound, Refusal, storableText } from '@baton/domain';
 import {
+  type ArtifactInput,
   type CompletedFunction,
   countWakes,
   dropAdvances,
@@ -26,6 +27,7 @@ import {
   type WorkflowRow,
   wakeDrivers,
 } from '@baton/store';
+import type { Artifacts } from './artifacts.ts';
 import { createCoalescer } from './coalescer.ts';
 import { sha256 } from './digest.ts';
 import type { EngineEnvironment } from './environment.ts';
@@ -115,6 +117,7 @@ const SLEEPERS = 500;
 export function createFunctionRuns(
   env: EngineEnvironment,
   lanes: LaneBook,
+  artifacts: Artifacts,
   counters: Counters,
   sinks: FunctionRunSinks,
 ): FunctionRuns {
@@ -319,8 +322,20 @@ export function createFunctionRuns(
   const maker: JournalMaker = {
     async tasks(made) {
       const batch: NewTask[] = [];
+      const refused = new Map<string, Failure>();
       for (const { id, runId, namespaceId, name, request } of made) {
-        const lane = await lanes.laneFor(laneKey(namespaceId, request));
+        let files: ArtifactInput[] | undefined;
+        try {
+          files = request.artifacts && (await artifacts.admit(namespaceId, request.artifacts));
+        } catch (error) {
+          if (!(error instanceof Refusal)) throw error;
+          const message = `${error.reason}: ${error.message}`;
+          refused.set(id, { type: 'EVALUATION_ERROR', message: storableText(message), nonRetryable: true });
+          continue;
+        }
+        const key = laneKey(namespaceId, request);
+        const lane = files ? await artifacts.laneFor(key, files) : await lanes.laneFor(key);
+        if (files) await artifacts.save({ taskId: id, namespaceId, inputs: files });
         const { maxAttempts, ...retry } = request.retry ?? {};
         batch.push({
           id,
@@ -344,6 +359,7 @@ export function createFunctionRuns(
         for (const laneId of new Set(part.map((task) => task.laneId))) sinks.onReady(laneId);
       }
       counters.add('baton_tasks_submitted_total', batch.length);
+      return refused;
     },
     async child({ id, runId, namespaceId, name, request }) {
       const { workflowName, input, encoding, key: idempotencyKey } = request;

@@ -1,4 +1,5 @@
 export * from './ability.ts';
+export { type ArtifactFilter, type Artifacts, type ArtifactsWanted, PREFER_BYTES } from './artifacts.ts';
 export { sweepBlobs } from './blob-sweep.ts';
 export { type Blobs, UNUSED_BLOB_MS } from './blobs.ts';
 export type { Breakers, SeenBreaker } from './breakers.ts';
@@ -18,7 +19,8 @@ export type { CommandEntry, JournalAnswer, Journals, JournalVerdict } from './jo
 export * from './metrics.ts';
 export type { CancelOrder, Orders } from './orders.ts';
 export type { OutputChunk, OutputPage, OutputPlace, OutputReader, RefusedOutput } from './outputs.ts';
-export { OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION } from './protocol.ts';
+export { PREFER_MS } from './preference.ts';
+export { ARTIFACTS_TAG, OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION } from './protocol.ts';
 export type { Queues } from './queues.ts';
 export * from './reads.ts';
 export * from './results.ts';

@@ -85,9 +85,10 @@ export type FunctionEndSink = (ended: readonly CompletedFunction[]) => void;
 
 /** Makes what functions ask for. Repeatable: what has an id is made once. */
 export interface JournalMaker {
+  /** By id, why some of them never will be. */
   tasks(
     made: readonly { id: string; runId: string; namespaceId: number; name: string; request: TaskRequest }[],
-  ): Promise<void>;
+  ): Promise<ReadonlyMap<string, Failure>>;
   /** Null: made, or there. Otherwise why it never will be. */
   child(made: {
     id: string;
@@ -308,8 +309,12 @@ export function createJournals(
         child: entry.child,
       }));
     const tasks = made.flatMap((m) => (m.task ? [{ ...m, request: m.task }] : []));
-    if (tasks.length > 0) await maker.tasks(tasks);
     const failed: { runId: string; number: number; failure: Failure }[] = [];
+    if (tasks.length > 0) {
+      const refused = await maker.tasks(tasks);
+      for (const { id, runId, number } of tasks)
+        if (refused.has(id)) failed.push({ runId, number, failure: refused.get(id)! });
+    }
     for (const m of made)
       if (m.child) {
         const failure = await maker.child({ ...m, request: m.child });

@@ -1,5 +1,5 @@
-/** Of the protocol between masters and workers. N and N−1 run together; 3 knows durable functions. */
-export const PROTOCOL_VERSION = 3;
+/** Of the protocol between masters and workers. N and N−1 run together; 3 knows durable functions, 4 knows artifacts. */
+export const PROTOCOL_VERSION = 4;
 export const OLDEST_PROTOCOL_VERSION = 1;
 
 const PATTERN = /^protocol>(\d{1,5})$/;
@@ -14,13 +14,18 @@ export function protocolFloor(tag: string): number | null {
   return match ? Number(match[1]) : null;
 }
 
-/** The tags that a request's own fields make necessary: what protocol 1 has no word for. */
+/** Of lanes whose tasks are handed files. */
+export const ARTIFACTS_TAG = 'protocol>3';
+
+/** The tags that a request's own fields make necessary: what older protocols have no word for. */
 export function protocolTags(request: {
+  artifacts?: object;
   inputBlob?: string;
   progressTimeoutMs?: number;
   scheduleToStartMs?: number;
 }): string[] {
-  const { inputBlob, progressTimeoutMs, scheduleToStartMs } = request;
+  const { artifacts, inputBlob, progressTimeoutMs, scheduleToStartMs } = request;
+  if (artifacts !== undefined) return [ARTIFACTS_TAG];
   const isNew = inputBlob !== undefined || progressTimeoutMs !== undefined || scheduleToStartMs !== undefined;
   return isNew ? ['protocol>1'] : [];
 }

@@ -1,5 +1,7 @@
 /** Reads that need no use case of their own: the API shows them as they are. */
 export {
+  type ArtifactInput,
+  type ArtifactRow,
   type AttemptRow,
   type BlobRow,
   type CheckpointRow,

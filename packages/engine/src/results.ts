@@ -1,22 +1,27 @@
 import {
+  artifactNameProblem,
   compareIds,
   decideLost,
   decideRetry,
   type Failure,
   MACHINE_MADE,
+  MAX_ARTIFACTS,
   POISON_CRASHES,
   type RetryPolicy,
   storableText,
 } from '@baton/domain';
 import {
+  type ArtifactRef,
   alreadyEnded,
   completeTasks,
+  completeWithArtifacts,
   type Encoding,
   type EndedWord,
   type HeldAttempt,
   readHeld,
   type Settlement,
   type Success,
+  type SuccessWithArtifacts,
   type Suspension,
   settleTasks,
   suspendTasks,
@@ -35,6 +40,8 @@ export type Outcome =
       output: Uint8Array;
       encoding: Encoding /** SHA-256, hex; instead of output. */;
       outputBlob?: string;
+      /** Files that the task leaves behind: name and SHA-256 (hex). */
+      artifacts?: readonly { name: string; sha256: string }[];
     }
   | { type: 'failure'; failure: Failure }
   | { type: 'cancelled' }
@@ -50,6 +57,8 @@ export interface Report {
   /** Time it ran, µs. */
   ranUs: number;
 }
+
+const SHA256 = /^[0-9a-f]{64}$/;
 
 type Word = Pick<Report, 'taskId' | 'epoch' | 'sessionId'>;
 
@@ -97,12 +106,33 @@ export function createResults(
     maxBytes: settings.batchBytes,
     sizeOf: (s) => s.output.byteLength + 100,
     inFlight: 2,
-    run: (batch) => bisect(batch, complete, (_, error) => ({ reason: 'RESULT_TOO_LARGE', message: String(error) })),
+    run: (batch) =>
+      bisect(
+        batch,
+        (part) => complete(part),
+        (_, error) => ({ reason: 'RESULT_TOO_LARGE', message: String(error) }),
+      ),
   });
 
-  async function complete(batch: Success[]): Promise<Verdict[]> {
-    const sorted = [...batch].sort(byTask);
-    const ended = await persist(() => completeTasks(pools.hot, sorted), env.random);
+  const successesWithFiles = createCoalescer<SuccessWithArtifacts, Verdict>({
+    endOfTurn: env.endOfTurn,
+    maxItems: settings.batchRows,
+    maxBytes: settings.batchBytes,
+    sizeOf: (s) => s.output.byteLength + 120 * s.artifacts.length + 100,
+    inFlight: 1,
+    run: (batch) =>
+      bisect(
+        batch,
+        (part) => complete(part, () => completeWithArtifacts(pools.hot, [...part].sort(byTask))),
+        (_, error) => ({ reason: 'RESULT_TOO_LARGE', message: String(error) }),
+      ),
+  });
+
+  async function complete<T extends Success>(
+    batch: T[],
+    write = () => completeTasks(pools.hot, [...batch].sort(byTask)),
+  ): Promise<Verdict[]> {
+    const ended = await persist(write, env.random);
     const done = new Map(ended.map((e) => [e.taskId, e]));
     counters.add('baton_tasks_succeeded_total', ended.length);
     const verdicts = await verdictsFor(
@@ -269,6 +299,27 @@ export function createResults(
     });
   }
 
+  /** Marks what the files are as used, before anything refers to it. */
+  async function succeedWithFiles(report: Report, outcome: Outcome & { type: 'success' }): Promise<Verdict> {
+    const fail = (failure: Failure) => reports.add({ ...report, outcome: { type: 'failure', failure } });
+    const wanted = outcome.artifacts!;
+    const files: ArtifactRef[] = [];
+    if (wanted.length > MAX_ARTIFACTS)
+      return fail(badArtifact(`a task has at most ${MAX_ARTIFACTS} artifacts, and this one ${wanted.length}`));
+    for (const { name, sha256 } of wanted) {
+      const problem = artifactNameProblem(name) ?? (SHA256.test(sha256) ? null : 'has no SHA-256');
+      if (problem) return fail(badArtifact(`the name ${JSON.stringify(name)} ${problem}`));
+      const blob = await blobs.useOfSession(report.sessionId, sha256);
+      if (!blob)
+        return fail(
+          badArtifact(`artifact ${JSON.stringify(name)} is blob ${sha256}, which is not kept (any more)`, false),
+        );
+      files.push({ name, sha256, sizeBytes: blob.sizeBytes });
+    }
+    const { output, encoding, outputBlob } = outcome;
+    return successesWithFiles.add({ ...report, output, encoding, outputBlob: outputBlob ?? null, artifacts: files });
+  }
+
   return {
     report(report) {
       const { outcome } = report;
@@ -278,11 +329,12 @@ export function createResults(
       if (outcome.output.byteLength > settings.maxResultBytes)
         return fail(tooLarge(outcome.output.byteLength, settings.maxResultBytes));
       const { outputBlob } = outcome;
-      if (outputBlob === undefined) return succeed(report, outcome);
+      const done = () => (outcome.artifacts?.length ? succeedWithFiles(report, outcome) : succeed(report, outcome));
+      if (outputBlob === undefined) return done();
       // Marked as used before anything refers to it: the sweep of blobs leaves it alone from here on.
       return blobs
         .useOfSession(report.sessionId, outputBlob)
-        .then((blob) => (blob === null ? fail(noOutputBlob(outputBlob)) : succeed(report, outcome)));
+        .then((blob) => (blob === null ? fail(noOutputBlob(outputBlob)) : done()));
     },
     settle: async (settlements) => (await write(settlements)).size,
   };
@@ -344,6 +396,11 @@ function noOutputBlob(sha256: string): Failure {
     message: `BLOB_NOT_FOUND: the result names blob ${sha256}, which does not exist in this namespace`,
     nonRetryable: true,
   };
+}
+
+/** Bytes that are gone are sent again by another attempt. */
+function badArtifact(why: string, nonRetryable = true): Failure {
+  return { type: 'EVALUATION_ERROR', message: `ARTIFACT_REFUSED: ${why}`, nonRetryable };
 }
 
 function tooLarge(bytes: number, limit: number): Failure {

@@ -1,6 +1,7 @@
 import {
   type Cutoff,
   countOldRuns,
+  dropArtifacts,
   dropBreakerChanges,
   dropCounters,
   dropOldRuns,
@@ -99,6 +100,7 @@ export function createRetention(env: EngineEnvironment, { tries: most = TRIES }:
       }
     }
     if (!dryRun) await all(() => dropCounters(sql, cutoff));
+    if (!dryRun) await all(() => dropArtifacts(sql, cutoff));
     return report;
   }
 

@@ -3,13 +3,23 @@ import {
   type Failure,
   type JsonValue,
   type NodeDefinition,
+  Refusal,
   resolveInput,
   resolveItems,
   resolveWhen,
   storableText,
   templateOfNode,
 } from '@baton/domain';
-import { lookUpResults, type NewChildRun, type NewTask, readRuns, readWorkflow, runAncestry } from '@baton/store';
+import {
+  type ArtifactInput,
+  lookUpResults,
+  type NewChildRun,
+  type NewTask,
+  readRuns,
+  readWorkflow,
+  runAncestry,
+} from '@baton/store';
+import type { Artifacts, ArtifactsWanted } from './artifacts.ts';
 import type { Blobs } from './blobs.ts';
 import { createCoalescer } from './coalescer.ts';
 import { sha256 } from './digest.ts';
@@ -17,6 +27,7 @@ import type { EngineEnvironment } from './environment.ts';
 import { readFunctionForm } from './function-definition.ts';
 import type { FunctionRuns } from './function-runs.ts';
 import type { LaneBook } from './lane-book.ts';
+import { artifactsOfNode } from './node-artifacts.ts';
 import type { NamedBlob, RunContext } from './run-context.ts';
 import type { RunValues } from './run-values.ts';
 import { laneKey } from './submit.ts';
@@ -63,6 +74,12 @@ function cacheKey({ executor, environment }: NodeDefinition, key: JsonValue): Js
   return { key, executor: executor as unknown as JsonValue, environment: (environment ?? null) as JsonValue };
 }
 
+/** Without a key of its own, files are a part of what makes a result the same. */
+function withFiles(input: JsonValue, wanted: ArtifactsWanted | undefined): JsonValue {
+  if (!wanted) return input;
+  return { input, artifacts: Object.entries(wanted).map(([name, { sha256 }]) => [name, sha256]) };
+}
+
 /** The blob that the whole input is: handed on as it is, by no master read. */
 function wholeBlob(context: RunContext, node: NodeDefinition): NamedBlob | undefined {
   if (context.blobs.size === 0) return undefined;
@@ -75,6 +92,7 @@ export function createNodeStarter(
   env: EngineEnvironment,
   workflows: Workflows,
   lanes: LaneBook,
+  artifacts: Artifacts,
   values: RunValues,
   functions: FunctionRuns,
   blobs: Blobs,
@@ -213,9 +231,16 @@ export function createNodeStarter(
           ),
         };
 
+      let wanted: ArtifactsWanted | undefined;
+      if (node.artifacts) {
+        const found = await artifactsOfNode(env, context, node, { runInput, outputs, expressions: scope });
+        if (!found.ok) return { failure: evaluationFailure(found.message) };
+        wanted = found.value;
+      }
+
       let cache: { kind: string; keyHash: Uint8Array; ttlMs: number } | null = null;
       if (node.cache) {
-        let key = resolved.value;
+        let key = withFiles(resolved.value, wanted);
         if (node.cache.key !== undefined) {
           const made = resolveInput(node.cache.key, runInput, outputs, scope);
           if (!made.ok)
@@ -238,11 +263,22 @@ export function createNodeStarter(
         return { failure: evaluationFailure(`the blob ${whole.sha256} that is to be its input is gone`) };
       const placed = whole ? { bytes: null, blob: whole.sha256 } : await values.place(run.namespaceId, input);
       const inputBlob = placed.blob ?? undefined;
-      const lane = await lanes.laneFor(laneKey(run.namespaceId, { ...request, inputBlob }));
+      const taskId = env.ids.next();
+      let files: ArtifactInput[] | undefined;
+      if (wanted)
+        try {
+          files = await artifacts.admit(run.namespaceId, wanted);
+          await artifacts.save({ taskId, namespaceId: run.namespaceId, inputs: files });
+        } catch (error) {
+          if (!(error instanceof Refusal)) throw error;
+          return { failure: evaluationFailure(`${error.reason}: ${error.message}`) };
+        }
+      const laneOf = laneKey(run.namespaceId, { ...request, inputBlob, ...(wanted && { artifacts: wanted }) });
+      const lane = files ? await artifacts.laneFor(laneOf, files) : await lanes.laneFor(laneOf);
       return {
         cache,
         task: {
-          id: env.ids.next(),
+          id: taskId,
           namespaceId: run.namespaceId,
           routeId: lane.routeId,
           laneId: lane.id,

@@ -15,6 +15,7 @@ import {
   requestRunCancel,
   type WorkflowRow,
 } from '@baton/store';
+import type { Artifacts } from './artifacts.ts';
 import type { Blobs } from './blobs.ts';
 import { createCoalescer } from './coalescer.ts';
 import { sha256 } from './digest.ts';
@@ -84,13 +85,14 @@ export function createRuns(
   workflows: Workflows,
   lanes: LaneBook,
   blobs: Blobs,
+  artifacts: Artifacts,
   counters: Counters,
   functions: FunctionRuns,
   sinks: RunSinks,
 ): Runs {
   const { pools, settings } = env;
   const values = createRunValues(env, blobs);
-  const starter = createNodeStarter(env, workflows, lanes, values, functions, blobs);
+  const starter = createNodeStarter(env, workflows, lanes, artifacts, values, functions, blobs);
   const planner = createStepPlanner(env, starter, values);
   const loop = createRunLoop(env, createRunContexts(env, workflows), planner, counters, {
     onReady: sinks.onReady,

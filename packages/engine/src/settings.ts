@@ -10,8 +10,10 @@ export interface EngineSettings {
   drainGraceMs: number;
   maxInputBytes: number;
   maxResultBytes: number;
-  /** Of one blob. */
+  /** Of one blob that is read into memory: inputs, results, checkpoints. */
   maxBlobBytes: number;
+  /** Of one file that tasks hand on. */
+  maxArtifactBytes: number;
   /** After a save so many of the last checkpoints of its task stay, and the best. At least 1. */
   checkpointKeep: number;
   startToCloseMs: number;
@@ -44,6 +46,7 @@ export const DEFAULT_SETTINGS: Readonly<EngineSettings> = {
   maxInputBytes: 2 * 1024 * 1024,
   maxResultBytes: 2 * 1024 * 1024,
   maxBlobBytes: 100 * 1024 * 1024,
+  maxArtifactBytes: 10 * 1024 ** 3,
   checkpointKeep: 5,
   startToCloseMs: 3_600_000,
   retry: DEFAULT_RETRY,

@@ -18,6 +18,7 @@ import {
   type NewTask,
   submitTasks,
 } from '@baton/store';
+import type { Artifacts, ArtifactsWanted } from './artifacts.ts';
 import type { Blobs } from './blobs.ts';
 import { createCoalescer } from './coalescer.ts';
 import { sha256 } from './digest.ts';
@@ -45,6 +46,8 @@ export interface TaskRequest {
   progressTimeoutMs?: number;
   /** SHA-256 (hex) of a committed blob, instead of `input`. */
   inputBlob?: string;
+  /** Files that it is handed, by name. */
+  artifacts?: ArtifactsWanted;
   /** The ended task that this one sends again. */
   retryOf?: string;
   /** Wall clock, ms since the epoch. */
@@ -80,6 +83,7 @@ export function createSubmitter(
   env: EngineEnvironment,
   lanes: LaneBook,
   blobs: Pick<Blobs, 'use'>,
+  artifacts: Artifacts,
   counters: Counters,
   onReady: (laneId: number) => void,
   onDelayed: (delayMs: number) => void,
@@ -156,6 +160,12 @@ export function createSubmitter(
     }
   }
 
+  async function checkInputBlob(namespaceId: number, sha256: string): Promise<void> {
+    const blob = await blobs.use(namespaceId, sha256);
+    if (blob === null) throw noInputBlob(sha256);
+    if (blob.sizeBytes > settings.maxBlobBytes) throw inputBlobTooLarge(blob.sizeBytes, settings.maxBlobBytes);
+  }
+
   return {
     async submit(namespace, request) {
       checkTexts(request);
@@ -167,10 +177,11 @@ export function createSubmitter(
           `the input has ${input.byteLength} bytes; at most ${settings.maxInputBytes} are taken`,
         );
       const namespaceId = await lanes.namespaceId(namespace);
-      if (request.inputBlob !== undefined && (await blobs.use(namespaceId, request.inputBlob)) === null)
-        throw noInputBlob(request.inputBlob);
+      if (request.inputBlob !== undefined) await checkInputBlob(namespaceId, request.inputBlob);
+      const files = request.artifacts && (await artifacts.admit(namespaceId, request.artifacts));
       const executor = request.executor ?? { type: 'function' };
-      const lane = await lanes.laneFor(laneKey(namespaceId, request));
+      const key = laneKey(namespaceId, request);
+      const lane = files ? await artifacts.laneFor(key, files) : await lanes.laneFor(key);
       const idempotency = request.idempotencyKey
         ? {
             scope: request.idempotencyScope ?? `task:${request.kind}`,
@@ -180,8 +191,10 @@ export function createSubmitter(
           }
         : null;
       const dueAtMs = request.runAtMs !== undefined && request.runAtMs > env.now() ? request.runAtMs : null;
+      const id = env.ids.next();
+      if (files) await artifacts.save({ taskId: id, namespaceId, inputs: files });
       const result = await batches.add({
-        id: env.ids.next(),
+        id,
         namespaceId,
         routeId: lane.routeId,
         laneId: lane.id,
@@ -277,21 +290,38 @@ function checkTexts(request: TaskRequest): void {
 }
 
 async function bodyHash(request: TaskRequest): Promise<Uint8Array> {
-  const { input, idempotencyKey: _, idempotencyScope: __, idempotencyTtlMs: ___, labels, ...rest } = request;
+  const { input, idempotencyKey: _, idempotencyScope: __, idempotencyTtlMs: ___, labels, artifacts, ...rest } = request;
   // What there was none of in the version before may be written anew; what there was is hashed as it was then.
   const around = rest.environment && { environment: canonicalJson(rest.environment as JsonValue) };
   const program = rest.executor && 'config' in rest.executor && { executor: canonicalJson(rest.executor as JsonValue) };
+  const files = artifacts && {
+    artifacts: Object.entries(artifacts)
+      .map(([name, { sha256 }]) => [name, sha256])
+      .sort(([a], [b]) => (a! < b! ? -1 : 1)),
+  };
   // Maps have no order on the wire: some clients send theirs in another one each time.
   if (rest.executor?.type === 'grpc' && rest.executor.metadata)
     rest.executor = { ...rest.executor, metadata: Object.fromEntries(Object.entries(rest.executor.metadata).sort()) };
-  const ordered = Object.entries({ ...rest, ...around, ...program, labels: Object.entries(labels ?? {}).sort() }).sort(
-    ([a], [b]) => (a < b ? -1 : 1),
-  );
+  const ordered = Object.entries({
+    ...rest,
+    ...files,
+    ...around,
+    ...program,
+    labels: Object.entries(labels ?? {}).sort(),
+  }).sort(([a], [b]) => (a < b ? -1 : 1));
   const head = new TextEncoder().encode(`${JSON.stringify(ordered)}\n`);
   const all = new Uint8Array(head.length + (input?.length ?? 0));
   all.set(head);
   if (input) all.set(input, head.length);
   return sha256(all);
+}
+
+/** It is read into memory. */
+function inputBlobTooLarge(sizeBytes: number, mostBytes: number): Refusal {
+  const description = `has ${sizeBytes} bytes; an input has at most ${mostBytes}: hand it to the task as an artifact`;
+  return new Refusal('resource_exhausted', 'BLOB_TOO_LARGE', `the blob ${description}`, {
+    violations: [{ field: 'task.input_blob', description }],
+  });
 }
 
 function noInputBlob(sha256: string): Refusal {

@@ -3,7 +3,7 @@ import type { Sql } from './connection.ts';
 
 export type BlobPlace = 'postgres' | 'directory';
 
-/** The most bytes of one chunk, written or read. */
+/** The most bytes of one chunk that is read. */
 export const BLOB_CHUNK_BYTES = 1024 * 1024;
 
 /** SHA-256, fed bit by bit. */
@@ -20,7 +20,7 @@ export interface BlobChunk {
   namespaceId: number;
   /** Of its first byte. */
   offset: number;
-  /** At most BLOB_CHUNK_BYTES. */
+  /** At most what one message takes: 4 MiB. */
   data: Uint8Array;
   /** The upload is given up when nothing comes for so long. */
   ttlMs: number;

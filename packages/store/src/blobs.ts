@@ -162,7 +162,9 @@ export async function dropUnusedBlobs(
                 or exists (select from baton.outcomes e where e.namespace_id = o.namespace_id and e.output_blob = o.sha256)
                 or exists (select from baton.runs u where u.namespace_id = o.namespace_id and u.output_blob = o.sha256)
                 or exists (select from baton.checkpoints c where c.in_blob and c.sha256 = o.sha256)
-                or exists (select from baton.journal j where j.output_blob = o.sha256) as referred
+                or exists (select from baton.journal j where j.output_blob = o.sha256)
+                or exists (select from baton.artifacts a where a.namespace_id = o.namespace_id and a.sha256 = o.sha256)
+                or exists (select from baton.artifact_inputs a where a.namespace_id = o.namespace_id and a.sha256 = o.sha256) as referred
        from old o
      ), gone as (
        delete from baton.blobs b using judged j where b.namespace_id = j.namespace_id and b.sha256 = j.sha256 and not j.referred

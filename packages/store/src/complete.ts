@@ -26,8 +26,8 @@ export interface Success {
  * Postgres a task either way, on a busy machine). `session_id + 0` keeps it from leases_session, by which each of 500 results
  * walked over all leases of its worker (293 µs a task with 500 leases).
  */
-export const COMPLETE = `/* baton complete */
-with input as materialized (
+/** All of COMPLETE but its last lines: others add steps of their own to it. */
+export const COMPLETE_STEPS = `with input as materialized (
   select distinct on (task_id, epoch, session_id) *
   from unnest($1::bigint[], $2::integer[], $3::bigint[], $4::bytea[], $5::smallint[], $6::double precision[], $7::bytea[])
     as i(task_id, epoch, session_id, output, encoding, ran_us, output_blob)
@@ -56,8 +56,13 @@ with input as materialized (
   insert into baton.events (namespace_ids, types, task_ids, run_ids, attempts, worker_ids)
   select array_agg(namespace_id), array_agg(5::smallint), array_agg(task_id), array_agg(coalesce(run_id, 0)), array_agg(attempt), array_agg(worker_id)
   from ended having count(*) > 0
-)
-select task_id, run_id from ended`;
+)`;
+
+export const COMPLETED = 'select task_id, run_id from ended';
+
+export const COMPLETE = `/* baton complete */
+${COMPLETE_STEPS}
+${COMPLETED}`;
 
 export interface Ended {
   taskId: string;
@@ -66,20 +71,21 @@ export interface Ended {
 
 /** @returns the tasks whose lease was held and is ended now; the rest were not held */
 export async function completeTasks(sql: Sql, batch: readonly Success[]): Promise<Ended[]> {
-  const rows = await sql.unsafe(
-    COMPLETE,
-    [
-      numbers(batch.map((s) => s.taskId)),
-      numbers(batch.map((s) => s.epoch)),
-      numbers(batch.map((s) => s.sessionId)),
-      byteas(batch.map((s) => (s.outputBlob ? null : s.output))),
-      numbers(batch.map((s) => s.encoding)),
-      numbers(batch.map((s) => s.ranUs)),
-      byteas(batch.map((s) => (s.outputBlob ? bytesOfHex(s.outputBlob) : null))),
-    ],
-    { prepare: true },
-  );
+  const rows = await sql.unsafe(COMPLETE, successParams(batch), { prepare: true });
   return rows.map((r) => ({ taskId: r.task_id as string, runId: r.run_id as string | null }));
+}
+
+/** $1 to $7 of COMPLETE. */
+export function successParams(batch: readonly Success[]) {
+  return [
+    numbers(batch.map((s) => s.taskId)),
+    numbers(batch.map((s) => s.epoch)),
+    numbers(batch.map((s) => s.sessionId)),
+    byteas(batch.map((s) => (s.outputBlob ? null : s.output))),
+    numbers(batch.map((s) => s.encoding)),
+    numbers(batch.map((s) => s.ranUs)),
+    byteas(batch.map((s) => (s.outputBlob ? bytesOfHex(s.outputBlob) : null))),
+  ];
 }
 
 /** What a worker said of a lease. `said` absent: whatever it was. */

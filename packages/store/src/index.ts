@@ -1,3 +1,4 @@
+export * from './artifacts.ts';
 export * from './blob-postgres.ts';
 export * from './blob-store.ts';
 export * from './blobs.ts';

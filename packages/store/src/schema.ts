@@ -4,6 +4,7 @@
  * (partitions, comments, storage, views, functions) stands in the migrations alone.
  */
 
+export * from './schema/artifacts.ts';
 export * from './schema/blobs.ts';
 export {
   ATTEMPT_STATES,

@@ -24,6 +24,37 @@ export interface AttemptCheckpoints {
   load<T = unknown>(number?: number): Promise<T | undefined>;
 }
 
+/** Names a file that a task has produced; has the shape of the client's `ArtifactValue`. */
+export interface ArtifactValue {
+  readonly __baton: 'artifact';
+  readonly name: string;
+  readonly sha256: string;
+  readonly sizeBytes: number;
+}
+
+export interface HandedArtifact {
+  readonly name: string;
+  readonly sha256: string;
+  readonly sizeBytes: number;
+}
+
+/** See the client's `TaskArtifacts`. */
+export interface AttemptArtifacts {
+  readonly inputs: readonly HandedArtifact[];
+  put(name: string, source: string | URL | Uint8Array): Promise<ArtifactValue>;
+  get(name: string): Promise<string>;
+  /** A directory with all that the attempt is handed, by name, for reading; removed when the attempt's code has ended. */
+  directory(): Promise<string>;
+}
+
+/** The files of an attempt, as the worker ends it. */
+export interface AttemptFilesEnd extends AttemptArtifacts {
+  /** Names and contents for the result, once all is uploaded; rejects when something is not. */
+  finished(): Promise<ReadonlyMap<string, { readonly sha256: string; readonly sizeBytes: number }>>;
+  /** When no code of the attempt runs any more. */
+  dispose(): Promise<void>;
+}
+
 /** See the client's `TaskBlobs`. */
 export type AttemptBlobs = <Content = Uint8Array>(
   data: BlobData,

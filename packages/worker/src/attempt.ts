@@ -1,8 +1,16 @@
 import type { Lease, TaskResult } from '@baton/contract';
-import type { AttemptBlobs, AttemptCheckpoints, BlobEncoding, BlobValue, SaveOptions } from './attempt-data.ts';
+import type {
+  AttemptArtifacts,
+  AttemptBlobs,
+  AttemptCheckpoints,
+  AttemptFilesEnd,
+  BlobEncoding,
+  BlobValue,
+  SaveOptions,
+} from './attempt-data.ts';
 import type { AttemptJournal, JournalRest, LoadedJournal } from './attempt-journal.ts';
 import type { BlobData } from './blob-transfer.ts';
-import { CheckpointError, JournalError } from './errors.ts';
+import { ArtifactError, CheckpointError, JournalError } from './errors.ts';
 import type { AttemptContext } from './executor.ts';
 import { leaseFingerprint } from './shared-state.ts';
 import type { SignBoard } from './sign-board.ts';
@@ -41,6 +49,8 @@ export interface DataSink {
   blob(attempt: Attempt, data: BlobData, encoding: BlobEncoding): Promise<BlobValue<never>>;
   /** The input of a lease that names a blob. */
   input(attempt: Attempt): Promise<Uint8Array>;
+  /** The files of an attempt. Absent where nothing is kept. */
+  files?(attempt: Attempt): AttemptFilesEnd;
   /** Absent where nothing is kept. */
   readonly journals?: {
     load(attempt: Attempt): Promise<LoadedJournal>;
@@ -88,6 +98,8 @@ export class Attempt implements AttemptContext {
   latestCheckpoint: number;
   #controller: AbortController | undefined;
   #checkpointers: (() => unknown)[] | undefined;
+  /** Set when its code asked for files. */
+  files: AttemptFilesEnd | undefined;
 
   constructor(
     lease: Lease,
@@ -235,6 +247,17 @@ export class Attempt implements AttemptContext {
 
   get blob(): AttemptBlobs {
     return (data, { encoding = 'bytes' } = {}) => this.#kept.blob(this, data, encoding);
+  }
+
+  get artifacts(): AttemptArtifacts {
+    if (this.files === undefined) {
+      const data = this.#kept;
+      if (data.files === undefined) {
+        throw new ArtifactError('CACHE_UNUSABLE', 'nothing is kept for this attempt');
+      }
+      this.files = data.files(this);
+    }
+    return this.files;
   }
 
   get journal(): AttemptJournal {

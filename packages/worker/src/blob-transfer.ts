@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { open } from 'node:fs/promises';
 import type { BlobService } from '@baton/contract';
 import { type Client, ConnectError } from '@connectrpc/connect';
 import { fullJitter } from './backoff.ts';
@@ -6,6 +7,10 @@ import { describe, isVerdict, reasonOf } from './refusal.ts';
 
 /** Of one AppendBlob. */
 const chunkBytes = 1024 * 1024;
+/** Of files, where the master takes as much. */
+const fileChunkBytes = 4 * 1024 * 1024;
+/** A commit hashes all bytes once more. */
+const commitBytesAMs = 20_000;
 const callTimeoutMs = 30_000;
 const retry = { baseMs: 100, capMs: 2_000 };
 /** Without one call that succeeds; about 20 s while nobody answers. */
@@ -44,6 +49,8 @@ export interface Uploaded {
 export class BlobTransfer {
   readonly #client: Client<typeof BlobService>;
   readonly #namespace: string;
+  /** Of files, since the session began. */
+  sentBytes = 0;
 
   constructor(client: Client<typeof BlobService>, namespace: string) {
     this.#client = client;
@@ -84,6 +91,65 @@ export class BlobTransfer {
       throw new BlobError(`the ${length} bytes that came for blob ${sha256} have the SHA-256 ${actual}`);
     }
     return bytes;
+  }
+
+  /** Uploads a file that does not change; of what the master has already nothing travels. Throws `BlobError`. */
+  async uploadFile(path: string, { sha256, sizeBytes }: Uploaded, options: TransferOptions): Promise<void> {
+    const request = { namespace: this.#namespace, sizeBytes: BigInt(sizeBytes), sha256, artifact: true };
+    const begun = await this.#repeat(options, () => this.#client.beginBlob(request, { timeoutMs: callTimeoutMs }));
+    if (begun.blob !== undefined) {
+      return;
+    }
+    const file = await open(path, 'r');
+    try {
+      const size = Math.min(fileChunkBytes, begun.maxChunkBytes || chunkBytes, Math.max(sizeBytes, 1));
+      const buffer = Buffer.allocUnsafe(size);
+      for (let offset = 0; offset < sizeBytes; ) {
+        const length = Math.min(size, sizeBytes - offset);
+        for (let at = 0; at < length; ) {
+          const { bytesRead } = await file.read(buffer, at, length - at, offset + at);
+          if (bytesRead === 0) {
+            throw new BlobError(`${path} has become shorter while it was read`);
+          }
+          at += bytesRead;
+        }
+        await this.#append(begun.uploadId, offset, buffer.subarray(0, length), options);
+        this.sentBytes += length;
+        offset += length;
+      }
+    } finally {
+      await file.close();
+    }
+    await this.#commit(begun.uploadId, sha256, options, callTimeoutMs + Math.ceil(sizeBytes / commitBytesAMs));
+  }
+
+  /** The bytes of a blob from `from` on, in order, piece by piece; goes on where it was when the connection breaks. Throws `BlobError`. */
+  async downloadInto(
+    sha256: string,
+    sizeBytes: number,
+    from: number,
+    take: (data: Uint8Array) => Promise<void>,
+    options: TransferOptions,
+  ): Promise<void> {
+    let offset = from;
+    for (let failures = 0; offset < sizeBytes; ) {
+      options.check();
+      try {
+        const request = { namespace: this.#namespace, sha256, offset: BigInt(offset) };
+        for await (const { data } of this.#client.readBlob(request, { timeoutMs: 10 * callTimeoutMs })) {
+          options.check();
+          await take(data);
+          offset += data.length;
+          failures = 0;
+          options.moved?.();
+        }
+        if (offset < sizeBytes) {
+          throw new BlobError(`blob ${sha256} ended after ${offset} of ${sizeBytes} bytes`);
+        }
+      } catch (error) {
+        failures = await this.#recover(error, failures + 1, `blob ${sha256} could not be fetched`);
+      }
+    }
   }
 
   async #uploadBytes(bytes: Uint8Array, options: TransferOptions): Promise<Uploaded> {
@@ -149,9 +215,9 @@ export class BlobTransfer {
     options.moved?.();
   }
 
-  async #commit(uploadId: string, sha256: string, options: TransferOptions): Promise<void> {
+  async #commit(uploadId: string, sha256: string, options: TransferOptions, timeoutMs = callTimeoutMs): Promise<void> {
     const request = { namespace: this.#namespace, uploadId, sha256 };
-    await this.#repeat(options, () => this.#client.commitBlob(request, { timeoutMs: callTimeoutMs }));
+    await this.#repeat(options, () => this.#client.commitBlob(request, { timeoutMs }));
   }
 
   async #repeat<T>(options: TransferOptions, call: () => Promise<T>): Promise<T> {

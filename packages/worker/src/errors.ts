@@ -23,6 +23,23 @@ export class CheckpointError extends Error {
   }
 }
 
+/**
+ * A file was not kept, or cannot be had. `reason`: INVALID_NAME, NO_FILE, NO_SUCH_ARTIFACT, TOO_MANY_ARTIFACTS, ARTIFACT_CORRUPT, DISK_FULL,
+ * CACHE_UNUSABLE or ATTEMPT_OVER.
+ */
+export class ArtifactError extends Error {
+  override readonly name = 'ArtifactError';
+  readonly reason: string;
+  /** What the task asked for cannot be had in another attempt either. */
+  readonly nonRetryable: boolean;
+
+  constructor(reason: string, message: string, options?: ErrorOptions) {
+    super(`${reason}: ${message}`, options);
+    this.reason = reason;
+    this.nonRetryable = ['INVALID_NAME', 'NO_SUCH_ARTIFACT', 'TOO_MANY_ARTIFACTS'].includes(reason);
+  }
+}
+
 /** The journal of a durable function cannot be read or written. `reason` is the master's: LEASE_LOST, JOURNAL_FULL, … */
 export class JournalError extends Error {
   override readonly name = 'JournalError';

@@ -1,6 +1,6 @@
 import type { FailureType, FunctionWorkflowSchema, Lease, PayloadEncoding } from '@baton/contract';
 import type { MessageInitShape } from '@bufbuild/protobuf';
-import type { AttemptBlobs, AttemptCheckpoints } from './attempt-data.ts';
+import type { AttemptArtifacts, AttemptBlobs, AttemptCheckpoints } from './attempt-data.ts';
 import type { AttemptJournal, JournalRest } from './attempt-journal.ts';
 
 /** How one attempt went wrong. Texts of any length and content are fine: they are cut and cleaned before they travel. */
@@ -58,6 +58,8 @@ export interface AttemptContext {
   readonly output: { write(data: string | Uint8Array): Promise<void> };
   readonly checkpoint: AttemptCheckpoints;
   readonly blob: AttemptBlobs;
+  /** Files that it is handed, and files that it produces. */
+  readonly artifacts: AttemptArtifacts;
   /** Of the run that the task drives, where it drives one. */
   readonly journal: AttemptJournal;
   /** Variables that the task's environment sets, and of those that it asks the worker for the ones that the worker hands on. */

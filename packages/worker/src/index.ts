@@ -1,9 +1,26 @@
-export type { AttemptBlobs, AttemptCheckpoints, BlobEncoding, BlobValue, SaveOptions } from './attempt-data.ts';
+export type { CacheStats } from './artifact-cache.ts';
+export type {
+  ArtifactValue,
+  AttemptArtifacts,
+  AttemptBlobs,
+  AttemptCheckpoints,
+  BlobEncoding,
+  BlobValue,
+  HandedArtifact,
+  SaveOptions,
+} from './attempt-data.ts';
 export type { AttemptJournal, LoadedJournal } from './attempt-journal.ts';
 export { type Backoff, fullJitter } from './backoff.ts';
 export { type BlobData, BlobError } from './blob-transfer.ts';
 export type { Compression } from './connection.ts';
-export { CheckpointError, JournalError, OutputError, WorkerOptionsError, WorkerStoppedError } from './errors.ts';
+export {
+  ArtifactError,
+  CheckpointError,
+  JournalError,
+  OutputError,
+  WorkerOptionsError,
+  WorkerStoppedError,
+} from './errors.ts';
 export type {
   AttemptContext,
   Executor,

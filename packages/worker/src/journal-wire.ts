@@ -7,6 +7,7 @@ import type {
   TaskCommand,
 } from '@baton/client/durable';
 import {
+  ArtifactRefSchema,
   FailureSchema,
   FailureType,
   type JournalEntry as JournalEntryMessage,
@@ -106,7 +107,8 @@ function failureMessage(failure: JournalFailure) {
   });
 }
 
-function taskMessage({ kind, input, queue, taskClass, tags, priority, startToCloseTimeoutMs, retry }: TaskCommand) {
+function taskMessage(command: TaskCommand) {
+  const { kind, input, queue, taskClass, tags, priority, startToCloseTimeoutMs, retry, artifacts } = command;
   return {
     kind,
     queue: queue ?? '',
@@ -120,6 +122,12 @@ function taskMessage({ kind, input, queue, taskClass, tags, priority, startToClo
     maxDelayMs: BigInt(Math.round(retry?.maxDelayMs ?? 0)),
     jitter: retry?.jitter ?? 0,
     ...(input && { input: input.bytes, encoding: encodingOf(input) }),
+    artifacts: Object.fromEntries(
+      Object.entries(artifacts ?? {}).map(([name, { sha256, sizeBytes, taskId }]) => [
+        name,
+        create(ArtifactRefSchema, { sha256, sizeBytes: BigInt(sizeBytes ?? 0), taskId: taskId ?? '' }),
+      ]),
+    ),
   };
 }
 

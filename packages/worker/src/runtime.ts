@@ -1,4 +1,6 @@
 import { randomUUID } from 'node:crypto';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import {
   RegisterWorkerRequestSchema,
   TaskClass,
@@ -12,6 +14,7 @@ import type { Logger } from '@baton/telemetry';
 import { create, type MessageInitShape } from '@bufbuild/protobuf';
 import { durationMs } from '@bufbuild/protobuf/wkt';
 import { ConnectError } from '@connectrpc/connect';
+import { ArtifactCache, type CacheStats } from './artifact-cache.ts';
 import { fullJitter } from './backoff.ts';
 import { monotonicMs } from './clock.ts';
 import { type Compression, connectMasters, type MasterConnection } from './connection.ts';
@@ -29,7 +32,7 @@ import { type State, type StateName, stateName, transitions } from './state.ts';
 import { workerService } from './worker-service.ts';
 
 /** That this worker speaks; with a master of the version before, the one before. */
-const PROTOCOL_VERSIONS = [3, 2, 1] as const;
+const PROTOCOL_VERSIONS = [4, 3, 2, 1] as const;
 /** The first look at machine and tools holds up the start for no longer. */
 const detectWithinMs = 1_500;
 const rejoin = { baseMs: 200, capMs: 10_000 };
@@ -72,6 +75,11 @@ export interface WorkerRuntimeOptions {
   readonly abortGraceMs?: number;
   /** Variables that tasks may be handed where they ask for them by `environment.pass`, by name. Default: none. */
   readonly taskVariables?: Readonly<Record<string, string>>;
+  /**
+   * Where files lie that tasks are handed and produce, and how many bytes of them stay. Several workers of one machine may share a
+   * directory. Default: `baton-cache` in the system's directory for temporary files, 10 GiB.
+   */
+  readonly cache?: { readonly directory?: string; readonly maxBytes?: number };
   /** How long a drain lets tasks run. Default: what the master says, 30 000. */
   readonly drainGraceMs?: number;
   /** Whether messages from 1 KiB on travel compressed. Default `auto`: unless the master is on this machine. */
@@ -95,6 +103,8 @@ export interface WorkerRuntime {
   readonly masterUrl: string;
   /** Resolves with the reason when everything has ended. */
   readonly stopped: Promise<string>;
+  /** What its cache of files did. */
+  readonly cacheStats: Readonly<CacheStats>;
   /** What health there is, and which devices, has changed: the master is told. */
   noteHealth(report: HealthReport, hasChanged?: boolean): void;
   /** Which devices there are has changed: the worker registers again, and keeps its session. */
@@ -115,6 +125,7 @@ class Runtime implements WorkerRuntime {
   readonly #masterUrls: readonly string[];
   readonly #shared: SharedState;
   readonly #hub = new LogHub();
+  readonly #cache: ArtifactCache;
   #state: State = { kind: 'new' };
   #heartbeat: Heartbeat | undefined;
   #server: RunningServer | undefined;
@@ -133,6 +144,11 @@ class Runtime implements WorkerRuntime {
     this.#options = options;
     this.#shared = new SharedState(options.capabilities.slots);
     this.#log = options.log.child({ worker: options.name });
+    this.#cache = new ArtifactCache({
+      directory: options.cache?.directory ?? join(tmpdir(), 'baton-cache'),
+      maxBytes: options.cache?.maxBytes ?? 10 * 1024 ** 3,
+      log: this.#log,
+    });
     this.#masterUrls = inOrderOf(options.name, urlsOf(options));
     this.#connection = connectMasters(
       { urls: this.#masterUrls, pingIntervalMs: 10_000, pingTimeoutMs: 5_000, compression: options.compression },
@@ -144,6 +160,10 @@ class Runtime implements WorkerRuntime {
     for (const executor of options.executors) {
       executor.onKindsChange?.(() => void this.#announceKinds());
     }
+  }
+
+  get cacheStats(): Readonly<CacheStats> {
+    return this.#cache.stats;
   }
 
   get state(): StateName {
@@ -285,6 +305,7 @@ class Runtime implements WorkerRuntime {
         prefetchCap: this.#options.prefetchCap ?? 2_000,
         abortGraceMs: this.#options.abortGraceMs ?? 2_000,
         variables: this.#options.taskVariables ?? {},
+        cache: this.#cache,
         hub: this.#hub,
         log: this.#log.child({ session_id: response.sessionId }),
         onQuarantine: (devices) => {

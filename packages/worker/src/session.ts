@@ -2,6 +2,7 @@ import type { Orders, RegisterWorkerResponse, TaskResult } from '@baton/contract
 import type { Logger } from '@baton/telemetry';
 import { durationMs } from '@bufbuild/protobuf/wkt';
 import { ConnectError } from '@connectrpc/connect';
+import type { ArtifactCache } from './artifact-cache.ts';
 import { monotonicMs } from './clock.ts';
 import type { MasterConnection } from './connection.ts';
 import { batchLength, Exchange } from './exchange.ts';
@@ -53,6 +54,7 @@ export interface SessionOptions {
   readonly prefetchCap: number;
   readonly abortGraceMs: number;
   readonly variables: Readonly<Record<string, string>>;
+  readonly cache: ArtifactCache;
   readonly hub: LogHub;
   readonly log: Logger;
   /** All devices that the master keeps tasks away from, when they change. */
@@ -128,6 +130,7 @@ export class Session {
         connection,
         masterKeeps: registration.protocolVersion >= 2,
         log: options.log,
+        cache: options.cache,
         onLost: ({ taskId, epoch }, reason) => this.work.lose(taskId, epoch, reason),
       }),
       variables: options.variables,

@@ -12,6 +12,7 @@ import { silentLogger } from '@baton/telemetry';
 import { create, type MessageInitShape } from '@bufbuild/protobuf';
 import { Code, ConnectError, createClient, createRouterTransport } from '@connectrpc/connect';
 import { expect, test } from 'vitest';
+import { ArtifactCache } from './artifact-cache.ts';
 import { Attempt } from './attempt.ts';
 import { BlobError } from './blob-transfer.ts';
 import { CheckpointError } from './errors.ts';
@@ -116,6 +117,7 @@ function stage(lease: MessageInitShape<typeof LeaseSchema> = {}, options: { mast
     connection: { master: createClient(MasterService, transport), blobs: createClient(BlobService, transport) },
     masterKeeps: options.masterKeeps ?? true,
     log: silentLogger,
+    cache: new ArtifactCache({ directory: '/nonexistent', maxBytes: 0, log: silentLogger }),
     onLost: (attempt, reason) => {
       lost.push(reason);
       attempt.phase = 'settled';

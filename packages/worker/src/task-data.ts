@@ -2,7 +2,9 @@ import { createHash, randomUUID } from 'node:crypto';
 import { type LoadCheckpointResponse, PayloadEncoding } from '@baton/contract';
 import type { Logger } from '@baton/telemetry';
 import { ConnectError } from '@connectrpc/connect';
+import type { ArtifactCache } from './artifact-cache.ts';
 import type { Attempt, DataSink } from './attempt.ts';
+import { AttemptFiles } from './attempt-artifacts.ts';
 import type { BlobEncoding, BlobValue, SaveOptions } from './attempt-data.ts';
 import { fullJitter } from './backoff.ts';
 import { type BlobData, BlobTransfer, type TransferOptions } from './blob-transfer.ts';
@@ -24,6 +26,8 @@ export interface TaskDataOptions {
   /** The master tells with a lease whether there are checkpoints; one of the version before does not know. */
   readonly masterKeeps: boolean;
   readonly log: Logger;
+  /** For the files that tasks are handed and produce. */
+  readonly cache: ArtifactCache;
   /** The master says that the lease is another's by now. */
   readonly onLost: (attempt: Attempt, reason: string) => void;
 }
@@ -102,6 +106,10 @@ export class TaskData implements DataSink {
   async blob(attempt: Attempt, data: BlobData, encoding: BlobEncoding): Promise<BlobValue<never>> {
     check(attempt);
     return { __baton: 'blob', ...(await this.#blobs.upload(data, this.#transfer(attempt))), encoding };
+  }
+
+  files(attempt: Attempt): AttemptFiles {
+    return new AttemptFiles(attempt, { cache: this.#options.cache, blobs: this.#blobs });
   }
 
   async input(attempt: Attempt): Promise<Uint8Array> {

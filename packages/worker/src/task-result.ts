@@ -1,4 +1,6 @@
 import {
+  type ArtifactRef,
+  ArtifactRefSchema,
   BlobRefSchema,
   FailureSchema,
   FailureType,
@@ -21,12 +23,18 @@ const maxDeviceBytes = 200;
 export type Ending = Outcome | { readonly kind: 'returned' };
 
 /** What is sent for an ending. A result that the master would refuse for its size becomes a failure that says so. */
-export function taskResult(attempt: Attempt, ending: Ending, ranMs: number, maxResultBytes: number): TaskResult {
+export function taskResult(
+  attempt: Attempt,
+  ending: Ending,
+  ranMs: number,
+  maxResultBytes: number,
+  files?: Files,
+): TaskResult {
   return create(TaskResultSchema, {
     taskId: attempt.taskId,
     epoch: attempt.epoch,
     ranUs: BigInt(Math.max(0, Math.round(ranMs * 1000))),
-    outcome: encodeEnding(ending, maxResultBytes),
+    outcome: encodeEnding(ending, maxResultBytes, files),
   });
 }
 
@@ -50,13 +58,24 @@ export function failureOutcome(failure: FailureReport): TaskResult['outcome'] {
   };
 }
 
-function encodeEnding(ending: Ending, maxResultBytes: number): TaskResult['outcome'] {
+function refsOf(files: Files | undefined): { [name: string]: ArtifactRef } {
+  const refs: { [name: string]: ArtifactRef } = {};
+  for (const [name, { sha256, sizeBytes }] of files ?? []) {
+    refs[name] = create(ArtifactRefSchema, { sha256, sizeBytes: BigInt(sizeBytes) });
+  }
+  return refs;
+}
+
+/** What an attempt has produced, by name. */
+type Files = ReadonlyMap<string, { readonly sha256: string; readonly sizeBytes: number }>;
+
+function encodeEnding(ending: Ending, maxResultBytes: number, files?: Files): TaskResult['outcome'] {
   switch (ending.kind) {
     case 'success': {
       const { output, encoding, blob } = ending;
       if (blob !== undefined) {
         const ref = create(BlobRefSchema, { sha256: blob.sha256, sizeBytes: BigInt(blob.sizeBytes), encoding });
-        return { case: 'success', value: create(TaskSuccessSchema, { encoding, blob: ref }) };
+        return { case: 'success', value: create(TaskSuccessSchema, { encoding, blob: ref, artifacts: refsOf(files) }) };
       }
       if (output.length > maxResultBytes) {
         return failureOutcome({
@@ -66,7 +85,10 @@ function encodeEnding(ending: Ending, maxResultBytes: number): TaskResult['outco
           nonRetryable: true,
         });
       }
-      return { case: 'success', value: { $typeName: 'baton.v1.TaskSuccess', output, encoding } };
+      return {
+        case: 'success',
+        value: { $typeName: 'baton.v1.TaskSuccess', output, encoding, artifacts: refsOf(files) },
+      };
     }
     case 'failure':
       return failureOutcome(ending.failure);

@@ -4,6 +4,7 @@ import { FailureType, type HeldLease, HeldLeaseSchema, type Lease, type TaskResu
 import type { Logger } from '@baton/telemetry';
 import { create } from '@bufbuild/protobuf';
 import { Attempt, type DataSink, type LogSink, type OutputSink, type SignSink } from './attempt.ts';
+import type { AttemptFilesEnd } from './attempt-data.ts';
 import { monotonicMs } from './clock.ts';
 import type { Executor, Outcome } from './executor.ts';
 import { aborted, first } from './first.ts';
@@ -362,6 +363,7 @@ export class Work {
       this.#armSoon(attempt);
     } else {
       this.#finish(attempt, outcome);
+      this.#disposeOf(attempt);
     }
   }
 
@@ -391,6 +393,14 @@ export class Work {
       this.#codeEnded.wake();
     }
     this.#finish(attempt, outcome);
+    this.#disposeOf(attempt);
+  }
+
+  /** Its files go when neither its code nor its result needs them any more. */
+  #disposeOf(attempt: Attempt): void {
+    attempt.files?.dispose().catch((error: unknown) => {
+      this.#options.log.warn('files of a task were not removed', { ...attempt.fields, reason: String(error) });
+    });
   }
 
   // A timer is made only for what still runs a turn later: most short tasks never need one.
@@ -514,6 +524,10 @@ export class Work {
     // Its lines and its output first: with the result the lease ends, and what comes later is refused.
     const flushed = attempt.logSequence > 0 ? logs.flushed(attempt) : undefined;
     const kept = outputs.ended(attempt, ending.kind === 'success');
+    if (attempt.files !== undefined && ending.kind === 'success') {
+      void this.#endWithFiles(attempt, attempt.files, ending, ranMs, [flushed, kept]);
+      return;
+    }
     if (flushed === undefined && kept === undefined) {
       this.#handIn(attempt, ending, ranMs);
       return;
@@ -529,10 +543,36 @@ export class Work {
     });
   }
 
-  #handIn(attempt: Attempt, ending: Ending, ranMs: number): void {
+  /** Its files are uploaded before its success is told: they are there with it, or there is none. */
+  async #endWithFiles(
+    attempt: Attempt,
+    files: AttemptFilesEnd,
+    success: Ending & { kind: 'success' },
+    ranMs: number,
+    [flushed, kept]: [Promise<unknown> | undefined, Promise<Error | undefined> | undefined],
+  ): Promise<void> {
+    let ending: Ending = success;
+    let produced: Awaited<ReturnType<AttemptFilesEnd['finished']>> | undefined;
+    try {
+      produced = await files.finished();
+    } catch (error) {
+      ending = withoutFiles(error);
+    }
+    const [broken] = await Promise.all([kept, flushed]);
+    if (attempt.phase === 'finished') {
+      this.#handIn(attempt, broken === undefined ? ending : withoutOutput(broken), ranMs, produced);
+    }
+  }
+
+  #handIn(
+    attempt: Attempt,
+    ending: Ending,
+    ranMs: number,
+    files?: Awaited<ReturnType<AttemptFilesEnd['finished']>>,
+  ): void {
     const { log, maxResultBytes, onResult, onTaken, data } = this.#options;
     const { rest } = attempt;
-    const result = taskResult(attempt, ending, ranMs, maxResultBytes);
+    const result = taskResult(attempt, ending, ranMs, maxResultBytes, files);
     if (result.outcome.case === 'failure') {
       const { type, message } = result.outcome.value;
       log.info('task failed', { ...attempt.fields, failure: FailureType[type], reason: message });
@@ -602,6 +642,15 @@ function cancelReason(reason: string): string {
 
 function timeoutMessage(attempt: Attempt): string {
   return `the attempt did not end within its start-to-close time of ${attempt.startToCloseMs} ms`;
+}
+
+/** A success whose files are not kept is none. */
+function withoutFiles(error: unknown): Outcome {
+  const isError = error instanceof Error;
+  const nonRetryable = isError && 'nonRetryable' in error && error.nonRetryable === true;
+  const message = isError ? error.message : String(error);
+  const failure = { type: FailureType.EVALUATION_ERROR, message, nonRetryable };
+  return { kind: 'failure', failure: { ...failure, exceptionType: isError ? error.name : undefined } };
 }
 
 /** A success whose output is not kept is none. */

@@ -19,7 +19,7 @@ export async function get(this: CliContext, flags: GetFlags, sha256: string): Pr
 }
 
 /** Under another name until it is whole: what has the name is the blob. */
-async function writeWhole(file: string, content: BlobContent): Promise<number> {
+export async function writeWhole(file: string, content: BlobContent): Promise<number> {
   const partial = `${file}.${process.pid}.part`;
   const handle = await open(partial, 'w').catch((error: Error) => {
     throw usageError(`${file} cannot be written: ${error.message}`);

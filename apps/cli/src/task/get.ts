@@ -2,6 +2,7 @@ import type { TaskDetails } from '@baton/client';
 import type { CliContext } from '../context.ts';
 import type { CommonFlags } from '../flags.ts';
 import { cleanJson } from '../terminal/clean.ts';
+import { sizeText } from '../terminal/size.ts';
 import { type Cell, printTable } from '../terminal/table.ts';
 import { durationText, stateCell, timeText } from '../terminal/words.ts';
 import { taskTimeText, taskWorker } from './now.ts';
@@ -78,7 +79,15 @@ function fields(task: TaskDetails, nowMs: number): [string, Cell][] {
     ['key', task.idempotencyKey],
     ['input', task.input === undefined ? undefined : cleanJson(task.input)],
     ['output', task.output === undefined ? undefined : cleanJson(task.output)],
+    ['handed', artifactsText(Object.entries(task.artifacts ?? {}).map(([name, file]) => ({ name, ...file })))],
+    ['artifacts', artifactsText(task.outputArtifacts ?? [])],
     ['failure', task.failure && { text: `${task.failure.type}: ${task.failure.message}`, style: 'red' }],
     ['cancelled', task.cancelReason],
   ];
+}
+
+function artifactsText(files: readonly { readonly name: string; readonly sizeBytes: number }[]): string | undefined {
+  return files.length === 0
+    ? undefined
+    : files.map(({ name, sizeBytes }) => `${name} (${sizeText(sizeBytes)})`).join(', ');
 }

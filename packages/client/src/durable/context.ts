@@ -43,8 +43,8 @@ function inputOf(input: unknown, of: string): JournalPayload | undefined {
 }
 
 function taskCommand(kind: string, input: JournalPayload | undefined, policy: RunTaskOptions): TaskCommand {
-  const { queue, taskClass, tags, priority, startToCloseTimeoutMs, retry } = policy;
-  return { kind, input, queue, taskClass, tags, priority, startToCloseTimeoutMs, retry };
+  const { queue, taskClass, tags, priority, startToCloseTimeoutMs, retry, artifacts } = policy;
+  return { kind, input, queue, taskClass, tags, priority, startToCloseTimeoutMs, retry, artifacts };
 }
 
 function definedOf(task: Named): RunTaskOptions {

@@ -50,6 +50,10 @@ export interface TaskCommand {
   readonly tags?: readonly string[];
   readonly priority?: number;
   readonly startToCloseTimeoutMs?: number;
+  /** Files that it is handed, by name. */
+  readonly artifacts?: Readonly<
+    Record<string, { readonly sha256: string; readonly sizeBytes?: number; readonly taskId?: string }>
+  >;
   readonly retry?: {
     readonly maxAttempts?: number;
     readonly initialDelayMs?: number;

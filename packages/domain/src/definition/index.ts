@@ -58,6 +58,7 @@ export {
   type ProgramExecutorType,
   type WorkflowDefinition,
 } from './model.ts';
+export { type ArtifactReference, artifactReference } from './node-artifacts.ts';
 export { PROGRAM_SETTINGS, type Setting } from './node-program.ts';
 export { type ParsedDefinition, parseDefinition, parseDefinitionJson } from './parse-definition.ts';
 export {

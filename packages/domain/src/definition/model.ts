@@ -81,6 +81,8 @@ export interface NodeDefinition {
   /** How long an attempt may go without progress. Absent: for ever. */
   readonly progressTimeoutMs?: number;
   readonly cache?: NodeCache;
+  /** Files that its tasks are handed, by name: each refers to one that another node produces, or is a template whose value names one. */
+  readonly artifacts?: Readonly<Record<string, JsonValue>>;
   /** What its tasks find around them. */
   readonly environment?: TaskEnvironment;
 }

@@ -13,13 +13,27 @@ import {
   type NodeCache,
   type NodeDefinition,
 } from './model.ts';
+import { readArtifacts } from './node-artifacts.ts';
 import { readFanOut } from './node-fan-out.ts';
 import { at, type ProblemCode, type Problems, quote } from './problem.ts';
 
 /** The fields of a node beside what carries it out, its needs, its input and its policy. */
-export const OPTION_FIELDS = ['when', 'for_each', 'matrix', 'join', 'on_failure', 'type', 'labels', 'cache'] as const;
+export const OPTION_FIELDS = [
+  'when',
+  'for_each',
+  'matrix',
+  'join',
+  'on_failure',
+  'type',
+  'labels',
+  'cache',
+  'artifacts',
+] as const;
 
-export type NodeOptions = Pick<NodeDefinition, 'when' | 'forEach' | 'join' | 'onFailure' | 'type' | 'labels' | 'cache'>;
+export type NodeOptions = Pick<
+  NodeDefinition,
+  'when' | 'forEach' | 'join' | 'onFailure' | 'type' | 'labels' | 'cache' | 'artifacts'
+>;
 
 export interface ReadOptions {
   readonly options: NodeOptions;
@@ -40,6 +54,7 @@ export function readOptions(problems: Problems, fields: Fields, expressions: Exp
   const type = readWord(problems, fields, 'type', NODE_TYPES, 'UNKNOWN_NODE_TYPE');
   const labels = readLabels(problems, fields);
   const cache = readCache(problems, fields, expressions, items, references);
+  const artifacts = readArtifacts(problems, fields, expressions, items, references);
   return {
     references,
     items,
@@ -51,6 +66,7 @@ export function readOptions(problems: Problems, fields: Fields, expressions: Exp
       ...(type && { type }),
       ...(labels && { labels }),
       ...(cache && { cache }),
+      ...(artifacts && { artifacts }),
     },
   };
 }

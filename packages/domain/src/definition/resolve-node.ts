@@ -10,6 +10,7 @@ import {
 } from './input-template.ts';
 import { describeValue, type JsonValue, ownValue, setOwnValue } from './json.ts';
 import { type ForEach, MAX_FOR_EACH_ITEMS, type NodeDefinition } from './model.ts';
+import { artifactNodes } from './node-artifacts.ts';
 import { quote } from './problem.ts';
 
 /** A value, or a sentence that names the field, the expression and the reason. */
@@ -26,6 +27,7 @@ export function nodesReadBy(node: NodeDefinition, expressions: Expressions): Set
     const lists = 'matrix' in node.forEach ? Object.values(node.forEach.matrix) : [node.forEach.items];
     for (const list of lists) add(templateNodes(list, expressions));
   }
+  if (node.artifacts) add(artifactNodes(node, expressions));
   if (node.cache?.key !== undefined) add(templateNodes(node.cache.key, expressions));
   return nodes;
 }

@@ -19,6 +19,7 @@ export function readNodeOptions(record: UnknownRecord): Partial<NodeDefinition> 
     ...(has('scheduleToStartMs') && { scheduleToStartMs: number(record, 'scheduleToStartMs') }),
     ...(has('progressTimeoutMs') && { progressTimeoutMs: number(record, 'progressTimeoutMs') }),
     ...(has('environment') && { environment: readEnvironment(object(present(record, 'environment'), 'environment')) }),
+    ...(has('artifacts') && { artifacts: byName(record, 'artifacts', (all, name) => present(all, name) as JsonValue) }),
     ...(has('cache') && { cache: readCache(object(present(record, 'cache'), 'a cache')) }),
   };
 }

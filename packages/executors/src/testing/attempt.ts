@@ -41,6 +41,12 @@ export function start(
     checkpoint: { latest: 0, save: () => Promise.resolve(1), load: () => Promise.resolve(undefined) },
     blob: (_, { encoding = 'bytes' } = {}) =>
       Promise.resolve({ __baton: 'blob', sha256: 'ab'.repeat(32), sizeBytes: 3, encoding }),
+    artifacts: {
+      inputs: [],
+      put: (name) => Promise.resolve({ __baton: 'artifact', name, sha256: 'ab'.repeat(32), sizeBytes: 3 }),
+      get: (name) => Promise.reject(new Error(`no artifact ${name} here`)),
+      directory: () => Promise.reject(new Error('no artifacts here')),
+    },
     journal: {
       load: () => Promise.resolve({ entries: [], wakes: 0n, nowMs: 0 }),
       append: () => Promise.resolve({ entries: [], wakes: 0n, nowMs: 0 }),

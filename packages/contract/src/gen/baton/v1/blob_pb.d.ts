@@ -34,6 +34,13 @@ export declare type BeginBlobRequest = Message<"baton.v1.BeginBlobRequest"> & {
    * @generated from field: string sha256 = 3;
    */
   sha256: string;
+
+  /**
+   * They are a file for tasks, which may be larger than what is read into memory; the size is known.
+   *
+   * @generated from field: bool artifact = 4;
+   */
+  artifact: boolean;
 };
 
 /**
@@ -61,7 +68,7 @@ export declare type BeginBlobResponse = Message<"baton.v1.BeginBlobResponse"> & 
   blob?: BlobRef | undefined;
 
   /**
-   * Of one AppendBlob.
+   * Of one AppendBlob: 1 MiB, of artifacts 4 MiB.
    *
    * @generated from field: uint32 max_chunk_bytes = 3;
    */
@@ -264,7 +271,7 @@ export declare type ReadBlobResponse = Message<"baton.v1.ReadBlobResponse"> & {
 export declare const ReadBlobResponseSchema: GenMessage<ReadBlobResponse>;
 
 /**
- * Bytes that are too large for a row: inputs, results and checkpoints above their limits, up to 100 MiB each. Known by their SHA-256;
+ * Bytes that are too large for a row: inputs, results and checkpoints above their limits, up to 100 MiB each, and artifacts. Known by their SHA-256;
  * the same bytes are kept once. What nothing refers to is deleted after a day.
  *
  * @generated from service baton.v1.BlobService

@@ -7,6 +7,7 @@ import type { Message } from "@bufbuild/protobuf";
 import type { BlobRef, Failure, FunctionExecutor, GrpcExecutor, PayloadEncoding, TaskClass } from "./common_pb.js";
 import type { Tool } from "./resource_pb.js";
 import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
+import type { ArtifactRef } from "./artifact_pb.js";
 import type { ContainerTaskExecutor, HttpExecutor, ProcessExecutor, TaskEnvironment } from "./executor_pb.js";
 import type { MachineHealth } from "./machine_pb.js";
 import type { Checkpoint } from "./checkpoint_pb.js";
@@ -181,7 +182,7 @@ export declare type RegisterWorkerRequest = Message<"baton.v1.RegisterWorkerRequ
   instanceId: string;
 
   /**
-   * 1 to 3.
+   * 1 to 4.
    *
    * @generated from field: uint32 protocol_version = 4;
    */
@@ -382,6 +383,13 @@ export declare type TaskSuccess = Message<"baton.v1.TaskSuccess"> & {
    * @generated from field: baton.v1.BlobRef blob = 3;
    */
   blob?: BlobRef | undefined;
+
+  /**
+   * Files that the task has produced, by name; uploaded before. They are there with the success, or not at all.
+   *
+   * @generated from field: map<string, baton.v1.ArtifactRef> artifacts = 4;
+   */
+  artifacts: { [key: string]: ArtifactRef };
 };
 
 /**
@@ -626,6 +634,13 @@ export declare type Lease = Message<"baton.v1.Lease"> & {
    * @generated from field: baton.v1.TaskEnvironment environment = 22;
    */
   environment?: TaskEnvironment | undefined;
+
+  /**
+   * Files that the task is handed, by name: read them by BlobService.
+   *
+   * @generated from field: map<string, baton.v1.ArtifactRef> artifacts = 23;
+   */
+  artifacts: { [key: string]: ArtifactRef };
 };
 
 /**
@@ -1570,6 +1585,13 @@ export declare type JournalTask = Message<"baton.v1.JournalTask"> & {
    * @generated from field: optional bytes input = 13;
    */
   input?: Uint8Array | undefined;
+
+  /**
+   * Files that it is handed, by name.
+   *
+   * @generated from field: map<string, baton.v1.ArtifactRef> artifacts = 14;
+   */
+  artifacts: { [key: string]: ArtifactRef };
 };
 
 /**

@@ -6,6 +6,7 @@ import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobu
 import type { Message } from "@bufbuild/protobuf";
 import type { Duration, Timestamp, Value } from "@bufbuild/protobuf/wkt";
 import type { Failure, PayloadEncoding, PayloadFormat } from "./common_pb.js";
+import type { Artifact } from "./artifact_pb.js";
 import type { JournalEntry } from "./journal_pb.js";
 
 /**
@@ -266,6 +267,13 @@ export declare type RunNode = Message<"baton.v1.RunNode"> & {
    * @generated from field: string kind = 25;
    */
   kind: string;
+
+  /**
+   * Files that it has produced, by name; of a node that runs once for each item there are too many: see ArtifactService.
+   *
+   * @generated from field: repeated baton.v1.Artifact artifacts = 26;
+   */
+  artifacts: Artifact[];
 };
 
 /**
