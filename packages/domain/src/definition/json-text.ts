@@ -1,5 +1,5 @@
 import { type JsonValue, MAX_JSON_DEPTH, MAX_JSON_VALUES, setOwnValue } from './json.ts';
-import { at, formatPlace, type Place, type Problem, type ProblemCode, quote, ROOT } from './problem.ts';
+import { at, formatPlace, type Place, type Problem, type ProblemCode, plainWords, quote, ROOT } from './problem.ts';
 
 /** The longest text of a definition, in UTF-16 code units. */
 export const MAX_TEXT_LENGTH = 16 * 1024 * 1024;
@@ -19,9 +19,9 @@ export function textProblem(
   const line = (before.match(/\r\n|\r|\n/g)?.length ?? 0) + 1;
   const column = offset - Math.max(before.lastIndexOf('\n'), before.lastIndexOf('\r'));
   const { place, code, hint } = problem;
-  const message = `line ${line}, column ${column}: ${problem.message}`;
+  const message = plainWords(`line ${line}, column ${column}: ${problem.message}`);
   const found = { path: formatPlace(place), code, message, line, column };
-  return hint === undefined ? found : { ...found, hint };
+  return hint === undefined ? found : { ...found, hint: plainWords(hint) };
 }
 
 /**

@@ -115,6 +115,15 @@ export function quote(text: string): string {
   );
 }
 
+// The same in the words around it, where a text of the file got into them. Lone surrogates are no text that could be sent.
+const UNSPEAKABLE =
+  /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]|[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g;
+
+/** A sentence that a terminal can show and a message can carry. */
+export function plainWords(text: string): string {
+  return text.replace(UNSPEAKABLE, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`);
+}
+
 const MAX_PROBLEMS = 10_000;
 
 /** Collects problems in the order in which they are found. */
@@ -138,8 +147,8 @@ export class Problems {
       this.#unlisted += 1;
       return;
     }
-    const path = formatPlace(place);
-    this.#found.push(hint === undefined ? { path, code, message } : { path, code, message, hint });
+    const found = { path: formatPlace(place), code, message: plainWords(message) };
+    this.#found.push(hint === undefined ? found : { ...found, hint: plainWords(hint) });
   }
 
   /** `did you mean "x"?` for the closest candidate, or undefined when none is close. */
