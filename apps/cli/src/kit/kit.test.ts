@@ -40,7 +40,22 @@ const held = task({
     new Promise<never>((_, reject) => signal.addEventListener('abort', () => reject(signal.reason), { once: true })),
 });
 
-const tasks = [double, shaky, nap, order, deaf, held];
+/** Everything that waits for a time, side by side. */
+const busy = workflow({
+  id: 'busy',
+  run: async (ctx, days: number) => {
+    const begun = ctx.now();
+    const [child, answer, first] = await ctx.all([
+      ctx.child(nap, `${days}d`),
+      ctx.waitFor('nothing', { timeout: `${days + 1}d` }),
+      Promise.race([ctx.sleep('1h').then(() => 'short'), ctx.sleep('2d').then(() => 'long')]),
+    ]);
+    await ctx.sleepUntil(ctx.now() + HOUR_MS);
+    return { doubled: child.doubled, answer: answer ?? null, first, hours: Math.floor((ctx.now() - begun) / HOUR_MS) };
+  },
+});
+
+const tasks = [double, shaky, nap, order, deaf, held, busy];
 let kit: Kit;
 
 beforeAll(async () => {
@@ -125,6 +140,43 @@ describe('time', () => {
     });
     expect(passed).toBeGreaterThanOrEqual(DAY_MS - 1_000);
     expect(passed).toBeLessThan(DAY_MS + HOUR_MS);
+  });
+
+  test('many runs side by side, each on its own time, and a worker that is lost meanwhile', async () => {
+    const runs = await Promise.all([1, 2, 3, 5, 8, 13, 21, 34].map((days) => kit.run(busy, days)));
+    const ends = Promise.all(runs.map((run) => run.result()));
+    await kit.crash();
+    expect(await ends).toEqual(
+      [1, 2, 3, 5, 8, 13, 21, 34].map((days) => ({
+        doubled: 42,
+        answer: null,
+        first: 'short',
+        hours: 24 * (days + 1) + 1,
+      })),
+    );
+  });
+
+  test('what is kept for a time is kept for that time', async () => {
+    const cached = {
+      name: 'cached',
+      nodes: { only: { task: 'double', input: { $input: [] }, cache: { ttl_seconds: 3_600 } } },
+    };
+    const before = kit.attempts(double);
+    await (await kit.run(cached, 77)).result();
+    expect((await (await kit.run(cached, 77)).nodes()).only).toBeDefined();
+    const again = await kit.run(cached, 77);
+    expect(await again.result()).toEqual({ only: 154 });
+    expect((await again.nodes()).only).toMatchObject({ cached: true });
+    expect(kit.attempts(double) - before).toBe(1);
+    await kit.advance('2h');
+    await (await kit.run(cached, 77)).result();
+    expect(kit.attempts(double) - before).toBe(2);
+
+    const key = { idempotencyKey: 'monday' };
+    const [one, same] = [await kit.run(double, 1, key), await kit.run(double, 1, key)];
+    expect(same.id).toBe(one.id);
+    await kit.advance('25h');
+    expect((await kit.run(double, 1, key)).id).not.toBe(one.id);
   });
 
   test('while code runs no time passes; a run that waits for what nobody sends is told, and so is work that nobody can do', async () => {
