@@ -252,6 +252,8 @@ test('every RPC that changes something is idempotent: sent again, it changes not
   // Of bytes that are there already nothing is to be sent.
   await replayed('BlobService/BeginBlob', upload);
 
+  await replayed('SystemService/SetQueue', { queue: 'default', strategy: 'fifo' });
+  await replayed('SystemService/SetQueue', { queue: 'default', strategy: '' });
   await replayed('SystemService/PauseQueue', { queue: 'default' });
   await replayed('SystemService/ResumeQueue', { queue: 'default' });
   await replayed('SystemService/ResetBreaker', { worker: 'w' });

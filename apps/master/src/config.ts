@@ -1,3 +1,4 @@
+import { PLACEMENTS, STRATEGIES } from '@baton/domain';
 import { DEFAULT_SETTINGS, type EngineSettings } from '@baton/engine';
 
 /** What a master is told at its start, by the environment. Read once, checked, frozen. */
@@ -40,6 +41,12 @@ export function readConfig(env: Record<string, string | undefined>): MasterConfi
     if (Number.isInteger(value) && value >= min && value <= max) return value;
     problems.push(`${name}=${text}: must be a whole number from ${min} to ${max}`);
     return fallback;
+  };
+  const oneOf = <Word extends string>(name: string, words: readonly Word[], fallback: Word): Word => {
+    const text = env[name] || fallback;
+    const word = words.find((known) => known === text);
+    if (word === undefined) problems.push(`${name}=${text}: must be one of ${words.join(', ')}`);
+    return word ?? fallback;
   };
   const host = env.BATON_HOST || '127.0.0.1';
   const port = whole('BATON_PORT', 7800, 0, 65_535);
@@ -86,6 +93,8 @@ export function readConfig(env: Record<string, string | undefined>): MasterConfi
       soleOpenMs: whole('BATON_BREAKER_SOLE_OPEN_MS', DEFAULT_SETTINGS.breaker.soleOpenMs, 100, 86_400_000),
       successes: whole('BATON_BREAKER_SUCCESSES', DEFAULT_SETTINGS.breaker.successes, 1, 1_000),
     },
+    strategy: oneOf('BATON_STRATEGY', STRATEGIES, DEFAULT_SETTINGS.strategy),
+    placement: oneOf('BATON_PLACEMENT', PLACEMENTS, DEFAULT_SETTINGS.placement),
     historyDays: whole('BATON_HISTORY_DAYS', DEFAULT_SETTINGS.historyDays, 1, 36_500),
     // Short leases are swept as much more often: else a sweep that comes a little late would look like an outage.
     sweepIntervalMs: whole(

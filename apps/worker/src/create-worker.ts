@@ -187,6 +187,7 @@ export function createWorker(options: WorkerOptions = {}): Worker {
     cache: options.cache,
     compression: options.compression,
     health,
+    devices: health,
     tools: toolsOf(options.tools),
     log,
   } satisfies WorkerRuntimeOptions);

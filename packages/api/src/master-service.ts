@@ -2,6 +2,7 @@ import {
   type FailureType,
   LeaseSchema,
   type MasterService,
+  type Offer,
   type Orders as OrdersMessage,
   OrdersSchema,
   PayloadEncoding,
@@ -13,6 +14,7 @@ import { EXECUTOR_TYPES, type ExecutorType, type Failure, Refusal, unstorableAt 
 import {
   type Assignment,
   type Engine,
+  type OfferRoom,
   OLDEST_PROTOCOL_VERSION,
   type Orders,
   type Outcome,
@@ -28,6 +30,7 @@ import { durationFromMs } from './durations.ts';
 import { environmentMessage, executorMessage } from './executor-messages.ts';
 import { functionDefinition, journalHandlers } from './journal-handlers.ts';
 import { type ApiOptions, eitherAborts } from './options.ts';
+import { resourcesMessage } from './resource-messages.ts';
 import { masterStreams } from './stream-handlers.ts';
 import { blobMessage } from './task-messages.ts';
 import { failureTypes, taskClasses, wordOf } from './words.ts';
@@ -75,9 +78,11 @@ export function masterService(engine: Engine, options: ApiOptions): Partial<Serv
             model: g.model,
             memoryBytes: Number(g.memoryBytes),
             simulated: g.simulated,
+            mig: g.mig,
           })),
           hostname: c.hostname,
           pid: c.pid,
+          tools: c.tools.map(({ name, version }) => ({ name, version })),
         },
       });
       if (request.functions.length > 0)
@@ -112,7 +117,9 @@ export function masterService(engine: Engine, options: ApiOptions): Partial<Serv
             outcome: outcomeOf(r),
             ranUs: Number(r.ranUs),
           })),
-          offer: request.offer ? { number: request.offer.number, freeSlots: request.offer.freeSlots } : null,
+          offer: request.offer
+            ? { number: request.offer.number, freeSlots: request.offer.freeSlots, room: roomOf(request.offer) }
+            : null,
           waitMs: request.waitMs,
         },
         eitherAborts(context.signal, options.closing),
@@ -269,6 +276,19 @@ function unstorableResult(place: string): Failure {
   };
 }
 
+/** What a worker has free; null: it does not say, and gets no tasks with resources. */
+function roomOf(offer: Offer): OfferRoom | null {
+  const { free, devices, warm, resourceSlots } = offer;
+  if (!free) return null;
+  return {
+    cpus: Math.max(0, free.cpus ?? 0) || 0,
+    memoryBytes: Math.max(0, Number(free.memoryBytes ?? 0n)),
+    devices: devices.map((d) => ({ uuid: d.uuid, freeMemoryBytes: Number(d.freeMemoryBytes) })),
+    warm,
+    resourceSlots: Math.min(resourceSlots, offer.freeSlots),
+  };
+}
+
 const EMPTY = new Uint8Array();
 
 function leaseMessage(a: Assignment) {
@@ -288,6 +308,8 @@ function leaseMessage(a: Assignment) {
     nodeId: a.nodeId ?? '',
     progressTimeoutMs: BigInt(a.progressTimeoutMs ?? 0),
     checkpoint: BigInt(a.checkpoint),
+    ...(a.resources && { resources: resourcesMessage(a.resources) }),
+    ...(a.devices.length > 0 && { devices: [...a.devices] }),
     ...(a.inputBlob && { inputBlob: blobMessage(a.inputBlob, a.encoding) }),
   });
 }

@@ -1,4 +1,5 @@
 import { QueueSchema, type SystemService } from '@baton/contract';
+import type { Placement, Strategy } from '@baton/domain';
 import type { ClientEngine } from '@baton/engine';
 import { create } from '@bufbuild/protobuf';
 import { timestampFromDate } from '@bufbuild/protobuf/wkt';
@@ -10,7 +11,7 @@ const DEFAULT_PAGE = 100;
 /** SystemService's calls about queues. */
 export function queueHandlers(
   engine: ClientEngine,
-): Pick<ServiceImpl<typeof SystemService>, 'listQueues' | 'pauseQueue' | 'resumeQueue'> {
+): Pick<ServiceImpl<typeof SystemService>, 'listQueues' | 'pauseQueue' | 'resumeQueue' | 'setQueue'> {
   const { queues } = engine;
   return {
     async listQueues(request) {
@@ -24,6 +25,8 @@ export function queueHandlers(
             name: row.name,
             namespace,
             paused: row.paused,
+            strategy: row.strategy ?? '',
+            placement: row.placement ?? '',
             ready: row.ready,
             waiting: row.waiting,
             leased: row.leased,
@@ -40,6 +43,15 @@ export function queueHandlers(
 
     async resumeQueue(request) {
       return { wasPaused: await queues.resume(request.namespace || 'default', request.queue) };
+    },
+
+    async setQueue(request) {
+      const { strategy, placement } = request;
+      const planning = await queues.plan(request.namespace || 'default', request.queue, {
+        strategy: strategy === '' ? null : (strategy as Strategy | undefined),
+        placement: placement === '' ? null : (placement as Placement | undefined),
+      });
+      return { strategy: planning.strategy ?? '', placement: planning.placement ?? '' };
     },
   };
 }

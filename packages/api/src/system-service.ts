@@ -201,9 +201,10 @@ function workerMessage(row: WorkerRow, namespace: string) {
       arch: c.arch,
       cpus: c.cpus,
       memoryBytes: BigInt(c.memoryBytes ?? 0),
-      gpus: ((c.gpus ?? []) as { uuid: string; model: string; memoryBytes: number; simulated: boolean }[]).map((g) =>
-        create(GpuSchema, { ...g, memoryBytes: BigInt(g.memoryBytes) }),
-      ),
+      tools: (c.tools ?? []) as { name: string; version: string }[],
+      gpus: (
+        (c.gpus ?? []) as { uuid: string; model: string; memoryBytes: number; simulated: boolean; mig?: boolean }[]
+      ).map((g) => create(GpuSchema, { ...g, memoryBytes: BigInt(g.memoryBytes) })),
       taskClasses: ((c.taskClasses ?? []) as TaskClass[]).map((w) => taskClasses[w]),
       tags: c.tags,
       executors: c.executors,

@@ -19,6 +19,7 @@ import { artifactsWanted } from './artifact-messages.ts';
 import { durationFromMs } from './durations.ts';
 import { environmentMessage, executorMessage, toEnvironment, toExecutor } from './executor-messages.ts';
 import { decodePayload, inputPayload, outputPayload } from './payloads.ts';
+import { needsMessages, toRequirements, toResourceRequest } from './resource-messages.ts';
 import { attemptStates, failureTypes, taskClasses, taskStates, wordOf } from './words.ts';
 
 /** @param field path of the spec in its request, for errors */
@@ -37,6 +38,7 @@ export function toTaskRequest(spec: TaskSpec, field: string): TaskRequest {
     if (spec.retry.jitter) retry.jitter = spec.retry.jitter;
   }
   const taskClass = wordOf(taskClasses, spec.taskClass);
+  const requirements = spec.requirements && toRequirements(spec.requirements);
   return {
     kind: spec.kind,
     queue: spec.queue,
@@ -49,6 +51,8 @@ export function toTaskRequest(spec: TaskSpec, field: string): TaskRequest {
     priority: spec.priority,
     labels: spec.labels,
     ...(taskClass && { taskClass }),
+    ...(spec.resources && { resources: toResourceRequest(spec.resources) }),
+    ...(requirements && { requirements }),
     ...(Object.keys(retry).length > 0 && { retry }),
     ...(spec.startToCloseTimeout && { startToCloseMs: Math.max(1, durationMs(spec.startToCloseTimeout)) }),
     ...(spec.scheduleToStartTimeout && { scheduleToStartMs: Math.max(1, durationMs(spec.scheduleToStartTimeout)) }),
@@ -120,6 +124,7 @@ export function taskMessage(row: TaskRow, namespace: string, format: PayloadForm
     ...(row.scheduleToStartMs !== null && { scheduleToStartTimeout: durationFromMs(row.scheduleToStartMs) }),
     ...(row.progressTimeoutMs !== null && { progressTimeout: durationFromMs(row.progressTimeoutMs) }),
     retryOf: row.retryOf ?? '',
+    ...needsMessages(row.needs),
     ...(row.progress && {
       progress: {
         fraction: row.progress.fraction ?? -1,

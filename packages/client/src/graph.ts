@@ -16,6 +16,7 @@ import {
   type ValueOf,
 } from './graph-reference.ts';
 import type { ContainerOptions, HttpOptions, ProcessOptions } from './program.ts';
+import { resourceFields } from './resources.ts';
 import type { StandardSchema } from './standard-schema.ts';
 import { isTaskDefinition, type TaskDefinition, type TaskPolicy } from './task.ts';
 import { isWorkflowFunction, type WorkflowFunction } from './workflow-function.ts';
@@ -449,7 +450,7 @@ export function graph<Input = unknown>(options: {
 
 function policyOf(task: TaskPolicy): TaskPolicy {
   const { queue, taskClass, tags, retry, priority } = task;
-  const { startToCloseTimeoutMs, scheduleToStartTimeoutMs, progressTimeoutMs, environment } = task;
+  const { startToCloseTimeoutMs, scheduleToStartTimeoutMs, progressTimeoutMs, environment, resources, requires } = task;
   return withoutAbsent({
     queue,
     taskClass,
@@ -460,6 +461,8 @@ function policyOf(task: TaskPolicy): TaskPolicy {
     scheduleToStartTimeoutMs,
     progressTimeoutMs,
     environment,
+    resources,
+    requires,
   });
 }
 
@@ -483,6 +486,8 @@ function policyFields(policy: TaskPolicy): Record<string, unknown> {
     progress_timeout_seconds: seconds(policy.progressTimeoutMs),
     priority: policy.priority,
     environment: policy.environment && environmentFields(policy.environment),
+    resources: policy.resources && resourceFields(policy.resources),
+    requires: policy.requires && { ...policy.requires },
   };
 }
 

@@ -1,6 +1,6 @@
 /** The public SDK: typed tasks, workflows and handles, in a browser, Deno, Node and workerd. */
 
-export type { TaskEnvironment } from '@baton/domain';
+export { PLACEMENTS, type Placement, STRATEGIES, type Strategy, type TaskEnvironment } from '@baton/domain';
 export {
   type ArtifactInputView,
   type ArtifactSource,
@@ -78,7 +78,8 @@ export type {
   ProcessOptions,
   ProgramExecutor,
 } from './program.ts';
-export type { Queues, QueueView } from './queues.ts';
+export type { QueuePlanning, Queues, QueueView } from './queues.ts';
+export type { TaskRequirements, TaskResources } from './resources.ts';
 export type { SignalOptions } from './run-signal.ts';
 export type {
   NodeOutputOptions,

@@ -1,4 +1,5 @@
 import { type Queue, SystemService } from '@baton/contract';
+import type { Placement, Strategy } from '@baton/domain';
 import { type Client, createClient, type Transport } from '@connectrpc/connect';
 import { type CallOptions, type CallSettings, callRepeatably, requestOptions } from './call.ts';
 import { type List, listOf, type PageOptions } from './pages.ts';
@@ -10,6 +11,9 @@ export interface QueueView {
   readonly namespace: string;
   /** Nothing is granted from it. */
   readonly paused: boolean;
+  /** How its tasks are given to workers, where that is not as each master's own setting says. */
+  readonly strategy?: Strategy;
+  readonly placement?: Placement;
   /** Tasks that may be leased now. */
   readonly ready: number;
   /** Tasks that are due later, or wait for something else. */
@@ -17,6 +21,12 @@ export interface QueueView {
   readonly leased: number;
   /** Since when the task that may be leased for the longest time waits. */
   readonly oldestReady?: Date;
+}
+
+/** `null`: as each master's own setting says. */
+export interface QueuePlanning {
+  readonly strategy?: Strategy | null;
+  readonly placement?: Placement | null;
 }
 
 /** Queues. Every call rejects with `BatonError`. */
@@ -52,6 +62,25 @@ export class Queues {
     return { wasPaused };
   }
 
+  /**
+   * Sets how a queue's tasks are given to workers; `null`: as each master's own setting says. What is left out stays. The master that is
+   * asked does so from now on, the others within a second or two. Repeatable. Gives how it is then.
+   */
+  async set(queue: string, planning: QueuePlanning, options?: CallOptions): Promise<QueuePlanning> {
+    const { namespace } = this.#settings;
+    const { strategy, placement } = planning;
+    const request = {
+      namespace,
+      queue,
+      strategy: strategy === null ? '' : strategy,
+      placement: placement === null ? '' : placement,
+    };
+    const set = await callRepeatably(this.#settings, options, () =>
+      this.#client.setQueue(request, requestOptions(this.#settings, options)),
+    );
+    return { strategy: (set.strategy as Strategy) || null, placement: (set.placement as Placement) || null };
+  }
+
   /** Lets a queue go on. Repeatable. `QUEUE_NOT_FOUND` where nobody has used it. */
   async resume(queue: string, options?: CallOptions): Promise<{ readonly wasPaused: boolean }> {
     const { namespace } = this.#settings;
@@ -64,5 +93,15 @@ export class Queues {
 
 function queueView(queue: Queue): QueueView {
   const { name, namespace, paused, ready, waiting, leased } = queue;
-  return { name, namespace, paused, ready, waiting, leased, oldestReady: optionalDate(queue.oldestReady) };
+  return {
+    name,
+    namespace,
+    paused,
+    strategy: (queue.strategy as Strategy) || undefined,
+    placement: (queue.placement as Placement) || undefined,
+    ready,
+    waiting,
+    leased,
+    oldestReady: optionalDate(queue.oldestReady),
+  };
 }

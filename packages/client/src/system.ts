@@ -66,8 +66,13 @@ export interface WorkerView {
   readonly pid?: number;
   readonly cpus: number;
   readonly memoryBytes: number;
+  readonly os?: string;
+  /** Found on its PATH, or named by its configuration; a version that is not known is empty. */
+  readonly tools: readonly { readonly name: string; readonly version: string }[];
   readonly gpus: readonly {
     readonly uuid: string;
+    /** A slice of a device. */
+    readonly mig: boolean;
     readonly model: string;
     readonly memoryBytes: number;
     /** Reported by a declared simulation and not by a device. */
@@ -219,12 +224,15 @@ function workerView(worker: Worker): WorkerView {
     cpus: capabilities?.cpus ?? 0,
     memoryBytes: Number(capabilities?.memoryBytes ?? 0n),
     gpus:
-      capabilities?.gpus.map(({ uuid, model, memoryBytes, simulated }) => ({
+      capabilities?.gpus.map(({ uuid, model, memoryBytes, simulated, mig }) => ({
         uuid,
         model,
         memoryBytes: Number(memoryBytes),
         simulated,
+        mig,
       })) ?? [],
+    tools: capabilities?.tools.map(({ name, version }) => ({ name, version })) ?? [],
+    os: capabilities?.os || undefined,
     metrics: metrics && {
       cpuPercent: metrics.cpuPercent,
       memoryPercent: metrics.memoryPercent,

@@ -7,6 +7,7 @@ import type { CallOptions } from './call.ts';
 import { BatonError } from './error.ts';
 import { encodeInput, sizeOfPayload } from './payload.ts';
 import { environmentMessage, environmentView, type ProgramExecutor, programMessage, programView } from './program.ts';
+import { requirementsMessage, resourcesMessage } from './resources.ts';
 import type { RetryOptions, TaskPolicy } from './task.ts';
 import { optionalDuration } from './time.ts';
 import { taskClassNames, taskClassOf } from './words.ts';
@@ -62,6 +63,8 @@ export function taskSpecOf(submission: TaskSubmission): TaskSpec {
     tags: submission.tags && [...submission.tags],
     executor: executor && executorOf(executor),
     environment: submission.environment && environmentMessage(submission.environment),
+    resources: submission.resources && resourcesMessage(submission.resources),
+    requirements: submission.requires && requirementsMessage(submission.requires),
     payload: isBlobValue(submission.input)
       ? { case: 'inputBlob', value: blobRefOf(submission.input) }
       : encodeInput(submission.input),
@@ -114,6 +117,8 @@ export function sizeOfTask(task: TaskSpec): number {
   let bytes = 200 + 3 * (task.kind.length + task.queue.length + task.idempotencyKey.length);
   for (const name of Object.keys(task.artifacts)) bytes += 3 * name.length + 110;
   for (const tag of task.tags) bytes += 3 * tag.length + 4;
+  const { os = [], tools = [], selector = '' } = task.requirements ?? {};
+  for (const text of [...os, ...tools, selector]) bytes += 3 * text.length + 4;
   for (const [key, value] of Object.entries(task.labels)) bytes += 3 * (key.length + value.length) + 8;
   if (task.executor.case === 'grpc') {
     bytes += 3 * (task.executor.value.address.length + task.executor.value.method.length);

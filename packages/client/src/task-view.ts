@@ -4,6 +4,7 @@ import { durationMs } from '@bufbuild/protobuf/wkt';
 import { type ArtifactInputView, type ArtifactView, artifactView } from './artifacts.ts';
 import { decodePayload } from './payload.ts';
 import { environmentView, type ProgramExecutor, programView } from './program.ts';
+import { requirementsView, resourcesView, type TaskRequirements, type TaskResources } from './resources.ts';
 import type { RetryOptions } from './task.ts';
 import { optionalDate, optionalMs } from './time.ts';
 import {
@@ -63,6 +64,9 @@ export interface TaskView<Output = unknown> {
   readonly executor: ExecutorView;
   /** Variables and working directory that it asked for. */
   readonly environment?: TaskEnvironment;
+  /** With the defaults for what was left out. */
+  readonly resources?: TaskResources;
+  readonly requires?: TaskRequirements;
   /** JSON parsed, or bytes. Absent in lists. */
   readonly input?: unknown;
   readonly output?: Output;
@@ -148,6 +152,8 @@ export function taskView<Output>(task: Task): TaskView<Output> {
           }
         : (programView(task.executor) ?? { type: 'function' }),
     environment: task.environment && environmentView(task.environment),
+    resources: task.resources && resourcesView(task.resources),
+    requires: task.requirements && requirementsView(task.requirements),
     input: decodePayload(task.inputPayload),
     output: decodePayload(task.outputPayload) as Output,
     outputHash: task.outputHash || undefined,

@@ -1,4 +1,5 @@
 import type { TaskEnvironment } from '@baton/domain';
+import type { TaskRequirements, TaskResources } from './resources.ts';
 import type { StandardSchema } from './standard-schema.ts';
 import type { TaskArtifacts, TaskBlobs, TaskCheckpoints } from './task-data.ts';
 import type { TaskClassName } from './words.ts';
@@ -13,6 +14,8 @@ export interface TaskContext {
   readonly maxAttempts: number;
   /** Rises with each lease of the task, also where `attempt` does not: a fencing token for writes elsewhere. */
   readonly epoch: number;
+  /** UUIDs of the devices that it has for itself, and nobody else; it uses no others. */
+  readonly devices: readonly string[];
   /** Set when the task is a node of a run. */
   readonly runId?: string;
   readonly nodeId?: string;
@@ -67,6 +70,10 @@ export interface TaskPolicy {
   readonly taskClass?: TaskClassName;
   /** A worker must have all of these. */
   readonly tags?: readonly string[];
+  /** What it has for itself while it runs. Default: a slot, and of class gpu a device with 2 GiB. */
+  readonly resources?: TaskResources;
+  /** What its worker must be, beside class and tags. */
+  readonly requires?: TaskRequirements;
   readonly retry?: RetryOptions;
   /** From the start of an attempt to its end. Server's default: 1 h. */
   readonly startToCloseTimeoutMs?: number;

@@ -170,7 +170,7 @@ export class Tasks {
         cause: thrown,
       });
     }
-    const { queue, taskClass, tags, retry, startToCloseTimeoutMs, priority } = definition;
+    const { queue, taskClass, tags, retry, startToCloseTimeoutMs, priority, resources, requires } = definition;
     return this.submit<ResultOf<Output>>({
       queue,
       taskClass,
@@ -178,6 +178,8 @@ export class Tasks {
       retry,
       startToCloseTimeoutMs,
       priority,
+      resources,
+      requires,
       ...definedOnly(options),
       kind: definition.id,
       input,

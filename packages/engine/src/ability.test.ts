@@ -1,3 +1,4 @@
+import { completeResources, type ResourceRequest } from '@baton/domain';
 import type { Lane } from '@baton/store';
 import { describe, expect, it } from 'vitest';
 import { type Ability, canDo, missingFor } from './ability.ts';
@@ -11,6 +12,7 @@ const lane: Lane = {
   executor: 'function',
   taskClass: 'cpu_short',
   tags: [],
+  needs: null,
   paused: false,
 };
 const ability: Ability = {
@@ -24,13 +26,23 @@ const ability: Ability = {
   workerId: 1,
   protocolVersion: 2,
   memoryBytes: 16,
+  cpus: 4,
+  os: 'linux',
+  arch: 'x64',
+  hostname: 'box',
+  slots: 4,
+  tools: [{ name: 'ffmpeg', version: '5.1' }],
   gpus: [],
   quarantinedDevices: [],
 };
 
-const gpus = (...bytes: number[]) => bytes.map((memoryBytes, i) => ({ uuid: `g${i}`, memoryBytes }));
+const GIB = 2 ** 30;
+const gpus = (...bytes: number[]) =>
+  bytes.map((memoryBytes, i) => ({ uuid: `g${i}`, memoryBytes, model: 'NVIDIA A100', simulated: true, mig: false }));
+const ON_GPU4: Partial<Ability> = { gpus: gpus(8 * GIB, 8 * GIB), protocolVersion: 4, memoryBytes: 64 * GIB };
+const resources = (request: ResourceRequest) => completeResources(request, 'cpu_short');
 const GPU: Partial<Lane> = { taskClass: 'gpu' };
-const ON_GPU: Partial<Ability> = { taskClasses: ['cpu_short', 'gpu'], gpus: gpus(8, 8) };
+const ON_GPU: Partial<Ability> = { taskClasses: ['cpu_short', 'gpu'], gpus: gpus(8 * GIB, 8 * GIB) };
 
 describe('whether a worker can do a lane', () => {
   const cases: [string, Partial<Lane>, Partial<Ability>, boolean][] = [
@@ -55,6 +67,27 @@ describe('whether a worker can do a lane', () => {
     ['a protocol that it speaks', { tags: ['protocol>1'] }, {}, true],
     ['a claim to speak it', { tags: ['protocol>2'] }, { tags: ['protocol>2'] }, false],
     ['a tag that only looks like a floor', { tags: ['memory>much'] }, { tags: ['memory>much'] }, true],
+    ['a system that it has, in other words', { needs: { os: ['darwin', 'linux'] } }, {}, true],
+    ['a system that it has not', { needs: { os: ['windows'] } }, {}, false],
+    ['a tool of a version', { needs: { tools: ['ffmpeg>=5'] } }, {}, true],
+    ['a tool of a newer version', { needs: { tools: ['ffmpeg>=6'] } }, {}, false],
+    ['a selector that means it', { needs: { selector: 'worker.tags.exists(t, t == "linux")' } }, {}, true],
+    ['a selector that means others', { needs: { selector: 'worker.cpus > 4' } }, {}, false],
+    ['a selector that has no value for it', { needs: { selector: 'worker.tools.git == "2"' } }, {}, false],
+    ['a selector of a device', { needs: { selector: 'gpu.memory_gib >= 8' } }, ON_GPU, true],
+    ['a selector of a device, without one', { needs: { selector: 'gpu.memory_gib >= 0' } }, {}, false],
+    ['resources that it has', { needs: { resources: resources({ gpus: 2 }) } }, ON_GPU4, true],
+    ['resources, by a protocol that knows none', { needs: { resources: resources({}) } }, { cpus: 8 }, false],
+    ['more CPUs than it has', { needs: { resources: resources({ cpus: 5 }) } }, ON_GPU4, false],
+    ['more devices than it has', { needs: { resources: resources({ gpus: 3 }) } }, ON_GPU4, false],
+    ['a larger device', { needs: { resources: resources({ gpus: 1, gpuMemoryBytes: 9 * GIB }) } }, ON_GPU4, false],
+    [
+      'two devices, and all quarantined but one',
+      { needs: { resources: resources({ gpus: 2 }) } },
+      { ...ON_GPU4, quarantinedDevices: ['g0'] },
+      false,
+    ],
+    ['a GPU too small for the class', GPU, { ...ON_GPU, gpus: gpus(GIB) }, false],
     ['a GPU, one of two quarantined', GPU, { ...ON_GPU, quarantinedDevices: ['g0'] }, true],
     ['a GPU, all quarantined', GPU, { ...ON_GPU, quarantinedDevices: ['g0', 'g1'] }, false],
     ['a CPU, all GPUs quarantined', {}, { ...ON_GPU, quarantinedDevices: ['g0', 'g1'] }, true],

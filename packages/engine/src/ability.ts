@@ -1,6 +1,7 @@
-import { type ExecutorType, Refusal, type TaskClass } from '@baton/domain';
-import type { Lane } from '@baton/store';
+import { type ExecutorType, isGpuClass, Refusal, type TaskClass, type Tool } from '@baton/domain';
+import { type Lane, NEEDS_TAG } from '@baton/store';
 import { memoryFloor } from './memory-floor.ts';
+import { laneFit } from './needs.ts';
 import { isPreferenceTag } from './preference.ts';
 import { protocolFloor } from './protocol.ts';
 
@@ -16,8 +17,31 @@ export interface Capabilities {
   protocolVersion?: number;
   /** Of the machine; 0 or absent: not said. */
   memoryBytes?: number;
-  gpus?: { uuid: string; memoryBytes: number; [more: string]: unknown }[];
+  /** 0 or absent: not said. */
+  cpus?: number;
+  os?: string;
+  arch?: string;
+  hostname?: string;
+  tools?: Tool[];
+  gpus?: {
+    uuid: string;
+    memoryBytes: number;
+    model?: string;
+    simulated?: boolean;
+    mig?: boolean;
+    [more: string]: unknown;
+  }[];
   [more: string]: unknown;
+}
+
+/** A device of a worker, as it said when it registered. */
+export interface AbleDevice {
+  uuid: string;
+  model: string;
+  memoryBytes: number;
+  simulated: boolean;
+  /** A slice of a device. */
+  mig: boolean;
 }
 
 /** What a session can do, as it matters for lanes. */
@@ -34,7 +58,14 @@ export interface Ability {
   protocolVersion: number;
   /** 0: not known. */
   memoryBytes: number;
-  gpus: readonly { uuid: string; memoryBytes: number }[];
+  /** 0: not known. */
+  cpus: number;
+  os: string;
+  arch: string;
+  hostname: string;
+  slots: number;
+  tools: readonly Tool[];
+  gpus: readonly AbleDevice[];
   /** UUIDs of devices that no task may use now. */
   readonly quarantinedDevices: readonly string[];
 }
@@ -57,7 +88,19 @@ export function toAbility(
     queues,
     protocolVersion: capabilities.protocolVersion ?? 1,
     memoryBytes: capabilities.memoryBytes ?? 0,
-    gpus,
+    cpus: capabilities.cpus ?? 0,
+    os: capabilities.os ?? '',
+    arch: capabilities.arch ?? '',
+    hostname: capabilities.hostname ?? '',
+    slots: capabilities.slots ?? 1,
+    tools: capabilities.tools ?? [],
+    gpus: gpus.map(({ uuid, memoryBytes, model = '', simulated = false, mig = false }) => ({
+      uuid,
+      model,
+      memoryBytes,
+      simulated,
+      mig,
+    })),
     get quarantinedDevices() {
       return quarantined(workerId);
     },
@@ -86,6 +129,7 @@ const DEMANDS: readonly Demand[] = [
     isMet: (a, l) => l.tags.every((tag) => hasTag(a, tag)),
     missing: (a, l) => l.tags.filter((tag) => !hasTag(a, tag)).map((tag) => (isReserved(tag) ? tag : `tag:${tag}`)),
   },
+  { isMet: (a, l) => laneFit(a, l).missing.length === 0, missing: (a, l) => [...laneFit(a, l).missing] },
 ];
 
 /** Whether this worker can do this lane's tasks. */
@@ -100,13 +144,13 @@ export function missingFor(ability: Ability, lane: Lane): string[] {
   return DEMANDS.flatMap((demand) => (demand.isMet(ability, lane) ? [] : demand.missing(ability, lane)));
 }
 
-/** The lane's tasks use a device, and none of this worker's may be used now. */
+/** The lane's tasks use devices, and fewer of this worker's may be used now than one of them needs. */
 export function lacksDevices(ability: Ability, lane: Lane): boolean {
-  return isGpuClass(lane.taskClass) && allQuarantined(ability);
-}
-
-export function isGpuClass(taskClass: TaskClass): boolean {
-  return taskClass === 'gpu' || taskClass === 'gpu_slurm';
+  if (isGpuClass(lane.taskClass) && allQuarantined(ability)) return true;
+  const { resources, devices } = laneFit(ability, lane);
+  if (!resources || resources.gpus === 0 || ability.quarantinedDevices.length === 0) return false;
+  const usable = [...devices].filter((uuid) => !ability.quarantinedDevices.includes(uuid)).length;
+  return usable < resources.gpus && devices.size >= resources.gpus;
 }
 
 /** Tags with a meaning of their own are never had by saying so. */
@@ -122,7 +166,11 @@ export function hasTag(ability: Ability, tag: string): boolean {
 
 /** Tags that Baton itself gives to lanes. */
 export function isReserved(tag: string): boolean {
-  return isPreferenceTag(tag) || (tag.includes('>') && (memoryFloor(tag) !== null || protocolFloor(tag) !== null));
+  return (
+    tag.startsWith(NEEDS_TAG) ||
+    isPreferenceTag(tag) ||
+    (tag.includes('>') && (memoryFloor(tag) !== null || protocolFloor(tag) !== null))
+  );
 }
 
 export function largestGpuBytes(gpus: Ability['gpus']): number {

@@ -74,7 +74,8 @@ export function createArtifacts(env: EngineEnvironment, lanes: LaneBook, blobs: 
   async function place(key: LaneKey, inputs: readonly ArtifactInput[]): Promise<string | null> {
     const found = await artifactHolders(api, key.namespaceId, inputs);
     const { namespaceId } = key;
-    const lane = { ...key, id: 0, routeId: 0, paused: false, tags: [...key.tags] } as Lane;
+    const needs = key.needs ?? null;
+    const lane = { ...key, id: 0, routeId: 0, paused: false, tags: [...key.tags], needs } as Lane;
     for (const { workerId, workerName, capabilities, bytes } of found) {
       const ability = toAbility({ namespaceId, workerId, workerName, capabilities: capabilities as Capabilities });
       if (bytes >= PREFER_BYTES && canDo(ability, lane)) return workerName;
@@ -83,7 +84,16 @@ export function createArtifacts(env: EngineEnvironment, lanes: LaneBook, blobs: 
   }
 
   function mayPrefer(key: LaneKey, tag: string): boolean {
-    const text = JSON.stringify([key.namespaceId, key.queue, key.kind, key.executor, key.taskClass, key.tags, tag]);
+    const text = JSON.stringify([
+      key.namespaceId,
+      key.queue,
+      key.kind,
+      key.executor,
+      key.taskClass,
+      key.tags,
+      key.needs,
+      tag,
+    ]);
     if (chosen.has(text)) return true;
     let preferring = 0;
     for (const lane of lanes.all()) if (lane.tags.some(isPreferenceTag)) preferring++;

@@ -1,6 +1,6 @@
-import type { Failure } from '@baton/domain';
+import { type Failure, isGpuClass } from '@baton/domain';
 import { type Lane, livingMachines, readSession } from '@baton/store';
-import { type Ability, type Capabilities, canDo, isGpuClass, largestGpuBytes, toAbility } from './ability.ts';
+import { type Ability, type Capabilities, canDo, largestGpuBytes, toAbility } from './ability.ts';
 import type { EngineEnvironment } from './environment.ts';
 import type { LaneBook } from './lane-book.ts';
 import { type MemoryFloor, memoryFloorTag, memoryText } from './memory-floor.ts';

@@ -8,10 +8,21 @@ export function wordsFor(missing: string): string {
   if (memory) return `more than ${memoryText(memory.bytes)} of ${memory.of === 'memory' ? 'memory' : 'GPU memory'}`;
   const protocol = protocolFloor(missing);
   if (protocol !== null) return `a version of Baton that speaks protocol ${protocol + 1}`;
+  const amount = /^(cpus|memory|gpus|gpu_memory)>=([\d.]+)$/.exec(missing);
+  if (amount) return amountWords(amount[1]!, Number(amount[2]));
   const colon = missing.indexOf(':');
   const [what, name] = [missing.slice(0, colon), missing.slice(colon + 1)];
   if (what === 'tag' && name.startsWith('worker:')) return `the name ${name.slice('worker:'.length)}`;
+  if (what === 'os') return `the system ${name.replaceAll('|', ' or ')}`;
+  if (what === 'gpu_model') return `enough GPUs of the model ${name}`;
+  if (what === 'selector') return `what its selector asks for: ${name}`;
   return `the ${what.replace('_', ' ')} ${name}`;
+}
+
+function amountWords(of: string, amount: number): string {
+  if (of === 'cpus') return `${amount} CPUs`;
+  if (of === 'gpus') return amount === 1 ? 'a GPU' : `${amount} GPUs`;
+  return `${memoryText(amount)} of ${of === 'memory' ? 'memory' : 'GPU memory on each device'}`;
 }
 
 /** What a worker holds, by kind. */

@@ -18,6 +18,12 @@ const ability: Ability = {
   workerId: 1,
   protocolVersion: 2,
   memoryBytes: 0,
+  cpus: 0,
+  os: '',
+  arch: '',
+  hostname: '',
+  slots: 1,
+  tools: [],
   gpus: [],
   quarantinedDevices: [],
 };
@@ -32,6 +38,7 @@ function lane(id: number): Lane {
     executor: 'function',
     taskClass: 'cpu_short',
     tags: [],
+    needs: null,
     paused: false,
   };
 }
@@ -79,7 +86,11 @@ function scene(options: {
     now: () => clock.nowMs,
     log: silentLog,
   } as unknown as EngineEnvironment;
-  const book = { get: (id: number) => lanes[id - 1], all: () => lanes } as unknown as LaneBook;
+  const book = {
+    get: (id: number) => lanes[id - 1],
+    all: () => lanes,
+    planningOf: () => undefined,
+  } as unknown as LaneBook;
   const unsent: string[] = [];
   const dispatcher = createDispatcher(env, book, createCounters(), options.breakers ?? ALL_CLOSED, (assignments) =>
     unsent.push(...assignments.map((a) => a.taskId)),

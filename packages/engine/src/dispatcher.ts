@@ -1,4 +1,4 @@
-import type { TaskEnvironment } from '@baton/domain';
+import type { Resources, TaskEnvironment } from '@baton/domain';
 import {
   type ArtifactInput,
   claimProbe,
@@ -15,6 +15,7 @@ import { FUNCTION_PROTOCOL_TAG } from './function-definition.ts';
 import type { LaneBook } from './lane-book.ts';
 import type { Counters } from './metrics.ts';
 import { persist } from './persist.ts';
+import { createPlannedClaims, type OfferRoom, type PlannedGrants, type PlannedOffer } from './planned-claims.ts';
 import { PREFER_MS, preferredWorker } from './preference.ts';
 import { ARTIFACTS_TAG } from './protocol.ts';
 import { loadedExecutor, type TaskExecutor } from './task-executor.ts';
@@ -33,6 +34,10 @@ export interface Assignment extends Grant {
   artifacts: readonly ArtifactInput[];
   /** Number of the newest committed checkpoint; '0': none. */
   checkpoint: string;
+  /** What it takes up; null: a slot. */
+  resources: Resources | null;
+  /** UUIDs of its devices. */
+  devices: readonly string[];
   /** When its claim was sent, by this master's clock, ms. */
   claimedAt: number;
 }
@@ -52,7 +57,14 @@ export interface Dispatcher {
     free: number,
     waitMs: number,
     abort?: AbortSignal,
+    room?: OfferRoom | null,
   ): Promise<Assignment[]>;
+  /** The task was given devices by this master. */
+  hasDevices(taskId: string): boolean;
+  /** These tasks have ended: their devices may be given again. */
+  ended(taskIds: readonly string[]): void;
+  /** A task of this worker has ended. */
+  note(workerId: number, succeeded: boolean, ranMs: number): void;
   /** Ends the waiting offer of a session, if any: there is something else to say. */
   release(sessionId: string): void;
   /** Keeps what was granted for the session's next call: its answer could not be sent. */
@@ -85,12 +97,18 @@ const LEASE_BYTES = 150;
 const FILE_BYTES = 120;
 const NO_FILES: readonly ArtifactInput[] = [];
 const PROBE_PAUSE_MS = 200;
+const NO_DEVICES: PlannedGrants['devices'] = new Map();
+const NO_UUIDS: readonly string[] = [];
+/** So many plans in a row may not be granted in full before their lanes rest until the next look. */
+const MOST_MISSES = 5;
 
 interface Offer {
   sessionId: string;
   ability: Ability;
   number: bigint;
   free: number;
+  /** Beside slots; null: the worker does not say. */
+  room: OfferRoom | null;
   /** Wall clock, ms. */
   since: number;
   /** Answer after the next claim, even with nothing. */
@@ -123,6 +141,9 @@ export function createDispatcher(
   const timers = new Set<ReturnType<typeof setTimeout>>();
   /** The newest offer of each session that was answered with leases: the same call once more (a proxy's repetition) gets no others. */
   const spent = new Map<string, bigint>();
+  const plans = createPlannedClaims(env, lanes, () => pump());
+  /** Plans in a row that were not granted in full. */
+  let misses = 0;
   let pumping = false;
   let again = false;
   let closed = false;
@@ -188,7 +209,8 @@ export function createDispatcher(
   /** One pass over the waiting offers: those that can do the same lanes are served by one claim. */
   async function round(): Promise<void> {
     const groups = new Map<string, { laneIds: number[]; offers: Offer[]; isPreferred: boolean }>();
-    const probes: { laneIds: number[]; offer: Offer }[] = [];
+    const probes: { laneIds: number[]; offer: Offer; isPlanned: boolean }[] = [];
+    const planned: { laneIds: number[]; offer: Offer }[] = [];
     for (const offer of offers.values()) {
       // Held back by its breaker, as far as is known here; the claim asks for itself.
       const { workerId } = offer.ability;
@@ -199,11 +221,16 @@ export function createDispatcher(
       }
       const laneIds: number[] = [];
       let isPreferred = false;
+      let isPlanned = false;
       for (const laneId of armed.keys()) {
         const lane = lanes.get(laneId);
         if (!lane || lane.paused || !canDo(offer.ability, lane)) continue;
         const preferred = preferredWorker(lane);
         if (!isOpenTo(lane, offer.ability, preferred)) continue;
+        if (plans.isPlanned(offer.ability, lane, offer.room)) {
+          if (!plans.hasRoom(offer.ability, lane, offer.room)) continue;
+          isPlanned = true;
+        }
         isPreferred ||= preferred === offer.ability.workerName.toLowerCase();
         laneIds.push(laneId);
       }
@@ -212,7 +239,11 @@ export function createDispatcher(
         continue;
       }
       if (isHeldBack) {
-        probes.push({ laneIds, offer });
+        probes.push({ laneIds, offer, isPlanned });
+        continue;
+      }
+      if (isPlanned) {
+        planned.push({ laneIds, offer });
         continue;
       }
       const signature = laneIds.join(',');
@@ -221,27 +252,75 @@ export function createDispatcher(
       else groups.set(signature, { laneIds, offers: [offer], isPreferred });
     }
     for (const group of groups.values()) if (group.isPreferred) await serve(group.laneIds, group.offers);
+    await servePlanned(planned);
     for (const group of groups.values()) if (!group.isPreferred) await serve(group.laneIds, group.offers);
-    for (const { laneIds, offer } of probes) await serveProbe(laneIds, offer);
+    for (const { laneIds, offer, isPlanned } of probes) await serveProbe(laneIds, offer, isPlanned);
+  }
+
+  const plannedOffer = ({ laneIds, offer }: { laneIds: number[]; offer: Offer }): PlannedOffer => ({
+    sessionId: offer.sessionId,
+    ability: offer.ability,
+    free: offer.free,
+    room: offer.room,
+    laneIds: new Set(laneIds),
+  });
+
+  /** Offers for which a plan chooses between tasks: see PlannedClaims. */
+  async function servePlanned(entries: { laneIds: number[]; offer: Offer }[]): Promise<void> {
+    const living = entries.filter(({ offer }) => offers.get(offer.sessionId) === offer);
+    if (living.length === 0) return;
+    const laneCount = new Set(living.flatMap(({ laneIds }) => laneIds)).size;
+    const total = living.reduce((sum, { offer }) => sum + offer.free, 0);
+    const perLane = Math.min(total, Math.max(1, Math.floor(settings.claimRows / laneCount)));
+    const before = armings;
+    counters.add('baton_claims_total');
+    const claimedAt = env.now();
+    const done = await plans.claim(living.map(plannedOffer), perLane);
+    const dried = [...done.drained];
+    // Others were faster, mostly: again, but not for ever.
+    if (done.missed.length === 0) misses = 0;
+    else if (++misses <= MOST_MISSES) again = true;
+    else {
+      misses = 0;
+      dried.push(...done.missed);
+    }
+    for (const laneId of dried) if ((armed.get(laneId) ?? 0) <= before) dry(laneId);
+    counters.add('baton_tasks_granted_total', done.grants.length);
+    deliver(
+      living.map(({ offer }) => offer),
+      await complete(done.grants, claimedAt, done.devices),
+    );
   }
 
   /** One task at most, to see whether the worker is well again. */
-  async function serveProbe(laneIds: number[], offer: Offer): Promise<void> {
+  async function serveProbe(laneIds: number[], offer: Offer, isPlanned: boolean): Promise<void> {
     if (offers.get(offer.sessionId) !== offer) return;
     counters.add('baton_claims_total');
     const claimedAt = env.now();
-    const grants = await persist(() => claimProbe(pools.hot, laneIds, offer.sessionId), env.random);
+    const { grants, devices } = isPlanned
+      ? await plans.claimProbe(plannedOffer({ laneIds, offer }))
+      : {
+          grants: await persist(() => claimProbe(pools.hot, laneIds, offer.sessionId), env.random),
+          devices: NO_DEVICES,
+        };
     for (const grant of grants) breakers.noteProbe(offer.ability.workerId, grant.taskId);
     // Nothing for it: that may be the breaker as well as the lanes, so these stay armed, and it waits a moment.
     if (grants.length === 0) offer.retryProbeAt = env.now() + PROBE_PAUSE_MS;
     counters.add('baton_tasks_granted_total', grants.length);
-    const mine = await complete(grants, claimedAt);
+    const mine = await complete(grants, claimedAt, devices);
     if (offers.get(offer.sessionId) === offer) {
       if (mine.length > 0 || offer.urgent) end(offer, portion(offer.sessionId, mine));
     } else keep(offer.sessionId, mine);
   }
 
-  async function serve(laneIds: number[], waiting: Offer[]): Promise<void> {
+  async function serve(laneIds: number[], inGroup: Offer[]): Promise<void> {
+    // Where there is less than all could take: to whom has done the least.
+    const waiting =
+      inGroup.length < 2
+        ? inGroup
+        : inGroup.sort(
+            (a, b) => plans.recordOf(a.ability.workerId).completed - plans.recordOf(b.ability.workerId).completed,
+          );
     const wants: { sessionId: string; count: number }[] = [];
     const most = Math.max(settings.batchRows, Math.floor(settings.claimRows / laneIds.length));
     let total = 0;
@@ -263,7 +342,10 @@ export function createDispatcher(
     const grants = await persist(() => claimTasks(pools.hot, laneIds, wants), env.random);
     if (grants.length < total) for (const laneId of laneIds) if ((armed.get(laneId) ?? 0) <= before) dry(laneId);
     counters.add('baton_tasks_granted_total', grants.length);
-    const assignments = await complete(grants, claimedAt);
+    deliver(waiting, await complete(grants, claimedAt));
+  }
+
+  function deliver(waiting: readonly Offer[], assignments: readonly Assignment[]): void {
     const bySession = new Map<string, Assignment[]>();
     for (const assignment of assignments) {
       const list = bySession.get(assignment.sessionId);
@@ -325,7 +407,11 @@ export function createDispatcher(
     epoch === 1 && lanes.get(laneId)?.tags.includes(FUNCTION_PROTOCOL_TAG) === true;
 
   /** Adds what did not ride along with the claim. */
-  async function complete(grants: Grant[], claimedAt: number): Promise<Assignment[]> {
+  async function complete(
+    grants: Grant[],
+    claimedAt: number,
+    devices: PlannedGrants['devices'] = NO_DEVICES,
+  ): Promise<Assignment[]> {
     const bare = grants.filter(
       (g) =>
         g.input === null || lanes.get(g.laneId)?.executor !== 'function' || (g.runId !== null && !isNewFunction(g)),
@@ -357,13 +443,18 @@ export function createDispatcher(
         progressTimeoutMs: spec?.progressTimeoutMs ?? null,
         artifacts: files?.get(grant.taskId) ?? NO_FILES,
         checkpoint: spec?.checkpoint ?? '0',
+        resources: lane.needs?.resources ?? null,
+        devices: devices.get(grant.taskId) ?? NO_UUIDS,
         claimedAt,
       };
     });
   }
 
   return {
-    offer(session, number, free, waitMs, abort) {
+    note: plans.note,
+    hasDevices: plans.hasDevices,
+    ended: plans.ended,
+    offer(session, number, free, waitMs, abort, room = null) {
       const left = takeKept(session.id);
       if (left.length > 0) return Promise.resolve(portion(session.id, left));
       const older = offers.get(session.id);
@@ -376,6 +467,7 @@ export function createDispatcher(
           ability: session.ability,
           number,
           free,
+          room,
           since: env.now(),
           urgent: waitMs <= 0,
           retryProbeAt: 0,
@@ -419,7 +511,10 @@ export function createDispatcher(
       const hungry: { sessionId: string; laneIds: number[] }[] = [];
       for (const { sessionId, ability, since } of offers.values()) {
         if (env.now() - since < longerThanMs || breakers.stateOf(ability.workerId) !== 'closed') continue;
-        const laneIds = [...lanes.all()].filter((lane) => canDo(ability, lane)).map((lane) => lane.id);
+        // Nobody holds tasks with resources in advance: to ask for them back would change nothing.
+        const laneIds = [...lanes.all()]
+          .filter((lane) => !lane.needs?.resources && canDo(ability, lane))
+          .map((lane) => lane.id);
         if (laneIds.length > 0) hungry.push({ sessionId, laneIds });
       }
       return hungry;

@@ -1,6 +1,5 @@
 import { createIdMaker } from '@baton/domain';
-import { migrate, openPools, openSql, type Sql, stepBreaker } from '@baton/store';
-import { loadMigrations } from '@baton/store/node';
+import { openPools, type Sql, stepBreaker } from '@baton/store';
 import { testDatabase } from '@baton/testkit';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { Capabilities } from './ability.ts';
@@ -17,10 +16,7 @@ let namespace: string;
 let tests = 0;
 
 beforeAll(async () => {
-  const database = await testDatabase();
-  const one = openSql(database.url, { max: 1 });
-  await migrate(one, loadMigrations());
-  await one.end();
+  const database = await testDatabase({ migrated: true });
   const pools = openPools(database.url);
   sql = pools.api;
   const ids = createIdMaker(11, Date.now);
@@ -263,7 +259,7 @@ describe('why a ready task waits', () => {
   });
 
   it('BREAKER_OPEN: of its only device, for what needs a device', async () => {
-    const gpus = [{ uuid: 'GPU-1', memoryBytes: 1 }];
+    const gpus = [{ uuid: 'GPU-1', memoryBytes: 2 ** 34 }];
     await worker('anna', { taskClasses: ['gpu', 'cpu_short'], gpus });
     const [onGpu, onCpu] = [await submit({ taskClass: 'gpu' }), await submit()];
     await breaker('anna', 'GPU-1', 'open');

@@ -16,6 +16,7 @@ import { type Ability, type Capabilities, lacksDevices, missingFor, toAbility } 
 import { durationText, heldText, inText, listOf, timeText, wordsFor } from './blocker-words.ts';
 import type { EngineEnvironment } from './environment.ts';
 import { PREFER_MS, preferredWorker } from './preference.ts';
+import { noRoom, tooLarge } from './resource-blockers.ts';
 
 /** Why a task does not run, by stable names; docs/guide/tasks.md says of each what it means and what lifts it. */
 export const BLOCKER_REASONS = [
@@ -24,6 +25,7 @@ export const BLOCKER_REASONS = [
   'BLOCKED',
   'QUEUE_PAUSED',
   'NO_WORKER',
+  'RESOURCES_TOO_LARGE',
   'MISSING_CAPABILITY',
   'NO_CAPACITY',
   'BREAKER_OPEN',
@@ -156,7 +158,7 @@ async function dispatchBlockers(
       },
     ];
   const able = workers.filter((worker) => worker.missing.length === 0);
-  if (able.length === 0) return [...blockers, ...lacking(workers)];
+  if (able.length === 0) return [...blockers, ...neverFits(workers, lane), ...lacking(workers)];
   const preference = preferring(standing, able);
   if (preference && fitting.some((w) => w.leases < w.slots)) blockers.push(preference);
   if (fitting.length > 0) blockers.push(...(await busy(env, standing, fitting)));
@@ -169,6 +171,17 @@ async function dispatchBlockers(
   return fitting.some((w) => w.leases < w.slots) && standing.place === 'ready'
     ? blockers.filter((b) => !['WORKER_DRAINING', 'BREAKER_OPEN'].includes(b.reason))
     : blockers;
+}
+
+/** What no living worker has so much of. */
+function neverFits(workers: readonly SeenWorker[], lane: Lane): Blocker[] {
+  return tooLarge(workers, lane).map(({ message, missing }) => ({
+    ...about(null),
+    reason: 'RESOURCES_TOO_LARGE',
+    message,
+    remedy: 'start a worker that has so much, or submit the task with less',
+    missing,
+  }));
 }
 
 /** The nearest workers, and what each would have to have. */
@@ -193,9 +206,20 @@ function lacking(workers: readonly SeenWorker[]): Blocker[] {
 
 async function busy(env: EngineEnvironment, standing: Standing, fitting: readonly SeenWorker[]): Promise<Blocker[]> {
   const { ahead, readySince } = standing;
-  const free = fitting.filter((worker) => worker.leases < worker.slots);
+  const shortOf = await noRoom(env.pools.api, fitting, standing.lane);
+  const free = fitting.filter((worker) => worker.leases < worker.slots && !shortOf.has(worker.sessionId));
   const blockers: Blocker[] = [];
-  if (free.length === 0) {
+  if (free.length === 0 && shortOf.size > 0) {
+    for (const worker of fitting.slice(0, MOST_NAMED)) {
+      const why = shortOf.get(worker.sessionId) ?? `${worker.leases} tasks for ${worker.slots} slots`;
+      blockers.push({
+        ...about(worker.workerName),
+        reason: 'NO_CAPACITY',
+        message: `worker ${worker.workerName} could take it, and has no room now: ${why}`,
+        remedy: 'wait until one of its tasks ends, or start another worker',
+      });
+    }
+  } else if (free.length === 0) {
     const named = [...fitting].sort((a, b) => a.leases / a.slots - b.leases / b.slots).slice(0, MOST_NAMED);
     const held = await kindsHeld(
       env.pools.api,

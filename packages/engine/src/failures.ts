@@ -13,6 +13,7 @@ import {
 import type { Artifacts } from './artifacts.ts';
 import type { EngineEnvironment } from './environment.ts';
 import type { LaneBook } from './lane-book.ts';
+import { requestedNeeds } from './needs.ts';
 import { isPreferenceTag } from './preference.ts';
 import { ARTIFACTS_TAG } from './protocol.ts';
 import type { Submitted, Submitter, TaskRequest } from './submit.ts';
@@ -135,6 +136,7 @@ function requestOf(wish: TaskWish, key: string): TaskRequest {
     taskClass: wish.taskClass,
     // Where its files lie now is looked at anew.
     tags: wish.tags.filter((tag) => !isPreferenceTag(tag)),
+    ...requestedNeeds(wish.needs),
     executor,
     ...(environment && { environment }),
     input: wish.input,

@@ -19,6 +19,7 @@ export type { CommandEntry, JournalAnswer, Journals, JournalVerdict } from './jo
 export * from './metrics.ts';
 export type { CancelOrder, Orders } from './orders.ts';
 export type { OutputChunk, OutputPage, OutputPlace, OutputReader, RefusedOutput } from './outputs.ts';
+export type { OfferRoom } from './planned-claims.ts';
 export { PREFER_MS } from './preference.ts';
 export { ARTIFACTS_TAG, OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION } from './protocol.ts';
 export type { Queues } from './queues.ts';

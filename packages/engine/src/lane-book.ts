@@ -1,4 +1,16 @@
-import { findNamespace, internLane, internNamespace, type Lane, type LaneKey, lanesAfter } from '@baton/store';
+import { needsText } from '@baton/domain';
+import {
+  findNamespace,
+  hex,
+  internLane,
+  internNamespace,
+  type Lane,
+  type LaneKey,
+  lanesAfter,
+  listQueuePlannings,
+  type QueuePlanning,
+} from '@baton/store';
+import { sha256 } from './digest.ts';
 import type { EngineEnvironment } from './environment.ts';
 
 /** Every lane that this master knows of, and a memory of names. All of it can be lost and read again. */
@@ -12,6 +24,10 @@ export interface LaneBook {
   /** Reads lanes that others made, and which are paused; returns those that are new here or no longer paused. */
   refresh(): Promise<Lane[]>;
   all(): Iterable<Lane>;
+  /** How the lane's queue is planned, where that is not as the master's settings say. */
+  planningOf(lane: Lane): QueuePlanning | undefined;
+  /** It was set here, before others hear of it. */
+  setPlanning(namespaceId: number, queue: string, planning: QueuePlanning): void;
 }
 
 export function createLaneBook(env: EngineEnvironment): LaneBook {
@@ -19,6 +35,8 @@ export function createLaneBook(env: EngineEnvironment): LaneBook {
   const byKey = new Map<string, Promise<Lane>>();
   const byId = new Map<number, Lane>();
   let highest = 0;
+  let plannings = new Map<string, QueuePlanning>();
+  const queueKey = (namespaceId: number, queue: string) => `${namespaceId}/${queue}`;
 
   const remember = <T>(map: Map<string, Promise<T>>, key: string, read: () => Promise<T>): Promise<T> => {
     let known = map.get(key);
@@ -37,16 +55,23 @@ export function createLaneBook(env: EngineEnvironment): LaneBook {
     },
     namespaceId: (name) => remember(namespaces, name, () => internNamespace(env.pools.api, name)),
     laneFor(key) {
-      const text = JSON.stringify([key.namespaceId, key.queue, key.kind, key.executor, key.taskClass, key.tags]);
+      const { namespaceId, queue, kind, executor, taskClass, tags } = key;
+      const needs = key.needs ? needsText(key.needs) : '';
+      const text = JSON.stringify([namespaceId, queue, kind, executor, taskClass, tags, needs]);
       return remember(byKey, text, async () => {
-        const lane = await internLane(env.pools.api, key);
+        const needsHash = needs === '' ? undefined : await hashOf(needs);
+        const lane = await internLane(env.pools.api, { ...key, needsHash });
         byId.set(lane.id, lane);
         return lane;
       });
     },
     get: (id) => byId.get(id),
     async refresh() {
-      const seen = await lanesAfter(env.pools.api, highest);
+      const [seen, planned] = await Promise.all([
+        lanesAfter(env.pools.api, highest),
+        listQueuePlannings(env.pools.api),
+      ]);
+      plannings = new Map(planned.map((queue) => [queueKey(queue.namespaceId, queue.name), queue]));
       const paused = new Set(seen.filter((lane) => lane.paused).map((lane) => lane.id));
       const news: Lane[] = [];
       for (const lane of byId.values()) {
@@ -62,5 +87,13 @@ export function createLaneBook(env: EngineEnvironment): LaneBook {
       return news;
     },
     all: () => byId.values(),
+    planningOf: (lane) => (plannings.size === 0 ? undefined : plannings.get(queueKey(lane.namespaceId, lane.queue))),
+    setPlanning(namespaceId, queue, planning) {
+      plannings.set(queueKey(namespaceId, queue), planning);
+    },
   };
+}
+
+async function hashOf(text: string): Promise<string> {
+  return hex(await sha256(new TextEncoder().encode(text)));
 }

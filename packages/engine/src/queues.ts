@@ -1,5 +1,5 @@
 import { isStorableText, Refusal } from '@baton/domain';
-import { listQueues, type QueueRow, setQueuePaused } from '@baton/store';
+import { listQueues, type QueuePlanning, type QueueRow, setQueuePaused, setQueuePlanning } from '@baton/store';
 import type { EngineEnvironment } from './environment.ts';
 import type { LaneBook } from './lane-book.ts';
 import { persist } from './persist.ts';
@@ -17,6 +17,17 @@ export interface Queues {
   pause(namespace: string, queue: string): Promise<boolean>;
   /** @returns whether it was paused before. @throws Refusal QUEUE_NOT_FOUND */
   resume(namespace: string, queue: string): Promise<boolean>;
+  /**
+   * How the queue's tasks are given to workers, from now on by this master, within a sweep by the others. Undefined: as it is; null: as
+   * each master's own setting says. A queue that nobody has used yet is made.
+   *
+   * @returns as it is then. @throws Refusal INVALID_REQUEST
+   */
+  plan(
+    namespace: string,
+    queue: string,
+    change: { [Field in keyof QueuePlanning]?: QueuePlanning[Field] | undefined },
+  ): Promise<QueuePlanning>;
 }
 
 /** @param onOpen told when lanes may have work again */
@@ -30,14 +41,18 @@ export function createQueues(env: EngineEnvironment, lanes: LaneBook, onOpen: ()
     return was;
   }
 
+  const checkName = (queue: string) => {
+    if (!isStorableText(queue))
+      throw new Refusal('invalid_argument', 'INVALID_REQUEST', 'queue must not contain NUL or lone surrogates');
+  };
+
   return {
     async list(namespace, afterName, limit) {
       const namespaceId = await lanes.knownNamespaceId(namespace);
       return listQueues(api, { namespaceId, afterName, limit });
     },
     async pause(namespace, queue) {
-      if (!isStorableText(queue))
-        throw new Refusal('invalid_argument', 'INVALID_REQUEST', 'queue must not contain NUL or lone surrogates');
+      checkName(queue);
       return (await set(await lanes.namespaceId(namespace), queue, true))!;
     },
     async resume(namespace, queue) {
@@ -50,6 +65,14 @@ export function createQueues(env: EngineEnvironment, lanes: LaneBook, onOpen: ()
         );
       onOpen();
       return was;
+    },
+    async plan(namespace, queue, change) {
+      checkName(queue);
+      const namespaceId = await lanes.namespaceId(namespace);
+      const planning = await persist(() => setQueuePlanning(api, namespaceId, queue, change), env.random);
+      lanes.setPlanning(namespaceId, queue, planning);
+      env.log.info('queue planned', { queue, namespace_id: namespaceId, ...planning });
+      return planning;
     },
   };
 }

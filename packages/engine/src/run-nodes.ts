@@ -21,6 +21,7 @@ import {
 } from '@baton/store';
 import type { Artifacts, ArtifactsWanted } from './artifacts.ts';
 import type { Blobs } from './blobs.ts';
+
 import { createCoalescer } from './coalescer.ts';
 import { sha256 } from './digest.ts';
 import type { EngineEnvironment } from './environment.ts';
@@ -29,6 +30,7 @@ import type { FunctionRuns } from './function-runs.ts';
 import type { LaneBook } from './lane-book.ts';
 import { artifactsOfNode } from './node-artifacts.ts';
 import type { NamedBlob, RunContext } from './run-context.ts';
+
 import type { RunValues } from './run-values.ts';
 import { laneKey } from './submit.ts';
 import { storedExecutor, type TaskExecutor } from './task-executor.ts';
@@ -112,6 +114,8 @@ export function createNodeStarter(
       taskClass: node.taskClass,
       tags: node.tags,
       executor: executorOf(node),
+      ...(node.resources && { resources: node.resources }),
+      ...(node.requires && { requirements: node.requires }),
       ...(node.scheduleToStartMs !== undefined && { scheduleToStartMs: node.scheduleToStartMs }),
       ...(node.progressTimeoutMs !== undefined && { progressTimeoutMs: node.progressTimeoutMs }),
     };

@@ -24,6 +24,7 @@ import type { LaneBook } from './lane-book.ts';
 import type { Counters } from './metrics.ts';
 import { type CancelOrder, createOrderBook, noOrders, type OrderBook, type Orders } from './orders.ts';
 import { persist } from './persist.ts';
+import type { OfferRoom } from './planned-claims.ts';
 import { type Outcome, type Results, settleLost, settleReturned, type Verdict } from './results.ts';
 import { outageMs } from './settings.ts';
 
@@ -39,7 +40,7 @@ export interface WorkerRegistration {
 export interface ExchangeInput {
   sessionId: string;
   results: { taskId: string; epoch: number; outcome: Outcome; ranUs: number }[];
-  offer: { number: bigint; freeSlots: number } | null;
+  offer: { number: bigint; freeSlots: number; room?: OfferRoom | null } | null;
   waitMs: number;
 }
 
@@ -160,6 +161,12 @@ export function createSessions(
     const verdicts = Promise.all(input.results.map((result) => results.report({ ...result, sessionId })));
     // Results that cannot be written now end the wait for work: the caller is told, and sends them again.
     verdicts.catch(() => dispatcher.release(sessionId));
+    // A device that a task gives back is free when its end is written: whoever asks with that result means this device too.
+    const gaveBack = input.results.filter((result) => dispatcher.hasDevices(result.taskId)).map((r) => r.taskId);
+    if (gaveBack.length > 0) {
+      await verdicts.catch(() => {});
+      dispatcher.ended(gaveBack);
+    }
     const mustAnswer = input.results.length > 0 || input.waitMs <= 0 || book.has(sessionId);
     const waitMs = mustAnswer ? 0 : Math.min(input.waitMs, settings.longPollMs);
     let assignments: Assignment[] = [];
@@ -170,6 +177,7 @@ export function createSessions(
         input.offer.freeSlots,
         waitMs,
         abort,
+        input.offer.room,
       );
     } else if (waitMs > 0) await book.wait(sessionId, waitMs, abort);
     let answers: Verdict[];
@@ -190,6 +198,8 @@ export function createSessions(
     answers.forEach((verdict, i) => {
       const result = input.results[i]!;
       if (verdict) refused.push({ taskId: result.taskId, epoch: result.epoch, ...verdict });
+      else if (result.outcome.type === 'success' || result.outcome.type === 'failure')
+        dispatcher.note(ability.workerId, result.outcome.type === 'success', result.ranUs / 1_000);
     });
     // Nobody hears it: it waits, too.
     return { refused, assignments, orders: abort?.aborted ? noOrders() : book.take(sessionId) };

@@ -1,4 +1,13 @@
-import { type BreakerPolicy, DEFAULT_BREAKER, DEFAULT_RETRY, type RetryPolicy } from '@baton/domain';
+import {
+  type BreakerPolicy,
+  DEFAULT_BREAKER,
+  DEFAULT_PLACEMENT,
+  DEFAULT_RETRY,
+  DEFAULT_STRATEGY,
+  type Placement,
+  type RetryPolicy,
+  type Strategy,
+} from '@baton/domain';
 
 /** What an installation may set. Times in ms, sizes in bytes. */
 export interface EngineSettings {
@@ -36,6 +45,10 @@ export interface EngineSettings {
   claimRows: number;
   /** Heartbeats are gathered this long before they are written together. */
   renewGatherMs: number;
+  /** How work is given to workers, where a queue does not say otherwise. */
+  strategy: Strategy;
+  /** Which devices and workers that fit are taken, where a queue does not say otherwise. */
+  placement: Placement;
 }
 
 export const DEFAULT_SETTINGS: Readonly<EngineSettings> = {
@@ -58,6 +71,8 @@ export const DEFAULT_SETTINGS: Readonly<EngineSettings> = {
   batchBytes: 4 * 1024 * 1024,
   claimRows: 2_000,
   renewGatherMs: 20,
+  strategy: DEFAULT_STRATEGY,
+  placement: DEFAULT_PLACEMENT,
 };
 
 /**

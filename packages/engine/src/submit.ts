@@ -5,6 +5,8 @@ import {
   isStorableText,
   type JsonValue,
   Refusal,
+  type Requirements,
+  type ResourceRequest,
   type RetryPolicy,
   type TaskClass,
   type TaskEnvironment,
@@ -15,6 +17,7 @@ import {
   type KeyHolder,
   type LaneKey,
   lookUpKeys,
+  NEEDS_TAG,
   type NewTask,
   submitTasks,
 } from '@baton/store';
@@ -25,6 +28,7 @@ import { sha256 } from './digest.ts';
 import type { EngineEnvironment } from './environment.ts';
 import type { LaneBook } from './lane-book.ts';
 import type { Counters } from './metrics.ts';
+import { needsOfRequest, needsViolations } from './needs.ts';
 import { bisect, persist } from './persist.ts';
 import { protocolTags } from './protocol.ts';
 import { storedExecutor, type TaskExecutor } from './task-executor.ts';
@@ -37,6 +41,8 @@ export interface TaskRequest {
   tags?: readonly string[];
   executor?: TaskExecutor;
   environment?: TaskEnvironment;
+  resources?: ResourceRequest;
+  requirements?: Requirements;
   input?: Uint8Array | null;
   encoding?: Encoding;
   priority?: number;
@@ -218,6 +224,7 @@ export function createSubmitter(
 }
 
 export function laneKey(namespaceId: number, request: TaskRequest): LaneKey {
+  const needs = needsOfRequest(request);
   return {
     namespaceId,
     queue: request.queue || 'default',
@@ -225,6 +232,7 @@ export function laneKey(namespaceId: number, request: TaskRequest): LaneKey {
     executor: request.executor?.type ?? 'function',
     taskClass: request.taskClass ?? 'cpu_short',
     tags: [...new Set([...(request.tags ?? []).map((tag) => tag.toLowerCase()), ...protocolTags(request)])].sort(),
+    ...(needs && { needs }),
   };
 }
 
@@ -260,7 +268,15 @@ function checkTexts(request: TaskRequest): void {
   check('kind', request.kind);
   check('queue', request.queue);
   check('idempotency_key', request.idempotencyKey);
-  for (const [i, tag] of (request.tags ?? []).entries()) check(`tags[${i}]`, tag);
+  for (const [i, tag] of (request.tags ?? []).entries()) {
+    check(`tags[${i}]`, tag);
+    if (tag.toLowerCase().startsWith(NEEDS_TAG))
+      violations.push({
+        field: `task.tags[${i}]`,
+        description: `begins with "${NEEDS_TAG}", which Baton itself gives`,
+      });
+  }
+  violations.push(...needsViolations(request));
   for (const [key, value] of Object.entries(request.labels ?? {})) {
     check(`labels[${JSON.stringify(key)}]`, key);
     check(`labels[${JSON.stringify(key)}]`, value);

@@ -3,6 +3,7 @@ import {
   dropExpiredResults,
   dropOldSessions,
   ensurePartitions,
+  freeOrphanDevices,
   leasesOf,
   nextDueMs,
   promoteDue,
@@ -142,6 +143,7 @@ export function createSweeper(
     await attempt('orders', () => sessions.look());
     await attempt('recall', () => deadlines.recall());
     if (rounds % SLOW_EVERY === 0) {
+      await attempt('devices', () => freeOrphanDevices(pools.lease));
       await attempt('overdue work', () => deadlines.backUp());
       await attempt('masters', () => sinks.onSlowRound());
     }

@@ -14,6 +14,7 @@ import { checkScope, type Inspected, inspect, type Vocabulary, type Wrong } from
 import { instrument } from './instrument.ts';
 import { LookupMap, toCelValue, toJsonValue } from './json-values.ts';
 import { LimitReached, MAX_WORK, Meter } from './meter.ts';
+import { SELECTOR_VOCABULARY } from './selector-vocabulary.ts';
 import { nameOf, shapeOf } from './shape.ts';
 
 /** How much is kept and how much may be done. */
@@ -89,7 +90,12 @@ export function createExpressions({ keep = 2_000, maxWork = MAX_WORK }: Expressi
     return known.evaluation;
   }
 
-  return { check, evaluate };
+  function checkSelector(text: string): CheckedExpression {
+    const result = parseExpression(text, SELECTOR_VOCABULARY);
+    return 'inspected' in result ? { ok: true, nodes: [] } : result;
+  }
+
+  return { check, checkSelector, evaluate };
 }
 
 /** An error inside an expression is a value, and there may be millions of them: a stack trace for each costs most. */

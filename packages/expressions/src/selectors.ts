@@ -8,31 +8,11 @@ import {
 import { type CelValue, isCelError, plan } from '@bufbuild/cel';
 import { Kept, type Parsed, parseExpression, readable, withoutTraces } from './create-expressions.ts';
 import { meteredEnvironment } from './functions.ts';
-import type { Vocabulary, Wrong } from './inspect.ts';
+import type { Wrong } from './inspect.ts';
 import { instrument } from './instrument.ts';
 import { toCelValue } from './json-values.ts';
 import { LimitReached, Meter } from './meter.ts';
-
-/** What a selector may name. */
-const VOCABULARY: Vocabulary = {
-  worker: [
-    'name',
-    'os',
-    'arch',
-    'hostname',
-    'cpus',
-    'memory_gib',
-    'slots',
-    'tags',
-    'tools',
-    'task_classes',
-    'kinds',
-    'queues',
-    'gpus',
-    'metadata',
-  ],
-  gpu: ['uuid', 'model', 'memory_gib', 'simulated', 'mig'],
-};
+import { SELECTOR_VOCABULARY } from './selector-vocabulary.ts';
 
 /** Visits of parts of the selector in one evaluation: a millisecond or two. A worker with 10 000 kinds can still be looked through. */
 const MOST_WORK = 50_000;
@@ -42,10 +22,10 @@ export function createSelectors({ keep = 1_000, maxWork = MOST_WORK } = {}): Sel
   const meter = new Meter();
   const environment = meteredEnvironment(meter);
   const known = new Kept<Parsed | Wrong>(keep);
-  const parsed = (text: string) => known.get(text, () => parseExpression(text, VOCABULARY));
+  const parsed = (text: string) => known.get(text, () => parseExpression(text, SELECTOR_VOCABULARY));
 
   function check(text: string): CheckedExpression {
-    if (text.length > MAX_EXPRESSION_LENGTH) return parseExpression(text, VOCABULARY) as Wrong;
+    if (text.length > MAX_EXPRESSION_LENGTH) return parseExpression(text, SELECTOR_VOCABULARY) as Wrong;
     const result = parsed(text);
     return 'inspected' in result ? { ok: true, nodes: result.inspected.nodes } : result;
   }

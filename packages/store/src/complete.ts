@@ -1,4 +1,5 @@
 import type { Sql } from './connection.ts';
+import { FREE_DEVICES } from './device-leases.ts';
 import { byteas, bytesOfHex, numbers, texts } from './literals.ts';
 import type { Encoding } from './submit.ts';
 
@@ -34,12 +35,12 @@ export const COMPLETE_STEPS = `with input as materialized (
   order by task_id, epoch, session_id
 ), held as materialized (
   select l.*, i.output, i.encoding, i.ran_us, i.output_blob from input i cross join lateral (
-    select l.task_id, l.epoch, l.attempt, l.session_id, l.granted_at, l.run_id, l.lane_id from baton.leases l
+    select l.task_id, l.epoch, l.attempt, l.session_id, l.granted_at, l.run_id, l.lane_id, l.has_devices from baton.leases l
     where l.task_id = i.task_id and l.epoch = i.epoch and l.session_id + 0 = i.session_id limit 1 for update
   ) l
 ), done as (
   delete from baton.leases where task_id = any(array(select task_id from held))
-), ended as materialized (
+), ${FREE_DEVICES}, ended as materialized (
   select d.*, a.namespace_id, a.route_id, s.worker_id, clock_timestamp() as at
   from held d join baton.lanes a on a.id = d.lane_id join baton.sessions s on s.id = d.session_id
 ), kept_attempt as (

@@ -1,7 +1,7 @@
-import type { ExecutorType, Failure, FailureType, RetryPolicy, TaskClass, TaskState } from '@baton/domain';
+import type { ExecutorType, Failure, FailureType, Needs, RetryPolicy, TaskClass, TaskState } from '@baton/domain';
 import type { Sql } from './connection.ts';
 import { numbers, texts } from './literals.ts';
-import { TASK_WITHOUT_PAYLOADS, type TaskRow, toTask } from './read-tasks.ts';
+import { TAGS, TASK_WITHOUT_PAYLOADS, type TaskRow, toTask } from './read-tasks.ts';
 import type { Encoding } from './submit.ts';
 
 /** A failed or lost attempt. */
@@ -257,6 +257,7 @@ export interface TaskWish {
   taskClass: TaskClass;
   /** Of the lane that it was submitted to: a retry that needed more memory has left no trace here. */
   tags: string[];
+  needs: Needs | null;
   executorConfig: Record<string, unknown> | null;
   retry: Partial<RetryPolicy> | null;
   priority: number;
@@ -279,7 +280,7 @@ export async function readWishes(
 ): Promise<Map<string, TaskWish>> {
   const rows = await sql.unsafe(
     `/* baton read wishes */
-     select t.*, encode(t.input_blob, 'hex') as blob, r.queue, r.kind, n.executor, n.task_class, to_jsonb(n.tags) as tags, o.state as ended
+     select t.*, encode(t.input_blob, 'hex') as blob, r.queue, r.kind, n.executor, n.task_class, ${TAGS} as tags, n.needs, o.state as ended
      from unnest($2::bigint[]) i(id)
      join baton.tasks t on t.id = i.id
      join baton.lanes n on n.id = t.lane_id
@@ -300,6 +301,7 @@ export async function readWishes(
         executor: r.executor as ExecutorType,
         taskClass: r.task_class as TaskClass,
         tags: r.tags as string[],
+        needs: r.needs as Needs | null,
         executorConfig: r.executor_config as TaskWish['executorConfig'],
         retry: r.retry as TaskWish['retry'],
         priority: r.priority as number,

@@ -1,4 +1,4 @@
-import type { ExecutorType, TaskClass } from '@baton/domain';
+import type { ExecutorType, Needs, TaskClass } from '@baton/domain';
 import type { Sql } from './connection.ts';
 import { texts } from './literals.ts';
 import type { LaneKey } from './submit.ts';
@@ -13,11 +13,19 @@ export interface Lane {
   executor: ExecutorType;
   taskClass: TaskClass;
   tags: string[];
+  /** Resources and requirements of its tasks; null: none. */
+  needs: Needs | null;
   paused: boolean;
 }
 
 /** Of lanes as l and routes as r. */
-export const LANE_COLUMNS = `l.id, l.route_id, l.namespace_id, r.queue, r.kind, l.executor, l.task_class, to_jsonb(l.tags) as tags, l.paused`;
+export const LANE_COLUMNS = `l.id, l.route_id, l.namespace_id, r.queue, r.kind, l.executor, l.task_class, to_jsonb(l.tags) as tags, l.needs, l.paused`;
+
+/**
+ * Begins the tag that stands for a lane's needs: lanes are told apart by their tags, and no worker has this one, so that masters of a
+ * version that knows no needs neither give these tasks out nor put others among them.
+ */
+export const NEEDS_TAG = 'needs:';
 
 /** Finds a namespace by name; null if nobody has used it yet. */
 export async function findNamespace(sql: Sql, name: string): Promise<number | null> {
@@ -41,7 +49,9 @@ const FIND_LANE = `select ${LANE_COLUMNS} from baton.routes r join baton.lanes l
  * new one has from its queue, by a trigger.
  */
 export async function internLane(sql: Sql, key: LaneKey): Promise<Lane> {
-  const params = [key.namespaceId, key.queue, key.kind, key.executor, key.taskClass, texts(key.tags)];
+  const { needs, needsHash } = key;
+  const tags = needs ? [...key.tags, `${NEEDS_TAG}${needsHash}`].sort() : key.tags;
+  const params = [key.namespaceId, key.queue, key.kind, key.executor, key.taskClass, texts(tags)];
   const find = async () => (await sql.unsafe(FIND_LANE, params, { prepare: true }))[0];
   let row = await find();
   if (!row) {
@@ -54,10 +64,10 @@ export async function internLane(sql: Sql, key: LaneKey): Promise<Lane> {
       params.slice(0, 3),
     );
     await sql.unsafe(
-      `insert into baton.lanes (namespace_id, route_id, executor, task_class, tags)
-       select $1, r.id, $4, $5, $6::text[] from baton.routes r where r.namespace_id = $1 and r.queue = $2 and r.kind = $3
+      `insert into baton.lanes (namespace_id, route_id, executor, task_class, tags, needs)
+       select $1, r.id, $4, $5, $6::text[], $7::text::jsonb from baton.routes r where r.namespace_id = $1 and r.queue = $2 and r.kind = $3
        on conflict do nothing`,
-      params,
+      [...params, needs ? JSON.stringify(needs) : null],
     );
     row = await find();
   }
@@ -82,6 +92,8 @@ export async function lanesAfter(sql: Sql, id: number): Promise<Lane[]> {
 }
 
 export function toLane(row: Record<string, unknown>): Lane {
+  const tags = row.tags as string[];
+  const needs = row.needs as Needs | null;
   return {
     id: row.id as number,
     routeId: row.route_id as number,
@@ -90,7 +102,8 @@ export function toLane(row: Record<string, unknown>): Lane {
     kind: row.kind as string,
     executor: row.executor as ExecutorType,
     taskClass: row.task_class as TaskClass,
-    tags: row.tags as string[],
+    tags: needs ? tags.filter((tag) => !tag.startsWith(NEEDS_TAG)) : tags,
+    needs,
     paused: row.paused as boolean,
   };
 }

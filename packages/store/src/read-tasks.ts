@@ -1,5 +1,6 @@
-import type { ExecutorType, Failure, RetryPolicy, TaskClass, TaskState } from '@baton/domain';
+import type { ExecutorType, Failure, Needs, RetryPolicy, TaskClass, TaskState } from '@baton/domain';
 import type { Sql } from './connection.ts';
+import { NEEDS_TAG } from './lanes.ts';
 import { numbers, texts } from './literals.ts';
 import type { Encoding } from './submit.ts';
 
@@ -12,6 +13,8 @@ export interface TaskRow {
   executor: ExecutorType;
   taskClass: TaskClass;
   tags: string[];
+  /** Resources and requirements, of its lane. */
+  needs: Needs | null;
   state: TaskState;
   attempt: number;
   maxAttempts: number;
@@ -58,8 +61,12 @@ const OUTPUTS = `null::bytea as input, o.output, coalesce(encode(o.output_blob, 
 
 const NO_PAYLOADS = `null::bytea as input, null::bytea as output, null as output_hash, null as input_blob, null as output_blob`;
 
+/** Of a lane n: its tags without the one that stands for its needs. */
+export const TAGS = `case when n.needs is null then to_jsonb(n.tags)
+    else (select coalesce(jsonb_agg(x.tag order by x.tag), '[]') from unnest(n.tags) x(tag) where x.tag not like '${NEEDS_TAG}%') end`;
+
 const columns = (payloads: string) => `
-  t.id, t.namespace_id, r.queue, r.kind, n.executor, n.task_class, to_jsonb(n.tags) as tags, t.max_attempts, t.priority, t.created_at,
+  t.id, t.namespace_id, r.queue, r.kind, n.executor, n.task_class, ${TAGS} as tags, n.needs, t.max_attempts, t.priority, t.created_at,
   t.executor_config, t.retry, t.start_to_close_ms, t.run_id, t.node_id, t.idempotency_key, t.labels, t.input_encoding,
   t.schedule_to_start_ms, t.progress_timeout_ms, t.retry_of, g.sign_at, g.fraction, g.message,
   coalesce(o.state, case when l.task_id is not null then 'leased' when y.task_id is not null then 'ready' else w.reason end) as state,
@@ -225,6 +232,7 @@ export function toTask(r: Record<string, unknown>): TaskRow {
     executor: r.executor as ExecutorType,
     taskClass: r.task_class as TaskClass,
     tags: r.tags as string[],
+    needs: r.needs as Needs | null,
     state: r.state as TaskState,
     attempt: r.attempt as number,
     maxAttempts: r.max_attempts as number,

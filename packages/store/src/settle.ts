@@ -1,6 +1,7 @@
 import type { AttemptCounts, Budget, Failure, RetryPolicy } from '@baton/domain';
 import type { Ended } from './complete.ts';
 import type { Sql } from './connection.ts';
+import { FREE_DEVICES } from './device-leases.ts';
 import { jsons, numbers, texts } from './literals.ts';
 
 /** A lease that is about to end without success, as far as the decision needs it. */
@@ -91,7 +92,7 @@ with input as materialized (
   ) l cross join lateral (select l.cancel_reason is not null and i.next in ('ready', 'backoff') as cancelled) c
 ), done as (
   delete from baton.leases where task_id = any(array(select task_id from held))
-), ended as materialized (
+), ${FREE_DEVICES}, ended as materialized (
   select d.*, a.namespace_id, a.route_id, s.worker_id, clock_timestamp() as at,
     case when d.attempt_state = 'returned' then d.attempt - 1 else d.attempt end as used,
     d.crashes + (d.budget = 'crash')::integer as crashed, d.infra + (d.budget = 'infra')::integer as infra_used,

@@ -1,4 +1,4 @@
-import type { TaskClass } from '@baton/domain';
+import type { Needs, TaskClass } from '@baton/domain';
 import type { Sql } from './connection.ts';
 import { byteas, jsons, numbers, texts } from './literals.ts';
 
@@ -171,4 +171,8 @@ export interface LaneKey {
   taskClass: TaskClass;
   /** Lower case, sorted. */
   tags: readonly string[];
+  /** Absent or null: none. */
+  needs?: Needs | null;
+  /** With needs: a hash (hex) of their one form. */
+  needsHash?: string | undefined;
 }

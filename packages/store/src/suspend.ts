@@ -1,5 +1,6 @@
 import type { Ended } from './complete.ts';
 import type { Sql } from './connection.ts';
+import { FREE_DEVICES } from './device-leases.ts';
 import { numbers } from './literals.ts';
 
 /** A durable function that has nothing left to do but wait. */
@@ -36,7 +37,7 @@ with input as materialized (
   select u.id, u.wakes from baton.runs u where u.id = any(array(select run_id from held)) order by u.id for update
 ), done as (
   delete from baton.leases where task_id = any(array(select task_id from held))
-), ended as materialized (
+), ${FREE_DEVICES}, ended as materialized (
   select h.*, a.namespace_id, a.route_id, s.worker_id, clock_timestamp() as at,
          case when h.cancel_reason is not null then 'cancelled' when run.wakes > h.wakes or h.due_at <= clock_timestamp() then 'ready' else 'waiting' end as next
   from held h join run on run.id = h.run_id join baton.lanes a on a.id = h.lane_id join baton.sessions s on s.id = h.session_id

@@ -84,6 +84,8 @@ export class Attempt implements AttemptContext {
   seat = -1;
   /** Runs out at the start-to-close time or when it may have been silent for too long, then, once stopped, at the end of the grace that its code has to end. */
   timer: NodeJS.Timeout | undefined;
+  /** It has taken what its lease names beside a slot. */
+  hasRoom = false;
   /** Lines written so far. */
   logSequence = 0;
   /** Position of its newest line in the log shipper. */
@@ -129,6 +131,10 @@ export class Attempt implements AttemptContext {
 
   get maxAttempts(): number {
     return this.lease.maxAttempts;
+  }
+
+  get devices(): readonly string[] {
+    return this.lease.devices;
   }
 
   get runId(): string | undefined {

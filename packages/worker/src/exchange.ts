@@ -4,18 +4,22 @@ import {
   type ExchangeResponse,
   FailureType,
   type Lease,
+  type OfferSchema,
   type Orders,
   type RefusedResult,
   type TaskResult,
 } from '@baton/contract';
 import type { Logger } from '@baton/telemetry';
-import { create } from '@bufbuild/protobuf';
+import { create, type MessageInitShape } from '@bufbuild/protobuf';
 import { Code, ConnectError } from '@connectrpc/connect';
 import { fullJitter } from './backoff.ts';
 import { monotonicMs } from './clock.ts';
 import { describe, sessionRefusal } from './refusal.ts';
 import { failureOutcome } from './task-result.ts';
 import { Waiters } from './waiters.ts';
+
+/** Of an offer what is free beside slots. */
+export type OfferedRoom = Pick<MessageInitShape<typeof OfferSchema>, 'free' | 'devices' | 'warm' | 'resourceSlots'>;
 
 const retry = { baseMs: 100, capMs: 5_000 };
 /** Results of one exchange: far below what a master reads in one message (4 MiB). */
@@ -43,6 +47,8 @@ export interface ExchangeOptions {
   readonly onLateLeases: (leases: Lease[]) => void;
   /** How many leases are wanted now. */
   readonly wanted: () => number;
+  /** What is free beside slots; asked for each offer. Absent: it is not said. */
+  readonly room?: () => OfferedRoom;
   readonly onLeases: (leases: Lease[], answer: Answer) => void;
   readonly onOrders: (orders: Orders) => void;
   /** The master has taken these, or never will. */
@@ -251,7 +257,9 @@ export class Exchange {
       namespace: this.#options.namespace,
       sessionId: this.#options.sessionId,
       number: ++this.#number,
-      offer: offers ? { number: ++this.#offerNumber, freeSlots: wanted } : undefined,
+      offer: offers
+        ? { number: ++this.#offerNumber, freeSlots: wanted, ...(wanted > 0 && this.#options.room?.()) }
+        : undefined,
       waitMs,
     });
   }

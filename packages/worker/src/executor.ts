@@ -45,6 +45,8 @@ export interface AttemptContext {
   readonly epoch: number;
   readonly runId: string | undefined;
   readonly nodeId: string | undefined;
+  /** UUIDs of the devices that it has for itself; empty: none. A child gets them as CUDA_VISIBLE_DEVICES, an empty one too. */
+  readonly devices: readonly string[];
   /** 0: none. The runtime enforces it by the signal; it is here for those who hand it on. */
   readonly startToCloseMs: number;
   /** Keeps a line of the attempt. Never throws, never waits. */
@@ -101,6 +103,8 @@ export interface Executor {
    * per task is what short tasks would pay most for.
    */
   start(lease: Lease, context: AttemptContext): Outcome | Promise<Outcome>;
+  /** Kinds for which it keeps something ready (a process, a model in memory): it is preferred for these. */
+  warm?(): readonly string[];
   /** Frees what it keeps open. Called once, when nothing runs any more. */
   close?(): void | Promise<void>;
 }

@@ -8,7 +8,7 @@ import {
   WorkerCapabilitiesSchema,
   WorkerService,
 } from '@baton/contract';
-import { createLoadMeter, type HealthMonitor, type HealthReport, type Tool } from '@baton/hardware';
+import { createLoadMeter, type DeviceBook, type HealthMonitor, type HealthReport, type Tool } from '@baton/hardware';
 import { type RunningServer, serve } from '@baton/server';
 import type { Logger } from '@baton/telemetry';
 import { create, type MessageInitShape } from '@bufbuild/protobuf';
@@ -25,6 +25,7 @@ import { type Heartbeat, startHeartbeat } from './heartbeat.ts';
 import { LogHub } from './log-hub.ts';
 import { describe } from './refusal.ts';
 import { pause, registerUntilAccepted } from './registration.ts';
+import { ResourceAccounts } from './resource-accounts.ts';
 import { inOrderOf } from './rotation.ts';
 import { Session, stampEveryMs } from './session.ts';
 import { SharedState } from './shared-state.ts';
@@ -53,6 +54,8 @@ export interface WorkerRuntimeOptions {
   readonly executors: readonly Executor[];
   /** What the machine has and the worker takes. `executors` and `kinds` are filled in here. `slots`: tasks at once. */
   readonly capabilities: Omit<MessageInitShape<typeof WorkerCapabilitiesSchema>, '$typeName'> & { slots: number };
+  /** The machine's devices, which are its `capabilities.gpus`. Default: none. */
+  readonly devices?: DeviceBook;
   /** Programs that are on the PATH; they may become known later. Default: none are told. */
   readonly tools?: readonly Tool[] | Promise<readonly Tool[]>;
   /**
@@ -124,6 +127,7 @@ class Runtime implements WorkerRuntime {
   readonly #connection: MasterConnection;
   readonly #masterUrls: readonly string[];
   readonly #shared: SharedState;
+  readonly #accounts: ResourceAccounts;
   readonly #hub = new LogHub();
   readonly #cache: ArtifactCache;
   #state: State = { kind: 'new' };
@@ -143,6 +147,11 @@ class Runtime implements WorkerRuntime {
   constructor(options: WorkerRuntimeOptions) {
     this.#options = options;
     this.#shared = new SharedState(options.capabilities.slots);
+    this.#accounts = new ResourceAccounts({
+      cpus: options.capabilities.cpus ?? 0,
+      memoryBytes: Number(options.capabilities.memoryBytes ?? 0n),
+      devices: options.devices,
+    });
     this.#log = options.log.child({ worker: options.name });
     this.#cache = new ArtifactCache({
       directory: options.cache?.directory ?? join(tmpdir(), 'baton-cache'),
@@ -302,6 +311,7 @@ class Runtime implements WorkerRuntime {
         shared: this.#shared,
         executors: this.#options.executors,
         slots: this.#options.capabilities.slots,
+        accounts: this.#accounts,
         prefetchCap: this.#options.prefetchCap ?? 2_000,
         abortGraceMs: this.#options.abortGraceMs ?? 2_000,
         variables: this.#options.taskVariables ?? {},

@@ -14,6 +14,7 @@ import type { LogHub } from './log-hub.ts';
 import { LogShipper } from './log-shipper.ts';
 import { OutputShipper } from './output-shipper.ts';
 import { describe } from './refusal.ts';
+import type { ResourceAccounts } from './resource-accounts.ts';
 import { Sayings } from './sayings.ts';
 import type { SharedState } from './shared-state.ts';
 import { TaskData } from './task-data.ts';
@@ -51,6 +52,7 @@ export interface SessionOptions {
   readonly shared: SharedState;
   readonly executors: readonly Executor[];
   readonly slots: number;
+  readonly accounts: ResourceAccounts;
   readonly prefetchCap: number;
   readonly abortGraceMs: number;
   readonly variables: Readonly<Record<string, string>>;
@@ -119,6 +121,7 @@ export class Session {
     this.work = new Work({
       executors: options.executors,
       slots: options.slots,
+      accounts: options.accounts,
       prefetchCap: options.prefetchCap,
       abortGraceMs: options.abortGraceMs,
       maxResultBytes: Number(registration.maxResultBytes) || defaults.maxResultBytes,
@@ -157,6 +160,13 @@ export class Session {
         }
       },
       wanted: () => this.work.wanted,
+      ...(registration.protocolVersion >= 4 && {
+        room: () => ({
+          ...options.accounts.offered(),
+          resourceSlots: this.work.resourceSlots,
+          warm: options.executors.flatMap((executor) => executor.warm?.() ?? []),
+        }),
+      }),
       onLeases: (leases, { asked }) => {
         if (asked !== undefined) {
           const { queued: left, idleSlots } = this.work;
@@ -180,9 +190,16 @@ export class Session {
       shared.stampLoop(now, now - due);
       due = now + stampEveryMs;
       this.work.handBackSurplus();
+      const { signature } = options.accounts;
+      if (signature !== offered) {
+        // A device is free that was not, or the other way round.
+        offered = signature;
+        this.#exchange.renewPoll();
+      }
       this.work.resume();
     };
     let due = monotonicMs();
+    let offered = options.accounts.signature;
     stamp();
     this.#stamp = setInterval(stamp, stampEveryMs);
     options.heartbeat.send({

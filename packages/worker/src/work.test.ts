@@ -1,9 +1,11 @@
 import { FailureType, type Lease, LeaseSchema, type TaskResult } from '@baton/contract';
+import type { BookedDevice } from '@baton/hardware';
 import { silentLogger } from '@baton/telemetry';
 import { create } from '@bufbuild/protobuf';
 import { expect, onTestFinished, test, vi } from 'vitest';
 import { monotonicMs } from './clock.ts';
 import type { AttemptContext, Outcome } from './executor.ts';
+import { ResourceAccounts } from './resource-accounts.ts';
 import { SharedState } from './shared-state.ts';
 import { success } from './testing/open-worker.ts';
 import { Work } from './work.ts';
@@ -13,9 +15,11 @@ function open(
   run: (context: AttemptContext, lease: Lease) => Outcome | Promise<Outcome>,
   slots = 1,
   input: () => Promise<Uint8Array> = () => Promise.reject(new Error('no blobs here')),
+  devices: BookedDevice[] = [],
 ) {
   const results: TaskResult[] = [];
   const said: string[] = [];
+  const accounts = new ResourceAccounts({ cpus: 4, memoryBytes: 1_000, devices: { list: () => devices } });
   const shared = new SharedState(slots);
   shared.leaseUntilMs = monotonicMs() + 60_000;
   const work = new Work({
@@ -33,6 +37,7 @@ function open(
       input,
     },
     variables: {},
+    accounts,
     shared,
     onSaid: (_, message) => said.push(message),
     log: silentLogger,
@@ -47,7 +52,15 @@ function open(
       ),
     );
   const outcomes = () => results.map((result) => `${result.taskId} ${result.outcome.case}`);
-  return { work, results, outcomes, accept, said, shared };
+  return {
+    accounts,
+    work,
+    results,
+    outcomes,
+    accept,
+    said,
+    shared,
+  };
 }
 
 /** Of the main loop. */
@@ -204,4 +217,69 @@ test('nothing begins once the lease time is over by the worker’s own clock; re
   work.resume();
   await turn();
   expect(outcomes()).toEqual(['1 success', '2 success']);
+});
+
+const device = (uuid: string): BookedDevice => ({
+  uuid,
+  model: 'A100',
+  memoryBytes: 100,
+  freeMemoryBytes: 90,
+  usable: true,
+  simulated: true,
+});
+
+test('a lease with resources takes its room until its code has ended, goes before those without, and is handed back where it does not fit', async () => {
+  const gates = new Map<string, () => void>();
+  const devices = [device('d1'), device('d2')];
+  const seen: (readonly string[])[] = [];
+  const run = (context: AttemptContext) =>
+    new Promise<Outcome>((resolve) => {
+      seen.push(context.devices);
+      gates.set(context.taskId, () => resolve(success(1)));
+    });
+  const { work, accounts, outcomes, accept } = open(run, 1, undefined, devices);
+  const take = (id: number, uuids: string[], cpus = 1) =>
+    work.accept([
+      create(LeaseSchema, {
+        taskId: String(id),
+        epoch: 1,
+        attempt: 1,
+        executor: { case: 'function', value: {} },
+        resources: { cpus, memoryBytes: 100n },
+        devices: uuids,
+      }),
+    ]);
+  const offered = () => {
+    const { free, devices: free2 } = accounts.offered();
+    return [free!.cpus, free!.memoryBytes, free2!.map((each) => each.uuid).join()];
+  };
+  expect(offered()).toEqual([4, 1_000n, 'd1,d2']);
+  accept(1, 2);
+  await turn();
+  take(3, ['d1']);
+  expect(offered()).toEqual([3, 900n, 'd2']);
+  // Taken, unknown, ill, and too many CPUs.
+  take(4, ['d1']);
+  take(5, ['d9']);
+  take(6, [], 4);
+  devices[1] = { ...devices[1]!, usable: false, reason: 'hot' };
+  take(7, ['d2']);
+  expect(outcomes()).toEqual(['4 returned', '5 returned', '6 returned', '7 returned']);
+  expect(offered()).toEqual([3, 900n, '']);
+  await turn();
+  gates.get('1')!();
+  await turn();
+  expect([...gates.keys()]).toEqual(['1', '3']);
+  // Given up, while its code goes on: the device is not free.
+  work.lose('3', 1, 'gone');
+  expect(offered()).toEqual([3, 900n, '']);
+  expect(accounts.held).toBe(1);
+  gates.get('3')!();
+  await turn();
+  expect(offered()).toEqual([4, 1_000n, 'd1']);
+  // One that never began frees what it had at once.
+  take(8, ['d1']);
+  work.stopAccepting();
+  expect(offered()).toEqual([4, 1_000n, 'd1']);
+  expect(seen).toEqual([[], ['d1'], []]);
 });

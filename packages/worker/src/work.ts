@@ -9,6 +9,7 @@ import { monotonicMs } from './clock.ts';
 import type { Executor, Outcome } from './executor.ts';
 import { aborted, first } from './first.ts';
 import { Prefetch } from './prefetch.ts';
+import { type ResourceAccounts, takesRoom } from './resource-accounts.ts';
 import type { SharedState } from './shared-state.ts';
 import type { StopKind } from './stop.ts';
 import { type Ending, taskResult } from './task-result.ts';
@@ -40,6 +41,8 @@ export interface WorkOptions {
   /** Of the worker; those that tasks may be handed. */
   readonly variables: Readonly<Record<string, string>>;
   readonly shared: SharedState;
+  /** Of the machine; outlives sessions. */
+  readonly accounts: ResourceAccounts;
   /** Takes what attempts say of their progress to the heartbeat. */
   readonly onSaid: SignSink['say'];
   readonly log: Logger;
@@ -103,6 +106,19 @@ export class Work {
     return this.#accepting ? Math.max(0, this.#options.slots + this.prefetch.value - this.#running - this.#queued) : 0;
   }
 
+  /**
+   * Of the slots wanted, those for tasks with resources. While tasks are short others wait in front of each slot, and one with resources
+   * goes before them; so each slot is as good as free for one.
+   */
+  get resourceSlots(): number {
+    if (!this.#accepting) {
+      return 0;
+    }
+    const { slots, accounts } = this.#options;
+    const open = this.prefetch.value > 0 ? slots - accounts.held : slots - this.#running - this.#queued;
+    return Math.max(0, Math.min(open, this.wanted));
+  }
+
   get idleSlots(): number {
     return Math.max(0, this.#options.slots - this.#running);
   }
@@ -125,8 +141,18 @@ export class Work {
       const attempt = new Attempt(lease, logs, outputs, this.#signs, data, variables);
       this.#held.set(attempt.taskId, attempt);
       this.#xor ^= attempt.fingerprint;
-      this.#queue.push(attempt);
+      const misfit = takesRoom(lease) ? this.#takeRoom(attempt) : undefined;
+      if (attempt.hasRoom) {
+        this.#queueFirst(attempt);
+      } else {
+        this.#queue.push(attempt);
+      }
       this.#queued++;
+      if (misfit !== undefined) {
+        this.#options.log.warn('lease handed back that does not fit', { ...attempt.fields, reason: misfit });
+        this.#stop(attempt, 'hand-back', misfit);
+        continue;
+      }
       const cancelled = this.#cancelled.get(`${lease.taskId}.${lease.epoch}`);
       if (cancelled !== undefined) {
         this.#stop(attempt, 'cancel', cancelled.reason);
@@ -137,6 +163,29 @@ export class Work {
       this.#handBackQueued();
     }
     this.#pump();
+  }
+
+  #takeRoom(attempt: Attempt): string | undefined {
+    const misfit = this.#options.accounts.take(attempt.lease, attempt);
+    attempt.hasRoom = misfit === undefined;
+    return misfit;
+  }
+
+  /** What it has it gives back when its code has ended, not before: whether its lease is still held or not. */
+  #freeRoom(attempt: Attempt): void {
+    if (attempt.hasRoom) {
+      attempt.hasRoom = false;
+      this.#options.accounts.release(attempt.lease, attempt);
+    }
+  }
+
+  /** Before those that take up nothing, behind others of its kind. */
+  #queueFirst(attempt: Attempt): void {
+    let at = this.#queueHead;
+    while (at < this.#queue.length && this.#queue[at]!.hasRoom) {
+      at++;
+    }
+    this.#queue.splice(at, 0, attempt);
   }
 
   /** The master took the result (or will never): the lease is not held any more. */
@@ -342,6 +391,7 @@ export class Work {
     const type = attempt.lease.executor.case ?? 'function';
     const executor = this.#executors.get(type);
     if (executor === undefined) {
+      this.#freeRoom(attempt);
       this.#finish(attempt, unexpected(`this worker has no executor "${type}"`));
       return;
     }
@@ -362,6 +412,7 @@ export class Work {
       );
       this.#armSoon(attempt);
     } else {
+      this.#freeRoom(attempt);
       this.#finish(attempt, outcome);
       this.#disposeOf(attempt);
     }
@@ -392,6 +443,7 @@ export class Work {
     if (--this.#alive === 0) {
       this.#codeEnded.wake();
     }
+    this.#freeRoom(attempt);
     this.#finish(attempt, outcome);
     this.#disposeOf(attempt);
   }
@@ -450,6 +502,7 @@ export class Work {
     if (attempt.phase === 'queued') {
       attempt.requestStop(kind, message);
       this.#queued--;
+      this.#freeRoom(attempt);
       this.#end(attempt, kind === 'cancel' ? { kind: 'cancelled' } : { kind: 'returned' }, 0);
       return;
     }
@@ -599,6 +652,7 @@ export class Work {
     this.#drop(attempt);
     if (phase === 'queued') {
       this.#queued--;
+      this.#freeRoom(attempt);
     } else if (phase === 'running') {
       clearTimeout(attempt.timer);
       this.#signs.board.leave(attempt.seat);

@@ -1,6 +1,8 @@
+import { PLACEMENTS, STRATEGIES } from '@baton/client';
 import { buildCommand, buildRouteMap } from '@stricli/core';
 import type { CliContext } from '../context.ts';
 import { type CommonFlags, commonFlags, helpText, outputAlias } from '../flags.ts';
+import type { SetFlags } from './set.ts';
 
 const oneQueue = {
   kind: 'tuple',
@@ -41,7 +43,38 @@ const resume = buildCommand<CommonFlags, [string], CliContext>({
   },
 });
 
-export const command = buildRouteMap<'list' | 'pause' | 'resume', CliContext>({
-  routes: { list, pause, resume },
-  docs: { brief: 'See queues, hold them and let them go on' },
+const set = buildCommand<SetFlags, [string], CliContext>({
+  loader: async () => (await import('./set.ts')).set,
+  parameters: {
+    flags: {
+      ...commonFlags,
+      strategy: {
+        kind: 'enum',
+        values: ['default', ...STRATEGIES],
+        optional: true,
+        brief: 'Which task goes first, and to whom; "default": as the master says',
+      },
+      placement: {
+        kind: 'enum',
+        values: ['default', ...PLACEMENTS],
+        optional: true,
+        brief: 'Which devices and workers that fit are taken; "default": as the master says',
+      },
+    },
+    aliases: outputAlias,
+    positional: oneQueue,
+  },
+  docs: {
+    brief: "Set how a queue's tasks are given to workers",
+    fullDescription: helpText("Set how a queue's tasks are given to workers. What is not named stays as it is.", [
+      'baton queue set night --strategy fifo',
+      'baton queue set night --placement worst_fit',
+      'baton queue set night --strategy default --placement default',
+    ]),
+  },
+});
+
+export const command = buildRouteMap<'list' | 'pause' | 'resume' | 'set', CliContext>({
+  routes: { list, pause, resume, set },
+  docs: { brief: 'See queues, hold them, and set how they are given out' },
 });

@@ -20,10 +20,11 @@ export async function list(this: CliContext, flags: CommonFlags): Promise<void> 
   }
   printTable(
     this.screen,
-    ['QUEUE', 'STATE', 'READY', 'OLDEST', 'WAITING', 'LEASED'],
+    ['QUEUE', 'STATE', 'PLANNING', 'READY', 'OLDEST', 'WAITING', 'LEASED'],
     queues.map((queue) => [
       queue.name,
       queue.paused ? { text: '‖ paused', style: 'yellow' } : { text: '● open', style: 'green' },
+      [queue.strategy, queue.placement].filter(Boolean).join(' ') || undefined,
       countText(queue.ready),
       durationText(queue.oldestReady, undefined, this.now()),
       countText(queue.waiting),

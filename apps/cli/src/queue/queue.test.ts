@@ -6,8 +6,8 @@ test('list shows what is in each queue, which is held, and counts that end at th
   fake.addQueue({ name: 'default', ready: 10_000, waiting: 3, leased: 2, oldestReady: { seconds: 0n } });
   fake.addQueue({ name: 'night', paused: true });
   const { stdout } = await baton(['queue', 'list']);
-  expect(stdout).toMatch(/\ndefault +● open +10000\+ +2\.0 s +3 +2\n/);
-  expect(stdout).toMatch(/\nnight +‖ paused +0 +- +0 +0\n/);
+  expect(stdout).toMatch(/\ndefault +● open +- +10000\+ +2\.0 s +3 +2\n/);
+  expect(stdout).toMatch(/\nnight +‖ paused +- +0 +- +0 +0\n/);
   expect(JSON.parse((await baton(['queue', 'list', '-o', 'json'])).stdout)).toMatchObject([
     { name: 'default', paused: false, ready: 10_000 },
     { name: 'night', paused: true },
@@ -32,4 +32,16 @@ test('an unknown queue cannot go on', async () => {
   const { exitCode, stderr } = await baton(['queue', 'resume', 'nigth']);
   expect(exitCode).toBe(3);
   expect(stderr).toContain('queue nigth does not exist');
+});
+
+test('set changes what is named, and says how it is then', async () => {
+  const { baton, fake } = await commandLine();
+  fake.addQueue({ name: 'night', placement: 'worst_fit' });
+  const { stdout } = await baton(['queue', 'set', 'night', '--strategy', 'fifo']);
+  expect(stdout).toBe('queue night: strategy fifo, placement worst_fit\n');
+  expect((await baton(['queue', 'list'])).stdout).toMatch(/\nnight +● open +fifo worst_fit +0/);
+  const json = await baton(['queue', 'set', 'night', '--strategy', 'default', '-o', 'json']);
+  expect(JSON.parse(json.stdout)).toEqual({ name: 'night', strategy: null, placement: 'worst_fit' });
+  expect((await baton(['queue', 'set', 'night'])).stderr).toContain('nothing to set');
+  expect((await baton(['queue', 'set', 'night', '--strategy', 'lottery'])).exitCode).not.toBe(0);
 });

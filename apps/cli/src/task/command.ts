@@ -23,6 +23,9 @@ const oneId = { kind: 'tuple', parameters: [id] } as const;
 const text = (brief: string, placeholder: string) =>
   ({ kind: 'parsed', parse: String, optional: true, brief, placeholder }) as const;
 
+/** What is no amount is refused with all that is wrong with the others. */
+const amount = (brief: string) => ({ kind: 'parsed', parse: Number, optional: true, brief, placeholder: 'N' }) as const;
+
 const submitFlags: FlagParametersForType<SubmitFlags, CliContext> = {
   ...commonFlags,
   input: {
@@ -43,6 +46,28 @@ const submitFlags: FlagParametersForType<SubmitFlags, CliContext> = {
     brief: 'A tag that the worker must have',
     placeholder: 'TAG',
   },
+  cpus: amount('CPUs that it has for itself; with any of these, default 1'),
+  memoryGib: amount('Memory that it has for itself, GiB; default 4'),
+  gpus: amount('GPUs of one worker that it has for itself'),
+  gpuMemoryGib: amount('Memory of each of these GPUs, GiB; default 2'),
+  gpuModel: text('Words of the model of these GPUs', 'MODEL'),
+  os: {
+    kind: 'parsed',
+    parse: String,
+    variadic: true,
+    optional: true,
+    brief: 'A system that the worker may run; any of these',
+    placeholder: 'OS',
+  },
+  tool: {
+    kind: 'parsed',
+    parse: String,
+    variadic: true,
+    optional: true,
+    brief: 'A tool that the worker must have: ffmpeg, ffmpeg>=5',
+    placeholder: 'TOOL',
+  },
+  selector: text('CEL over worker and gpu: gpu.memory_gib >= 40', 'CEL'),
   priority: {
     kind: 'parsed',
     parse: wholeNumber(-1_000, 1_000),

@@ -59,6 +59,21 @@ function executorText(executor: TaskDetails['executor']): string {
   }
 }
 
+const gib = (bytes: number) => `${(bytes / 2 ** 30).toFixed(1)} GiB`;
+
+function resourcesText({ resources }: TaskDetails): string | undefined {
+  if (!resources) return undefined;
+  const { cpus = 0, memoryBytes = 0, gpus = 0, gpuMemoryBytes = 0, gpuModel } = resources;
+  const devices = gpus > 0 && `${gpus} × GPU${gpuModel ? ` ${gpuModel}` : ''} of ${gib(gpuMemoryBytes)}`;
+  return [`${cpus} CPU`, gib(memoryBytes), devices].filter(Boolean).join(', ');
+}
+
+function requirementsText({ requires }: TaskDetails): string | undefined {
+  if (!requires) return undefined;
+  const { os = [], tools = [], selector } = requires;
+  return [os.join(' or '), ...tools, selector].filter(Boolean).join('; ');
+}
+
 function fields(task: TaskDetails, nowMs: number): [string, Cell][] {
   return [
     ['task', task.id],
@@ -67,6 +82,8 @@ function fields(task: TaskDetails, nowMs: number): [string, Cell][] {
     ['queue', task.queue],
     ['class', task.taskClass],
     ['tags', task.tags.join(', ')],
+    ['resources', resourcesText(task)],
+    ['requires', requirementsText(task)],
     ['executor', executorText(task.executor)],
     ['attempts', `${task.attempt} of ${task.maxAttempts}`],
     ['priority', task.priority === 0 ? undefined : task.priority],

@@ -39,6 +39,8 @@ function submissionOf(flags: SubmitFlags, kind: string): TaskSubmission {
     queue: flags.queue,
     taskClass: flags.class,
     tags: flags.tag,
+    resources: resourcesOf(flags),
+    requires: requirementsOf(flags),
     priority: flags.priority,
     idempotencyKey: flags.key,
     delayMs: flags.delay,
@@ -48,4 +50,14 @@ function submissionOf(flags: SubmitFlags, kind: string): TaskSubmission {
     retry: flags.maxAttempts === undefined ? undefined : { maxAttempts: flags.maxAttempts },
     executor: grpc !== undefined && method !== undefined ? { type: 'grpc', address: grpc, method } : undefined,
   };
+}
+
+function resourcesOf(flags: SubmitFlags): TaskSubmission['resources'] {
+  const { cpus, memoryGib, gpus, gpuMemoryGib, gpuModel } = flags;
+  const asks = [cpus, memoryGib, gpus, gpuMemoryGib, gpuModel].some((each) => each !== undefined);
+  return asks ? { cpus, memoryGib, gpus, gpuMemoryGib, gpuModel } : undefined;
+}
+
+function requirementsOf({ os, tool, selector }: SubmitFlags): TaskSubmission['requires'] {
+  return os || tool || selector !== undefined ? { os, tools: tool, selector } : undefined;
 }

@@ -6,6 +6,14 @@ export interface SubmitFlags extends CommonFlags {
   readonly queue?: string;
   readonly class?: TaskClassName;
   readonly tag?: readonly string[];
+  readonly cpus?: number;
+  readonly memoryGib?: number;
+  readonly gpus?: number;
+  readonly gpuMemoryGib?: number;
+  readonly gpuModel?: string;
+  readonly os?: readonly string[];
+  readonly tool?: readonly string[];
+  readonly selector?: string;
   readonly priority?: number;
   readonly key?: string;
   readonly delay?: number;

@@ -586,6 +586,14 @@ export class FakeBaton {
         const { items, nextPageToken } = pageOf(this.#queues, pageSize, pageToken);
         return { queues: items, nextPageToken };
       },
+      setQueue: ({ queue, strategy, placement }) => {
+        this.#called('setQueue');
+        if (!this.#queues.some((each) => each.name === queue)) this.addQueue({ name: queue });
+        const known = this.#queues.find((each) => each.name === queue)!;
+        if (strategy !== undefined) known.strategy = strategy;
+        if (placement !== undefined) known.placement = placement;
+        return { strategy: known.strategy, placement: known.placement };
+      },
       pauseQueue: ({ queue }) => {
         this.#called('pauseQueue');
         if (!this.#queues.some((each) => each.name === queue)) this.addQueue({ name: queue });

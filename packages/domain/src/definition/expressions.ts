@@ -53,6 +53,8 @@ export interface ExpressionVariables {
 export interface Expressions {
   /** Looks at an expression without evaluating it. May keep what it has parsed. */
   check(text: string, scope: ExpressionScope): CheckedExpression;
+  /** Looks at a selector of workers and devices. Absent: it is not looked at. */
+  checkSelector?(text: string): CheckedExpression;
   /**
    * The value of an expression. JSON numbers that are whole are integers to it, all others are floating point.
    *

@@ -1,3 +1,5 @@
+import type { Requirements } from '../requirements.ts';
+import type { ResourceRequest } from '../resources.ts';
 import type { RetryPolicy } from '../retry.ts';
 import type { TaskEnvironment } from '../task-environment.ts';
 import type { TaskClass } from '../task-state.ts';
@@ -85,6 +87,10 @@ export interface NodeDefinition {
   readonly artifacts?: Readonly<Record<string, JsonValue>>;
   /** What its tasks find around them. */
   readonly environment?: TaskEnvironment;
+  /** What it has for itself; what is left out has its default. */
+  readonly resources?: ResourceRequest;
+  /** What its worker must be. */
+  readonly requires?: Requirements;
 }
 
 /** A workflow in its normal form: what every file form, and the builder, become. */

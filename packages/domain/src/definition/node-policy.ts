@@ -1,6 +1,9 @@
+import type { Requirements } from '../requirements.ts';
+import type { ResourceRequest } from '../resources.ts';
 import { DEFAULT_RETRY, type RetryPolicy } from '../retry.ts';
 import type { TaskEnvironment } from '../task-environment.ts';
 import { TASK_CLASSES, type TaskClass } from '../task-state.ts';
+import type { Expressions } from './expressions.ts';
 import { Fields, secondsToMs } from './fields.ts';
 import { compareCodeUnits } from './json.ts';
 import {
@@ -12,6 +15,7 @@ import {
   type NodeDefinition,
 } from './model.ts';
 import { readEnvironment } from './node-environment.ts';
+import { readRequirements, readResources } from './node-resources.ts';
 import { type Problems, quote } from './problem.ts';
 
 /** How a node is queued, retried and bounded: what `defaults` may set for all nodes and a node for itself. */
@@ -25,6 +29,8 @@ export interface Policy {
   readonly scheduleToStartMs?: number | undefined;
   readonly progressTimeoutMs?: number | undefined;
   readonly environment?: TaskEnvironment | undefined;
+  readonly resources?: ResourceRequest | undefined;
+  readonly requires?: Requirements | undefined;
 }
 
 type RetryFields = { readonly [Field in keyof RetryPolicy]?: RetryPolicy[Field] | undefined };
@@ -40,6 +46,8 @@ export const POLICY_FIELDS = [
   'progress_timeout_seconds',
   'priority',
   'environment',
+  'resources',
+  'requires',
 ] as const;
 const RETRY_FIELDS = ['max_attempts', 'initial_delay_seconds', 'factor', 'max_delay_seconds', 'jitter'] as const;
 
@@ -48,7 +56,7 @@ const MAX_FACTOR = 100;
 const MAX_PRIORITY = 1_000;
 
 /** Reads the policy fields of a node or of `defaults`. */
-export function readPolicy(problems: Problems, fields: Fields): Policy {
+export function readPolicy(problems: Problems, fields: Fields, expressions: Expressions): Policy {
   const seconds = (field: string): number | undefined => {
     const value = fields.number(field, { above: 0, max: MAX_TIMEOUT_SECONDS });
     return value === undefined ? undefined : secondsToMs(value);
@@ -64,6 +72,8 @@ export function readPolicy(problems: Problems, fields: Fields): Policy {
     scheduleToStartMs: seconds('schedule_to_start_seconds'),
     progressTimeoutMs: seconds('progress_timeout_seconds'),
     environment: readEnvironment(problems, fields),
+    resources: readResources(problems, fields),
+    requires: readRequirements(problems, fields, expressions),
   };
 }
 
@@ -82,6 +92,8 @@ export function completePolicy(
   | 'scheduleToStartMs'
   | 'progressTimeoutMs'
   | 'environment'
+  | 'resources'
+  | 'requires'
 > {
   const retryField = <Field extends keyof RetryPolicy>(field: Field): RetryPolicy[Field] =>
     policy.retry?.[field] ?? defaults.retry?.[field] ?? DEFAULT_RETRY[field];
@@ -107,6 +119,9 @@ export function completePolicy(
     ...(scheduleToStartMs !== undefined && { scheduleToStartMs }),
     ...(progressTimeoutMs !== undefined && { progressTimeoutMs }),
     ...(environment && { environment }),
+    // Field by field: a file's defaults may say the class of machine, and a node how much of it.
+    ...((policy.resources || defaults.resources) && { resources: { ...defaults.resources, ...policy.resources } }),
+    ...((policy.requires || defaults.requires) && { requires: { ...defaults.requires, ...policy.requires } }),
   };
 }
 

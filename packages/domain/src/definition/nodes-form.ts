@@ -59,7 +59,7 @@ export function readNodesForm(
   let defaults: Policy = {};
   if (defaultsRecord) {
     const defaultFields = new Fields(problems, fields.at('defaults'), defaultsRecord);
-    defaults = readPolicy(problems, defaultFields);
+    defaults = readPolicy(problems, defaultFields, expressions);
     defaultFields.refuseUnknown(POLICY_FIELDS);
   }
   const services = readServices(problems, fields);
@@ -177,7 +177,7 @@ function readNode(
     const rules = { expressions, scope: { items } };
     references = [...checkTemplate(problems, fields.at('input'), fields.raw('input'), rules), ...named];
   }
-  const policy = readPolicy(problems, fields);
+  const policy = readPolicy(problems, fields, expressions);
   fields.refuseUnknown(NODE_FIELDS);
   if (id === undefined) return undefined;
   return { id, place, needs, references, executor, input: (fields.raw('input') ?? {}) as JsonValue, policy, options };

@@ -1,6 +1,7 @@
 import type { TaskEnvironment } from '../task-environment.ts';
 import { type JsonValue, setOwnValue, type UnknownRecord } from './json.ts';
 import { type ForEach, NODE_TYPES, type NodeCache, type NodeDefinition } from './model.ts';
+import { storedRequirements, storedResources } from './node-resources.ts';
 import { number, object, present, string, strings, word } from './stored-fields.ts';
 
 /** The fields of a stored node that a file need not use: each is there or absent, never undefined. */
@@ -20,6 +21,8 @@ export function readNodeOptions(record: UnknownRecord): Partial<NodeDefinition> 
     ...(has('progressTimeoutMs') && { progressTimeoutMs: number(record, 'progressTimeoutMs') }),
     ...(has('environment') && { environment: readEnvironment(object(present(record, 'environment'), 'environment')) }),
     ...(has('artifacts') && { artifacts: byName(record, 'artifacts', (all, name) => present(all, name) as JsonValue) }),
+    ...(has('resources') && { resources: storedResources(object(present(record, 'resources'), 'resources')) }),
+    ...(has('requires') && { requires: storedRequirements(object(present(record, 'requires'), 'requires')) }),
     ...(has('cache') && { cache: readCache(object(present(record, 'cache'), 'a cache')) }),
   };
 }

@@ -10,7 +10,19 @@ const GIB = 2 ** 30;
 function worker(id: string, more: Partial<OfferingWorker> = {}): OfferingWorker {
   const empty = { busy: 0, ...NEW_RECORD, warm: new Set<string>(), affinity: new Map() };
   const devices = more.devices ?? [];
-  return { id, name: id, slots: 9, cpus: 16, memoryBytes: 64 * GIB, gpus: devices.length, ...empty, ...more, devices };
+  const slots = more.slots ?? 9;
+  return {
+    id,
+    name: id,
+    slots,
+    resourceSlots: slots,
+    cpus: 16,
+    memoryBytes: 64 * GIB,
+    gpus: devices.length,
+    ...empty,
+    ...more,
+    devices,
+  };
 }
 
 const gpu = (uuid: string, gib: number, model = 'NVIDIA A100-SXM4-80GB') => ({ uuid, model, memoryBytes: gib * GIB });
@@ -140,6 +152,13 @@ describe('placement', () => {
     expect(granted(tasks, one)).toEqual(['g1 a only', 'm1 a', 'c1 a', 'plain a']);
   });
 
+  it('tasks with resources are for slots of their own, and a worker may take up less for one', () => {
+    const tasks = [task('r1', {}), task('r2', {}), task('plain')];
+    expect(granted(tasks, [worker('a', { slots: 3, resourceSlots: 1 })])).toEqual(['r1 a', 'plain a']);
+    expect(granted([task('g', { gpus: 1 })], [worker('a')])).toEqual([]);
+    expect(granted([task('g', { gpus: 1 })], [worker('a')], { fit: () => ({ resources: null }) })).toEqual(['g a']);
+  });
+
   it('memory and model of devices are asked of each', () => {
     const mixed = [worker('a', { devices: [gpu('old', 16, 'Tesla V100'), gpu('new', 80, 'NVIDIA H100 PCIe')] })];
     for (const placement of PLACEMENTS) {
@@ -168,7 +187,7 @@ describe('what is preferred', () => {
     const workers = [worker('a', { devices: [gpu('g0', 24)] }), worker('b', { devices, affinity })];
     expect(granted([task('t', { gpus: 1 })], workers)).toEqual(['t b g2']);
     expect(granted([task('t', { gpus: 1 }, { kind: 'other' })], workers)[0]).not.toContain('g2');
-    const fit = () => (uuid: string) => uuid !== 'g2';
+    const fit = () => ({ mayUse: (uuid: string) => uuid !== 'g2' });
     expect(granted([task('t', { gpus: 1 })], workers, { fit })).toEqual(['t a g0']);
   });
 });

@@ -4,8 +4,15 @@ import { shortages } from './shortage.ts';
 import { adaptiveScore, loadOf, type Strategy, taskOrder } from './strategy.ts';
 import type { FreeDevice, OfferingWorker, PlannedGrant, ReadyTask } from './worker.ts';
 
-/** Whether a worker may do a lane's tasks at all; a function: only these of its devices. */
-export type Fit = boolean | ((uuid: string) => boolean);
+/** Whether a worker may do a lane's tasks at all, and with what. */
+export type Fit =
+  | boolean
+  | {
+      /** What a task takes up there, where that is not what it says. */
+      readonly resources?: Resources | null;
+      /** Only these of the worker's devices. */
+      readonly mayUse?: (uuid: string) => boolean;
+    };
 
 export interface PlanOptions {
   readonly strategy: Strategy;
@@ -29,6 +36,7 @@ interface Rest {
   readonly worker: OfferingWorker;
   readonly order: number;
   slots: number;
+  resourceSlots: number;
   cpus: number;
   memoryBytes: number;
   devices: readonly FreeDevice[];
@@ -37,6 +45,7 @@ interface Rest {
 
 interface Candidate {
   readonly rest: Rest;
+  readonly resources: Resources | null;
   readonly chosen: readonly FreeDevice[];
   readonly left: readonly number[];
   /** 0: it keeps something ready for this kind, 1: its tasks of this kind had these devices last, 2: neither. */
@@ -56,6 +65,7 @@ export function plan(tasks: readonly ReadyTask[], workers: readonly OfferingWork
     worker,
     order,
     slots: worker.slots,
+    resourceSlots: worker.resourceSlots,
     cpus: worker.cpus,
     memoryBytes: worker.memoryBytes,
     devices: worker.devices,
@@ -79,12 +89,15 @@ export function plan(tasks: readonly ReadyTask[], workers: readonly OfferingWork
       hopeless.add(task.laneId);
       continue;
     }
-    const { rest, chosen } = best;
+    const { rest, chosen, resources } = best;
     rest.slots--;
     slots--;
     rest.busy++;
-    rest.cpus -= task.resources?.cpus ?? 0;
-    rest.memoryBytes -= task.resources?.memoryBytes ?? 0;
+    if (resources) {
+      rest.resourceSlots--;
+      rest.cpus -= resources.cpus;
+      rest.memoryBytes -= resources.memoryBytes;
+    }
     if (chosen.length > 0) rest.devices = rest.devices.filter((device) => !chosen.includes(device));
     last = rest.worker.name;
     grants.push({ taskId: task.id, workerId: rest.worker.id, devices: chosen.map((device) => device.uuid) });
@@ -121,15 +134,18 @@ function candidateOf(rest: Rest, task: ReadyTask, placement: Placement, fit: Pla
   if (rest.slots === 0) return null;
   const fits = fit(rest.worker, task);
   if (fits === false) return null;
-  const resources = task.resources ?? NOTHING;
-  if (task.resources && shortages({ ...rest, devices: [] }, { ...resources, gpus: 0 }).length > 0) return null;
-  const devices = typeof fits === 'function' ? rest.devices.filter((device) => fits(device.uuid)) : rest.devices;
+  const { resources: there, mayUse } = fits === true ? {} : fits;
+  const taken = there === undefined ? task.resources : there;
+  if (taken && (rest.resourceSlots <= 0 || shortages({ ...rest, devices: [] }, { ...taken, gpus: 0 }).length > 0))
+    return null;
+  const resources = taken ?? NOTHING;
+  const devices = mayUse ? rest.devices.filter((device) => mayUse(device.uuid)) : rest.devices;
   const known = rest.worker.affinity.get(task.kind) ?? [];
   const chosen = chooseDevices(devices, resources, placement, known);
   if (!chosen) return null;
   const isNear = chosen.length > 0 && chosen.every((device) => known.includes(device.uuid));
   const nearness = rest.worker.warm.has(task.kind) ? 0 : isNear ? 1 : 2;
-  return { rest, chosen, left: leftOver(rest, resources, chosen), nearness };
+  return { rest, resources: taken, chosen, left: leftOver(rest, resources, chosen), nearness };
 }
 
 function compareText(a: string, b: string): number {

@@ -35,6 +35,8 @@ export interface OfferingWorker extends WorkerRecord {
   /** By which round_robin goes round. */
   readonly name: string;
   readonly slots: number;
+  /** Of these, those for tasks with resources: such a task has what it takes up from its grant on, so it must not wait behind others. */
+  readonly resourceSlots: number;
   readonly cpus: number;
   readonly memoryBytes: number;
   readonly devices: readonly FreeDevice[];

@@ -34,6 +34,7 @@ export function start(
     epoch: full.epoch,
     runId: undefined,
     nodeId: undefined,
+    devices: full.devices,
     startToCloseMs: 0,
     log: (text) => lines.push(text),
     progress: () => {},

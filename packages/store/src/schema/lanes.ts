@@ -1,7 +1,7 @@
 /** What tasks have in common: queues, lanes, idempotency keys. */
-import { EXECUTOR_TYPES, TASK_CLASSES } from '@baton/domain';
+import { EXECUTOR_TYPES, type Needs, PLACEMENTS, STRATEGIES, TASK_CLASSES } from '@baton/domain';
 import { sql } from 'drizzle-orm';
-import { boolean, index, integer, primaryKey, text, unique } from 'drizzle-orm/pg-core';
+import { boolean, index, integer, jsonb, primaryKey, text, unique } from 'drizzle-orm/pg-core';
 import { at, baton, bytea, foreign, id, now, wordsCheck } from './columns.ts';
 import { namespaces } from './workers.ts';
 
@@ -12,8 +12,12 @@ export const queues = baton.table(
     name: text('name').notNull(),
     paused: boolean('paused').notNull().default(false),
     createdAt: at('created_at').notNull().default(now),
+    strategy: text('strategy', { enum: STRATEGIES }),
+    placement: text('placement', { enum: PLACEMENTS }),
   },
   (t) => [
+    wordsCheck('queues_strategy_check', t.strategy, STRATEGIES),
+    wordsCheck('queues_placement_check', t.placement, PLACEMENTS),
     primaryKey({ name: 'queues_pkey', columns: [t.namespaceId, t.name] }),
     foreign('queues_namespace_id_fkey', [t.namespaceId], [namespaces.id]),
   ],
@@ -45,6 +49,7 @@ export const lanes = baton.table(
     fairnessKey: text('fairness_key').notNull().default(''),
     paused: boolean('paused').notNull().default(false),
     createdAt: at('created_at').notNull().default(now),
+    needs: jsonb('needs').$type<Needs>(),
   },
   (t) => [
     unique('lanes_route_id_executor_task_class_tags_fairness_key_key').on(

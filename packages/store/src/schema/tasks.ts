@@ -1,7 +1,7 @@
 /** Tasks, where each stands, its attempts and its end. */
 import type { Failure, RetryPolicy } from '@baton/domain';
 import { sql } from 'drizzle-orm';
-import { check, index, integer, jsonb, primaryKey, real, smallint, text } from 'drizzle-orm/pg-core';
+import { boolean, check, index, integer, jsonb, primaryKey, real, smallint, text } from 'drizzle-orm/pg-core';
 import {
   ATTEMPT_STATES,
   at,
@@ -118,11 +118,29 @@ export const leases = baton.table(
     cancelReason: text('cancel_reason'),
     infra: smallint('infra').notNull().default(0),
     ooms: smallint('ooms').notNull().default(0),
+    hasDevices: boolean('has_devices').notNull().default(false),
   },
   (t) => [
     index('leases_session').on(t.sessionId),
     index('leases_cancelled').on(t.sessionId).where(sql`${t.cancelReason} is not null`),
     index('leases_started').on(t.startedAt).where(sql`${t.startedAt} is not null`),
+  ],
+);
+
+/** Devices that leases hold; see migration 0007. */
+export const deviceLeases = baton.table(
+  'device_leases',
+  {
+    scope: integer('scope').notNull(),
+    uuid: text('uuid').notNull(),
+    workerId: integer('worker_id').notNull(),
+    taskId: id('task_id').notNull(),
+    epoch: integer('epoch').notNull(),
+    grantedAt: at('granted_at').notNull().default(now),
+  },
+  (t) => [
+    primaryKey({ name: 'device_leases_pkey', columns: [t.scope, t.uuid] }),
+    index('device_leases_task').on(t.taskId),
   ],
 );
 

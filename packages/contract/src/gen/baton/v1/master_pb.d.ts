@@ -5,7 +5,7 @@
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
 import type { BlobRef, Failure, FunctionExecutor, GrpcExecutor, PayloadEncoding, TaskClass } from "./common_pb.js";
-import type { Tool } from "./resource_pb.js";
+import type { Resources, Tool } from "./resource_pb.js";
 import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
 import type { ArtifactRef } from "./artifact_pb.js";
 import type { ContainerTaskExecutor, HttpExecutor, ProcessExecutor, TaskEnvironment } from "./executor_pb.js";
@@ -355,6 +355,34 @@ export declare type Offer = Message<"baton.v1.Offer"> & {
    * @generated from field: uint32 free_slots = 2;
    */
   freeSlots: number;
+
+  /**
+   * What no lease has of CPUs and memory. Absent: the worker gets no tasks with resources.
+   *
+   * @generated from field: baton.v1.Resources free = 3;
+   */
+  free?: Resources | undefined;
+
+  /**
+   * Devices that no lease has and that may be given.
+   *
+   * @generated from field: repeated baton.v1.OfferedDevice devices = 4;
+   */
+  devices: OfferedDevice[];
+
+  /**
+   * Kinds for which something is kept ready (a process, a model in memory): preferred for these.
+   *
+   * @generated from field: repeated string warm = 5;
+   */
+  warm: string[];
+
+  /**
+   * Of free_slots, those for tasks with resources: they start there at once, or next.
+   *
+   * @generated from field: uint32 resource_slots = 6;
+   */
+  resourceSlots: number;
 };
 
 /**
@@ -362,6 +390,29 @@ export declare type Offer = Message<"baton.v1.Offer"> & {
  * Use `create(OfferSchema)` to create a new message.
  */
 export declare const OfferSchema: GenMessage<Offer>;
+
+/**
+ * @generated from message baton.v1.OfferedDevice
+ */
+export declare type OfferedDevice = Message<"baton.v1.OfferedDevice"> & {
+  /**
+   * @generated from field: string uuid = 1;
+   */
+  uuid: string;
+
+  /**
+   * 0: as it was registered.
+   *
+   * @generated from field: uint64 free_memory_bytes = 2;
+   */
+  freeMemoryBytes: bigint;
+};
+
+/**
+ * Describes the message baton.v1.OfferedDevice.
+ * Use `create(OfferedDeviceSchema)` to create a new message.
+ */
+export declare const OfferedDeviceSchema: GenMessage<OfferedDevice>;
 
 /**
  * @generated from message baton.v1.TaskSuccess
@@ -629,6 +680,20 @@ export declare type Lease = Message<"baton.v1.Lease"> & {
    * @generated from field: uint64 checkpoint = 15;
    */
   checkpoint: bigint;
+
+  /**
+   * What it has for itself.
+   *
+   * @generated from field: baton.v1.Resources resources = 20;
+   */
+  resources?: Resources | undefined;
+
+  /**
+   * UUIDs of its devices: it uses these and no others.
+   *
+   * @generated from field: repeated string devices = 21;
+   */
+  devices: string[];
 
   /**
    * @generated from field: baton.v1.TaskEnvironment environment = 22;

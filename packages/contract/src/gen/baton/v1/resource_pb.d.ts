@@ -11,6 +11,89 @@ import type { Message } from "@bufbuild/protobuf";
 export declare const file_baton_v1_resource: GenFile;
 
 /**
+ * What a task has for itself while it is leased. What is left out has its default; signed, so that what is impossible is refused by
+ * the server, with what is possible.
+ *
+ * @generated from message baton.v1.Resources
+ */
+export declare type Resources = Message<"baton.v1.Resources"> & {
+  /**
+   * Cores; parts of one are fine. Default 1.
+   *
+   * @generated from field: optional double cpus = 1;
+   */
+  cpus?: number | undefined;
+
+  /**
+   * Default 4 GiB.
+   *
+   * @generated from field: optional int64 memory_bytes = 2;
+   */
+  memoryBytes?: bigint | undefined;
+
+  /**
+   * Whole devices of one worker, all or none. Default 0, of a GPU class or with one of the next two 1.
+   *
+   * @generated from field: optional int32 gpus = 3;
+   */
+  gpus?: number | undefined;
+
+  /**
+   * Of each device. Default 2 GiB.
+   *
+   * @generated from field: optional int64 gpu_memory_bytes = 4;
+   */
+  gpuMemoryBytes?: bigint | undefined;
+
+  /**
+   * Words of the device's model, in any case: "a100", "RTX 4090". Empty: any.
+   *
+   * @generated from field: string gpu_model = 5;
+   */
+  gpuModel: string;
+};
+
+/**
+ * Describes the message baton.v1.Resources.
+ * Use `create(ResourcesSchema)` to create a new message.
+ */
+export declare const ResourcesSchema: GenMessage<Resources>;
+
+/**
+ * What a worker must be, beside its class and tags.
+ *
+ * @generated from message baton.v1.Requirements
+ */
+export declare type Requirements = Message<"baton.v1.Requirements"> & {
+  /**
+   * Any of these systems: "linux", "darwin", "windows".
+   *
+   * @generated from field: repeated string os = 1;
+   */
+  os: string[];
+
+  /**
+   * All of these tools: "ffmpeg", "ffmpeg>=5.1".
+   *
+   * @generated from field: repeated string tools = 2;
+   */
+  tools: string[];
+
+  /**
+   * CEL over worker and gpu that must be true: gpu.memory_gib >= 40 && worker.tags.exists(t, t == "ssd").
+   *
+   * @generated from field: string selector = 3;
+   */
+  selector: string;
+};
+
+/**
+ * Describes the message baton.v1.Requirements.
+ * Use `create(RequirementsSchema)` to create a new message.
+ */
+export declare const RequirementsSchema: GenMessage<Requirements>;
+
+/**
  * A program that a worker has.
  *
  * @generated from message baton.v1.Tool

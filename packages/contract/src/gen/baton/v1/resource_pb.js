@@ -9,12 +9,26 @@ import { file_buf_validate_validate } from "@bufbuild/protovalidate/gen/buf/vali
  * Describes the file baton/v1/resource.proto.
  */
 export const file_baton_v1_resource = /*@__PURE__*/
-  fileDesc("ChdiYXRvbi92MS9yZXNvdXJjZS5wcm90bxIIYmF0b24udjEiOwoEVG9vbBIYCgRuYW1lGAEgASgJQgq6SAdyBRABGMgBEhkKB3ZlcnNpb24YAiABKAlCCLpIBXIDGMgBYgZwcm90bzM", [file_buf_validate_validate]);
+  fileDesc("ChdiYXRvbi92MS9yZXNvdXJjZS5wcm90bxIIYmF0b24udjEitgEKCVJlc291cmNlcxIRCgRjcHVzGAEgASgBSACIAQESGQoMbWVtb3J5X2J5dGVzGAIgASgDSAGIAQESEQoEZ3B1cxgDIAEoBUgCiAEBEh0KEGdwdV9tZW1vcnlfYnl0ZXMYBCABKANIA4gBARIRCglncHVfbW9kZWwYBSABKAlCBwoFX2NwdXNCDwoNX21lbW9yeV9ieXRlc0IHCgVfZ3B1c0ITChFfZ3B1X21lbW9yeV9ieXRlcyI7CgxSZXF1aXJlbWVudHMSCgoCb3MYASADKAkSDQoFdG9vbHMYAiADKAkSEAoIc2VsZWN0b3IYAyABKAkiOwoEVG9vbBIYCgRuYW1lGAEgASgJQgq6SAdyBRABGMgBEhkKB3ZlcnNpb24YAiABKAlCCLpIBXIDGMgBYgZwcm90bzM", [file_buf_validate_validate]);
+
+/**
+ * Describes the message baton.v1.Resources.
+ * Use `create(ResourcesSchema)` to create a new message.
+ */
+export const ResourcesSchema = /*@__PURE__*/
+  messageDesc(file_baton_v1_resource, 0);
+
+/**
+ * Describes the message baton.v1.Requirements.
+ * Use `create(RequirementsSchema)` to create a new message.
+ */
+export const RequirementsSchema = /*@__PURE__*/
+  messageDesc(file_baton_v1_resource, 1);
 
 /**
  * Describes the message baton.v1.Tool.
  * Use `create(ToolSchema)` to create a new message.
  */
 export const ToolSchema = /*@__PURE__*/
-  messageDesc(file_baton_v1_resource, 0);
+  messageDesc(file_baton_v1_resource, 2);
 

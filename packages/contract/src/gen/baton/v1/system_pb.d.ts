@@ -580,6 +580,18 @@ export declare type Queue = Message<"baton.v1.Queue"> & {
    * @generated from field: google.protobuf.Timestamp oldest_ready = 7;
    */
   oldestReady?: Timestamp | undefined;
+
+  /**
+   * Empty: as each master's own setting says.
+   *
+   * @generated from field: string strategy = 8;
+   */
+  strategy: string;
+
+  /**
+   * @generated from field: string placement = 9;
+   */
+  placement: string;
 };
 
 /**
@@ -712,6 +724,64 @@ export declare type ResumeQueueResponse = Message<"baton.v1.ResumeQueueResponse"
 export declare const ResumeQueueResponseSchema: GenMessage<ResumeQueueResponse>;
 
 /**
+ * @generated from message baton.v1.SetQueueRequest
+ */
+export declare type SetQueueRequest = Message<"baton.v1.SetQueueRequest"> & {
+  /**
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * @generated from field: string queue = 2;
+   */
+  queue: string;
+
+  /**
+   * fifo, priority, round_robin, load_balancing, adaptive or work_stealing. Empty: as each master's own setting says.
+   *
+   * @generated from field: optional string strategy = 3;
+   */
+  strategy?: string | undefined;
+
+  /**
+   * first_fit, best_fit or worst_fit. Empty: as each master's own setting says.
+   *
+   * @generated from field: optional string placement = 4;
+   */
+  placement?: string | undefined;
+};
+
+/**
+ * Describes the message baton.v1.SetQueueRequest.
+ * Use `create(SetQueueRequestSchema)` to create a new message.
+ */
+export declare const SetQueueRequestSchema: GenMessage<SetQueueRequest>;
+
+/**
+ * @generated from message baton.v1.SetQueueResponse
+ */
+export declare type SetQueueResponse = Message<"baton.v1.SetQueueResponse"> & {
+  /**
+   * As they are now; empty: as each master's own setting says.
+   *
+   * @generated from field: string strategy = 1;
+   */
+  strategy: string;
+
+  /**
+   * @generated from field: string placement = 2;
+   */
+  placement: string;
+};
+
+/**
+ * Describes the message baton.v1.SetQueueResponse.
+ * Use `create(SetQueueResponseSchema)` to create a new message.
+ */
+export declare const SetQueueResponseSchema: GenMessage<SetQueueResponse>;
+
+/**
  * @generated from enum baton.v1.BreakerState
  */
 export enum BreakerState {
@@ -842,6 +912,16 @@ export declare const SystemService: GenService<{
     methodKind: "unary";
     input: typeof ResumeQueueRequestSchema;
     output: typeof ResumeQueueResponseSchema;
+  },
+  /**
+   * How a queue's tasks are given to workers; what is left out stays as it is.
+   *
+   * @generated from rpc baton.v1.SystemService.SetQueue
+   */
+  setQueue: {
+    methodKind: "unary";
+    input: typeof SetQueueRequestSchema;
+    output: typeof SetQueueResponseSchema;
   },
 }>;
 

@@ -9,6 +9,7 @@ import type { Message } from "@bufbuild/protobuf";
 import type { BlobRef, Failure, FailureType, FunctionExecutor, GrpcExecutor, PayloadFormat, RetryPolicy, TaskClass, TaskState } from "./common_pb.js";
 import type { ContainerTaskExecutor, HttpExecutor, ProcessExecutor, TaskEnvironment } from "./executor_pb.js";
 import type { Duration, Timestamp, Value } from "@bufbuild/protobuf/wkt";
+import type { Requirements, Resources } from "./resource_pb.js";
 import type { Artifact, ArtifactRef } from "./artifact_pb.js";
 
 /**
@@ -179,6 +180,20 @@ export declare type TaskSpec = Message<"baton.v1.TaskSpec"> & {
    * @generated from field: map<string, string> labels = 18;
    */
   labels: { [key: string]: string };
+
+  /**
+   * What it has for itself where it runs. Absent: a slot; a task of class gpu a device besides.
+   *
+   * @generated from field: baton.v1.Resources resources = 25;
+   */
+  resources?: Resources | undefined;
+
+  /**
+   * What its worker must be, beside class and tags.
+   *
+   * @generated from field: baton.v1.Requirements requirements = 26;
+   */
+  requirements?: Requirements | undefined;
 
   /**
    * What the task finds around it where it runs.
@@ -476,6 +491,18 @@ export declare type Task = Message<"baton.v1.Task"> & {
    * @generated from field: repeated baton.v1.Artifact output_artifacts = 48;
    */
   outputArtifacts: Artifact[];
+
+  /**
+   * As asked for, with the defaults for what was left out.
+   *
+   * @generated from field: baton.v1.Resources resources = 44;
+   */
+  resources?: Resources | undefined;
+
+  /**
+   * @generated from field: baton.v1.Requirements requirements = 45;
+   */
+  requirements?: Requirements | undefined;
 };
 
 /**
