@@ -16,12 +16,14 @@ import { testDatabase } from '@baton/testkit';
 import postgres from 'postgres';
 import { expect, inject, test } from 'vitest';
 import type { DrainRun } from './drain.ts';
+import type { FunctionRun } from './functions.ts';
 import { IncompleteHistoryError, verifyHistory } from './history.ts';
 import type { LatencyRun } from './latency.ts';
 import type { Report, Result } from './report.ts';
 import type { SizeRun } from './sizes.ts';
 import { percentiles, spread } from './statistics.ts';
 import type { SubmitRun } from './submit.ts';
+import type { WorkflowRun } from './workflows.ts';
 
 const timeout = 180_000;
 
@@ -116,6 +118,37 @@ test('sizes lets tasks come and go, and says what every table takes then', { tim
   expect(of('outcomes').mbPerMillion).toBeGreaterThan(100);
   for (const run of runs)
     if (run.peakMb !== null) expect(run.peakMb + 1e-9).toBeGreaterThanOrEqual(run.tableMb + run.indexesMb);
+});
+
+test('workflows runs each graph small and large, and counts its tasks', { timeout }, async () => {
+  const report = await measured('workflows', '--tasks', '100', '--concurrency', '4', '--reps', '1');
+  expect(report).toMatchObject({ bench: 'workflows', repetitions: 1 });
+  const results = report.results as Result<WorkflowRun>[];
+  const runs = results.flatMap((result) => result.runs);
+  expect(runs.map((run) => [run.graph, run.nodes])).toEqual([
+    ['chain', 1],
+    ['chain', 10],
+    ['fan-out', 11],
+    ['fan-out', 101],
+    ['lattice', 9],
+    ['lattice', 100],
+  ]);
+  for (const { nodesPerSecond, seconds, nodes } of runs) {
+    expect(seconds).toBeGreaterThan(0);
+    expect(nodesPerSecond).toBeCloseTo(nodes / seconds, 3);
+  }
+});
+
+test('functions measures steps and runs, and DBOS doing the same on the same server', { timeout }, async () => {
+  const report = await measured('functions', '--tasks', '20', '--reps', '1');
+  expect(report).toMatchObject({ bench: 'functions', repetitions: 1 });
+  const runs = (report.results as Result<FunctionRun>[]).flatMap((result) => result.runs);
+  expect(runs.map(({ who, what, count }) => [who, what, count])).toEqual([
+    ['baton', 'steps', 20],
+    ['baton', 'runs', 40],
+    ['dbos', 'runs', 40],
+  ]);
+  for (const { perSecond } of runs) expect(perSecond).toBeGreaterThan(0);
 });
 
 test('a command line that makes no sense is refused with what there is', async () => {

@@ -26,11 +26,11 @@ export interface FunctionRun {
 }
 
 const OWN_DEFAULTS = { BATON_LEASE_TTL_MS: undefined, BATON_HEARTBEAT_MS: undefined, BATON_SWEEP_MS: undefined };
-const STEPS = 1_000;
 const CALLERS = 16;
-const RUNS = 2_000;
-/** Runs before it is measured, of each: connections, prepared statements, compiled code, caches of Postgres. */
-const WARM_UP = 400;
+
+/** Steps of the one function, runs of three steps, and runs before it is measured: connections, prepared statements, compiled code, caches. */
+const countsOf = (tasks: number) => ({ steps: tasks, runs: 2 * tasks, warmUp: Math.ceil(0.4 * tasks) });
+type Counts = ReturnType<typeof countsOf>;
 
 /**
  * Baton (one master, one worker with a slot for each caller, and the callers) and DBOS (callers and functions in one process, no queue)
@@ -38,10 +38,11 @@ const WARM_UP = 400;
  */
 export async function measureFunctions(
   server: BenchServer,
-  options: Pick<BenchOptions, 'cpuProfileDir' | 'statements'>,
+  options: Pick<BenchOptions, 'cpuProfileDir' | 'statements' | 'tasks'>,
   onRun: (run: FunctionRun) => void,
 ): Promise<FunctionRun[]> {
-  const runs = [...(await measureBaton(server, options)), await measureDbos(server)];
+  const counts = countsOf(options.tasks);
+  const runs = [...(await measureBaton(server, options, counts)), await measureDbos(server, counts)];
   for (const run of runs) onRun(run);
   return runs;
 }
@@ -49,6 +50,7 @@ export async function measureFunctions(
 async function measureBaton(
   server: BenchServer,
   { cpuProfileDir, statements }: Pick<BenchOptions, 'cpuProfileDir' | 'statements'>,
+  counts: Counts,
 ): Promise<FunctionRun[]> {
   await using database = await server.freshDatabase();
   const profiling = cpuProfileDir === null ? {} : { NODE_OPTIONS: `--cpu-prof --cpu-prof-dir=${cpuProfileDir}` };
@@ -101,17 +103,17 @@ async function measureBaton(
   };
   // Prepared statements, compiled code.
   await run('many-steps', 200, 200);
-  await callers(WARM_UP);
-  const steps = await measure('steps', 1, STEPS, () => run('many-steps', STEPS, STEPS));
-  const three = await measure('runs', CALLERS, RUNS, () => callers(RUNS));
+  await callers(counts.warmUp);
+  const steps = await measure('steps', 1, counts.steps, () => run('many-steps', counts.steps, counts.steps));
+  const three = await measure('runs', CALLERS, counts.runs, () => callers(counts.runs));
   if (cpuProfileDir !== null) await endInOrder(stack);
   return [steps, three];
 }
 
-async function measureDbos(server: BenchServer): Promise<FunctionRun> {
+async function measureDbos(server: BenchServer, counts: Counts): Promise<FunctionRun> {
   await using database = await server.freshDatabase();
   const program = fileURLToPath(new URL('peers/dbos.ts', import.meta.url));
-  const args = ['--no-deprecation', program, database.url, String(CALLERS), String(WARM_UP), String(RUNS)];
+  const args = ['--no-deprecation', program, database.url, String(CALLERS), String(counts.warmUp), String(counts.runs)];
   const peer = spawn(process.execPath, args, { stdio: ['pipe', 'pipe', 'inherit'] });
   const ended = once(peer, 'exit');
   const lines = createInterface({ input: peer.stdout })[Symbol.asyncIterator]();
@@ -127,7 +129,7 @@ async function measureDbos(server: BenchServer): Promise<FunctionRun> {
   const from = readCpu(processes);
   peer.stdin.write('go\n');
   const { runs, seconds } = await line();
-  const { masterUs: workerUs, ...cpu } = cpuShare(from, readCpu(processes), RUNS);
+  const { masterUs: workerUs, ...cpu } = cpuShare(from, readCpu(processes), counts.runs);
   const run: FunctionRun = {
     who: 'dbos',
     what: 'runs',
@@ -135,7 +137,7 @@ async function measureDbos(server: BenchServer): Promise<FunctionRun> {
     count: runs!,
     perSecond: runs! / seconds!,
     cpu: { ...cpu, masterUs: 0, workerUs },
-    commits: ((await readCommits(database.sql)) - commits) / RUNS,
+    commits: ((await readCommits(database.sql)) - commits) / counts.runs,
   };
   peer.stdin.end();
   await ended;

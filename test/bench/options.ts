@@ -31,6 +31,8 @@ export class UsageError extends Error {
   override readonly name = 'UsageError';
 }
 
+const TASKS: Partial<Record<BenchName, number>> = { sizes: 200_000, workflows: 10_000, functions: 1_000 };
+
 export const USAGE = `npm run bench -- drain|submit|latency|sizes|workflows|functions [options]
 
   drain     N no-op tasks are loaded, then worker processes take them: tasks/s from the first grant to the last outcome
@@ -41,7 +43,8 @@ export const USAGE = `npm run bench -- drain|submit|latency|sizes|workflows|func
   functions durable functions: steps/s of one of 1 000 steps; runs/s of three steps, 16 at once, beside DBOS
 
   -o, --output table|json    default table; JSON is one object on stdout
-  --tasks N                  drain and sizes: default 100000 and 200000
+  --tasks N                  drain and sizes: default 100000 and 200000; workflows: of the largest graphs, default 10000;
+                             functions: steps of the one function, and half of the runs, default 1000
   --concurrency 1,10,50      drain and latency: slots of each worker; workflows: the last
   --workers 1,2              drain: worker processes
   --reps N                   default 3; sizes: 1
@@ -68,7 +71,7 @@ export function readOptions(argv: readonly string[]): BenchOptions {
   return Object.freeze({
     bench,
     output,
-    tasks: number('tasks', bench === 'sizes' ? 200_000 : 100_000),
+    tasks: number('tasks', TASKS[bench] ?? 100_000),
     concurrency: numbers('concurrency', bench === 'latency' ? [10] : [1, 10, 50]),
     workers: numbers('workers', [1, 2]),
     reps: number('reps', bench === 'sizes' ? 1 : 3),

@@ -22,14 +22,17 @@ export class WorkflowBenchError extends Error {
 }
 
 /** Small and large of each: the cost of a node is not to grow with the graph. */
-const SHAPES: readonly { graph: WorkflowRun['graph']; side: number }[] = [
-  { graph: 'chain', side: 100 },
-  { graph: 'chain', side: 1_000 },
-  { graph: 'fan-out', side: 1_000 },
-  { graph: 'fan-out', side: 10_000 },
-  { graph: 'lattice', side: 30 },
-  { graph: 'lattice', side: 100 },
-];
+function shapesOf(tasks: number): readonly { graph: WorkflowRun['graph']; side: number }[] {
+  const side = (of: number) => Math.max(1, Math.round(of));
+  return [
+    { graph: 'chain', side: side(tasks / 100) },
+    { graph: 'chain', side: side(tasks / 10) },
+    { graph: 'fan-out', side: side(tasks / 10) },
+    { graph: 'fan-out', side: side(tasks) },
+    { graph: 'lattice', side: side(0.3 * Math.sqrt(tasks)) },
+    { graph: 'lattice', side: side(Math.sqrt(tasks)) },
+  ];
+}
 
 type Nodes = Record<string, object>;
 
@@ -98,10 +101,11 @@ export async function measureWorkflows(
     }
   }
 
+  const shapes = shapesOf(options.tasks);
   // Prepared statements, compiled code.
-  for (const { graph } of SHAPES) await once(graph, 10);
+  for (const { graph } of shapes) await once(graph, 10);
   const runs: WorkflowRun[] = [];
-  for (const { graph, side } of SHAPES) {
+  for (const { graph, side } of shapes) {
     const run = await once(graph, side);
     runs.push(run);
     onRun(run);

@@ -152,8 +152,8 @@ test('on a terminal the table is drawn again in place, within its width', async 
   const lastDrawing = stdout.slice(stdout.lastIndexOf('\u001b[4A'));
   const lines = lastDrawing.replaceAll(/\u001b\[[?0-9]*[A-Zhl]/g, '').split('\n');
   expect(lines[0]).toContain('✗ failed  run 1 of energy v1');
-  expect(lines[2]).toMatch(/^generate +✓ succeeded +1 +1\.5 s +worker-1/);
-  expect(lines[3]).toMatch(/^analyze +✗ failed +4 /);
+  expect(lines[2]).toMatch(/^\d +generate +✓ succeeded +1 +1\.5 s +worker-1/);
+  expect(lines[3]).toMatch(/^\d +analyze +✗ failed +4 /);
   for (const line of lines.slice(1)) expect([...line].length).toBeLessThanOrEqual(60);
 });
 

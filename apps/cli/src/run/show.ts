@@ -4,6 +4,8 @@ import { type Cell, tableLines } from '../terminal/table.ts';
 import { durationText, stateCell } from '../terminal/words.ts';
 
 const NODE_HEADS = ['NODE', 'STATE', 'ATTEMPTS', 'TIME', 'WORKER', 'FAILURE'] as const;
+/** Of a graph: nodes of one wave can run side by side, and need something of the wave before. */
+const GRAPH_HEADS = ['WAVE', ...NODE_HEADS] as const;
 
 /** `● running  run 42 of energy-pipeline v3  2 of 3 nodes  12.3 s`. */
 export function runHeadline(run: RunView, nowMs: number): Piece[] {
@@ -24,9 +26,10 @@ export function runHeadline(run: RunView, nowMs: number): Piece[] {
 /** The table of a run's nodes; with a screen, no wider and no higher than it is. */
 export function nodeTableLines(run: RunView, nowMs: number, screen?: Screen): Piece[][] {
   const { shown, hidden } = screen ? mostTelling(run.nodes, screen.rows - 4) : { shown: run.nodes, hidden: 0 };
+  const hasWaves = run.form !== 'function';
   const lines = tableLines(
-    NODE_HEADS,
-    shown.map((node) => nodeRow(node, nowMs)),
+    hasWaves ? GRAPH_HEADS : NODE_HEADS,
+    shown.map((node) => [...(hasWaves ? [node.wave] : []), ...nodeRow(node, nowMs)]),
     screen?.columns,
   );
   if (hidden > 0) lines.push([{ text: `… and ${hidden} more nodes`, style: 'dim' }]);
@@ -38,12 +41,18 @@ function nodeRow(node: RunNodeView, nowMs: number): Cell[] {
     node.items ? `${node.nodeId} ${node.items.succeeded + node.items.failed}/${node.items.total}` : node.nodeId,
     stateCell(node.state),
     node.attempts === 0 ? undefined : node.attempts,
-    durationText(node.startTime, node.endTime, nowMs),
+    durationText(node.startTime, node.endTime, nowMs) ?? expected(node),
     node.worker,
     node.failure
       ? { text: `${node.failure.type}: ${node.failure.message}`, style: 'red' }
       : (node.skipReason ?? (node.cached && 'used again') ?? undefined),
   ];
+}
+
+/** What has not begun says how long it will take, by earlier runs. */
+function expected({ state, estimatedMs }: RunNodeView): Cell {
+  if (state !== 'pending' || estimatedMs === undefined) return undefined;
+  return { text: `~${durationText(new Date(0), new Date(estimatedMs), 0)}`, style: 'dim' };
 }
 
 const TELLING: Readonly<Record<string, number>> = { failed: 0, running: 1, cancelled: 2, pending: 3, succeeded: 4 };
