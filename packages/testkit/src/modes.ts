@@ -23,8 +23,10 @@ export interface ModeStack {
 export interface ModeOptions {
   /** Of a module that exports tasks and durable functions. */
   readonly tasksModule: URL;
-  /** Of the worker. Default 4. */
+  /** Of each worker. Default 4. */
   readonly slots?: number;
+  /** Where they are processes of their own. Default 1. */
+  readonly workers?: number;
 }
 
 /**
@@ -42,6 +44,7 @@ export function inBothModes(options: ModeOptions, tests: (stack: () => ModeStack
   describe('on a master and a worker', () => {
     const stack = useStack({
       tasksModule: options.tasksModule,
+      workers: options.workers,
       workerEnv: { BATON_WORKER_SLOTS: String(options.slots ?? 4) },
     });
     tests(() => {
