@@ -33,16 +33,20 @@ export function failureOfExit(exit: Exit): FailureReport {
   }
   const thrown = thrownIn(errors);
   const ending = exit.signal === null ? `it exited with code ${exit.code}` : `it was ended by ${exit.signal}`;
-  // 137: a shell, or a launcher, tells so of its child.
-  if (exit.oomKill === 'own' || exit.signal === 'SIGKILL' || exit.code === 137) {
+  // 137: what started the program tells so of it, as a shell or a launcher does, and as Docker does for want of memory.
+  if (exit.oomKill === 'own' || exit.code === 137 || (exit.signal === 'SIGKILL' && exit.oomKill === 'machine')) {
     const evidence =
       exit.oomKill === 'own'
         ? 'the kernel killed it for want of memory'
         : exit.oomKill === 'machine'
           ? 'the kernel killed for want of memory on this machine meanwhile'
-          : 'as the kernel does for want of memory; it counted no such kill, so somebody else may have sent it';
+          : 'as after SIGKILL, for want of memory most likely';
     const message = withErrors(`${ending}: ${evidence}`, errors);
     return { type: FailureType.OUT_OF_MEMORY, message, exceptionType: 'SIGKILL', stack: thrown?.stack };
+  }
+  if (exit.signal === 'SIGKILL') {
+    const message = `${ending}, by somebody else: the kernel counted no kill for want of memory`;
+    return { type: FailureType.UNKNOWN, message: withErrors(message, errors), exceptionType: 'SIGKILL' };
   }
   const nonRetryable = exit.code !== null && exit.permanentExitCodes.includes(exit.code);
   if (thrown !== undefined) {

@@ -57,7 +57,7 @@ test.for([
   ['no JSON', ['echo', 'nothing of the kind'], 'EVALUATION_ERROR', /output cannot be taken/, { output: 'stdout_json' }],
   ['an exit code', ['bash', '-c', 'echo why >&2; exit 3'], 'EVALUATION_ERROR', /^it exited with code 3\nwhy$/],
   ['a signal', ['bash', '-c', 'kill -SEGV $$'], 'EVALUATION_ERROR', /SIGSEGV/],
-  ['SIGKILL', ['bash', '-c', 'kill -KILL $$'], 'OUT_OF_MEMORY', /SIGKILL/],
+  ['SIGKILL of somebody', ['bash', '-c', 'kill -KILL $$'], 'UNKNOWN', /SIGKILL, by somebody else/],
   ['137', ['bash', '-c', 'exit 137'], 'OUT_OF_MEMORY', /137/],
   ['a link that leads out', ['bash', '-c', 'ln -s /etc/passwd "$BATON_OUTPUT_FILE"'], 'EVALUATION_ERROR', /leads out/],
   [
