@@ -20,7 +20,7 @@ import {
 } from '@baton/domain';
 import { createSelectors } from '@baton/expressions';
 import type { Lane } from '@baton/store';
-import type { Ability } from './ability.ts';
+import type { Ability } from './capabilities.ts';
 
 /** The selectors of all lanes: it keeps nothing but what it has parsed. */
 export const selectors = createSelectors();

@@ -20,7 +20,7 @@ import {
   peekHeads,
   readHeldDevices,
 } from '@baton/store';
-import type { Ability } from './ability.ts';
+import type { Ability } from './capabilities.ts';
 import type { EngineEnvironment } from './environment.ts';
 import type { LaneBook } from './lane-book.ts';
 import { laneFit, resourcesOf } from './needs.ts';

@@ -8,8 +8,8 @@ import {
   readLeasesWithNeeds,
   type Sql,
 } from '@baton/store';
-import type { Ability } from './ability.ts';
 import { listOf } from './blocker-words.ts';
+import type { Ability } from './capabilities.ts';
 import { memoryText } from './memory-floor.ts';
 import { laneFit } from './needs.ts';
 import { deviceKey } from './planned-claims.ts';
