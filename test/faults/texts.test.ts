@@ -26,7 +26,10 @@ const services = [
   BlobService,
   CheckpointService,
 ];
-const methods = services.flatMap((service) => service.methods as readonly DescMethod[]);
+// The calls of CallStream are those of Exchange and AppendJournal, carried out by the same code.
+const methods = services
+  .flatMap((service) => service.methods as readonly DescMethod[])
+  .filter(({ methodKind }) => methodKind !== 'bidi_streaming');
 
 interface Said {
   readonly code?: string;

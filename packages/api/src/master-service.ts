@@ -24,6 +24,7 @@ import { create } from '@bufbuild/protobuf';
 import { durationMs, timestampMs } from '@bufbuild/protobuf/wkt';
 import type { ServiceImpl } from '@connectrpc/connect';
 import { artifactRefs } from './artifact-messages.ts';
+import { callStream } from './call-stream.ts';
 import { checkIds } from './check-ids.ts';
 import { checkpointHandlers } from './checkpoint-handlers.ts';
 import { durationFromMs } from './durations.ts';
@@ -38,7 +39,7 @@ import { failureTypes, taskClasses, wordOf } from './words.ts';
 export function masterService(engine: Engine, options: ApiOptions): Partial<ServiceImpl<typeof MasterService>> {
   const { sessions } = engine;
   const { settings } = engine.env;
-  return {
+  const service: Partial<ServiceImpl<typeof MasterService>> = {
     async registerWorker(request) {
       const protocolVersion = request.protocolVersion || OLDEST_PROTOCOL_VERSION;
       if (protocolVersion < OLDEST_PROTOCOL_VERSION || protocolVersion > PROTOCOL_VERSION)
@@ -212,7 +213,11 @@ export function masterService(engine: Engine, options: ApiOptions): Partial<Serv
       checkIds([request.sessionId], 'session_id');
       return sessions.leave(request.sessionId, request.reason || 'left');
     },
+
+    callStream: (requests, context) =>
+      callStream({ exchange: service.exchange!, appendJournal: service.appendJournal! }, options, requests, context),
   };
+  return service;
 }
 
 function outcomeOf(result: TaskResult): Outcome {

@@ -2,6 +2,7 @@ import { BlobService, MasterService, TaskService } from '@baton/contract';
 import { fastGzip, isLoopback } from '@baton/server';
 import { type Client, ConnectError, createClient } from '@connectrpc/connect';
 import { createGrpcTransport } from '@connectrpc/connect-node';
+import { CallStreamTransport } from './call-stream.ts';
 import { guardedManager } from './guarded-manager.ts';
 import { isVerdict } from './refusal.ts';
 import { Rotation, type Way } from './rotation.ts';
@@ -97,7 +98,7 @@ function wayTo(url: string, options: ConnectionOptions): Way {
     ...(compresses ? { sendCompression: fastGzip, acceptCompression: [fastGzip] } : { acceptCompression: [] }),
     compressMinBytes: 1024,
   });
-  return { url, transport, cut: () => sessionManager.abort() };
+  return { url, transport: new CallStreamTransport(transport), cut: () => sessionManager.abort() };
 }
 
 // On one machine processors are dearer than bytes: 200 KB of JSON take 2 to 4 ms more of them, and a gain only below 0.5 Gbit/s.

@@ -1851,6 +1851,122 @@ export declare type AppendJournalResponse = Message<"baton.v1.AppendJournalRespo
 export declare const AppendJournalResponseSchema: GenMessage<AppendJournalResponse>;
 
 /**
+ * @generated from message baton.v1.CallStreamRequest
+ */
+export declare type CallStreamRequest = Message<"baton.v1.CallStreamRequest"> & {
+  /**
+   * Of the call; not used again on this stream.
+   *
+   * @generated from field: uint64 number = 1;
+   */
+  number: bigint;
+
+  /**
+   * @generated from oneof baton.v1.CallStreamRequest.call
+   */
+  call: {
+    /**
+     * @generated from field: baton.v1.ExchangeRequest exchange = 2;
+     */
+    value: ExchangeRequest;
+    case: "exchange";
+  } | {
+    /**
+     * @generated from field: baton.v1.AppendJournalRequest append_journal = 3;
+     */
+    value: AppendJournalRequest;
+    case: "appendJournal";
+  } | {
+    /**
+     * Nobody waits for the answer to the call of this number any more.
+     *
+     * @generated from field: bool cancel = 4;
+     */
+    value: boolean;
+    case: "cancel";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message baton.v1.CallStreamRequest.
+ * Use `create(CallStreamRequestSchema)` to create a new message.
+ */
+export declare const CallStreamRequestSchema: GenMessage<CallStreamRequest>;
+
+/**
+ * What the call would have failed with.
+ *
+ * @generated from message baton.v1.CallError
+ */
+export declare type CallError = Message<"baton.v1.CallError"> & {
+  /**
+   * A gRPC status code.
+   *
+   * @generated from field: uint32 code = 1;
+   */
+  code: number;
+
+  /**
+   * @generated from field: string message = 2;
+   */
+  message: string;
+
+  /**
+   * Of its ErrorInfo.
+   *
+   * @generated from field: string reason = 3;
+   */
+  reason: string;
+};
+
+/**
+ * Describes the message baton.v1.CallError.
+ * Use `create(CallErrorSchema)` to create a new message.
+ */
+export declare const CallErrorSchema: GenMessage<CallError>;
+
+/**
+ * @generated from message baton.v1.CallStreamResponse
+ */
+export declare type CallStreamResponse = Message<"baton.v1.CallStreamResponse"> & {
+  /**
+   * Of the call.
+   *
+   * @generated from field: uint64 number = 1;
+   */
+  number: bigint;
+
+  /**
+   * @generated from oneof baton.v1.CallStreamResponse.answer
+   */
+  answer: {
+    /**
+     * @generated from field: baton.v1.ExchangeResponse exchange = 2;
+     */
+    value: ExchangeResponse;
+    case: "exchange";
+  } | {
+    /**
+     * @generated from field: baton.v1.AppendJournalResponse append_journal = 3;
+     */
+    value: AppendJournalResponse;
+    case: "appendJournal";
+  } | {
+    /**
+     * @generated from field: baton.v1.CallError error = 4;
+     */
+    value: CallError;
+    case: "error";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message baton.v1.CallStreamResponse.
+ * Use `create(CallStreamResponseSchema)` to create a new message.
+ */
+export declare const CallStreamResponseSchema: GenMessage<CallStreamResponse>;
+
+/**
  * @generated from message baton.v1.LoadJournalRequest
  */
 export declare type LoadJournalRequest = Message<"baton.v1.LoadJournalRequest"> & {
@@ -2058,6 +2174,17 @@ export declare const MasterService: GenService<{
     methodKind: "unary";
     input: typeof LoadJournalRequestSchema;
     output: typeof LoadJournalResponseSchema;
+  },
+  /**
+   * Exchange and AppendJournal as messages of one stream, which cost a tenth of calls; answers come as they are ready, by number. Optional:
+   * the calls do the same.
+   *
+   * @generated from rpc baton.v1.MasterService.CallStream
+   */
+  callStream: {
+    methodKind: "bidi_streaming";
+    input: typeof CallStreamRequestSchema;
+    output: typeof CallStreamResponseSchema;
   },
   /**
    * Ends the session; what it still holds goes back.
