@@ -156,6 +156,25 @@ describe('time', () => {
     );
   });
 
+  test('one slot for many: what waits for the slot is done before time passes, whatever its priority', async () => {
+    await using narrow = await startKit({ tasks, slots: 1 });
+    const sleeper = await narrow.run(nap, '1d');
+    const many = await Promise.all(
+      Array.from({ length: 12 }, (_, n) =>
+        narrow.run(double, n, { priority: n % 3, scheduleToStartTimeoutMs: HOUR_MS }),
+      ),
+    );
+    expect(await Promise.all(many.map((run) => run.result()))).toEqual(many.map((_, n) => 2 * n));
+    expect(narrow.now() - Date.now()).toBeLessThan(MINUTE_MS);
+    // A step that is about to be tried again holds the slot meanwhile.
+    narrow.fail(order, { step: 'charge', with: new Error('again'), times: 2 });
+    const [trying, behind] = await Promise.all([narrow.run(order, 1), narrow.run(double, 5)]);
+    expect(await behind.result()).toBe(10);
+    await trying.signal('approved', 'Al');
+    expect(await trying.result()).toMatchObject({ answer: 'Al' });
+    expect((await sleeper.result()).doubled).toBe(42);
+  });
+
   test('what is kept for a time is kept for that time', async () => {
     const cached = {
       name: 'cached',

@@ -128,6 +128,8 @@ export interface Kit extends AsyncDisposable {
   stop(): Promise<void>;
 }
 
+const SLOTS = 10;
+
 /** What decides about workers in production, and would only disturb a test. */
 const SETTINGS: Partial<MasterConfig['settings']> = {
   // A breakpoint is no lost worker; `crash` loses one at once.
@@ -212,6 +214,7 @@ class KitInstance implements Kit {
         engine: master.engine,
         worker: () => parts.worker!.activity,
         calls,
+        slots: options.slots ?? SLOTS,
         skips: options.clock !== 'manual',
         patienceMs: options.patienceMs ?? 10_000,
         describe: (waiting) => describeWaiting(baton, waiting),
@@ -368,7 +371,7 @@ class KitInstance implements Kit {
       tasks: [...definitions.values()].map((each) =>
         isWorkflowFunction(each) ? stepsUnderTest(each, instruments) : each,
       ) as WorkerOptions['tasks'],
-      slots: options.slots ?? 10,
+      slots: options.slots ?? SLOTS,
       tags: options.tags,
       classes: options.classes,
       health: { gates: false, intervalMs: 3_600_000 },

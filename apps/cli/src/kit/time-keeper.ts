@@ -13,6 +13,8 @@ export interface TimeKeeperOptions {
   readonly worker: () => Activity;
   /** Calls of the test that change something, and what the kit itself does. */
   readonly calls: Activity;
+  /** Of the worker. */
+  readonly slots: number;
   /** Whether time is skipped while a test waits for an end. */
   readonly skips: boolean;
   /** Code may run for so long before it is an error that time cannot pass, ms of the real clock. */
@@ -29,6 +31,8 @@ interface Waiter {
   fail(error: Error): void;
 }
 
+/** Why a ready task is not taken, where it will be by itself. */
+const PASSING: ReadonlySet<string> = new Set(['BEHIND_OTHERS', 'PREFERS_WORKER']);
 /** Looks so often at what the database says while something goes on there, ms. */
 const LOOK_MS = 5;
 /** So long nothing may be about to happen before it is told, ms: the test may be about to send what is waited for. */
@@ -167,7 +171,7 @@ export class TimeKeeper {
   }
 
   async #outlook(): Promise<Outlook> {
-    const { sql, clock, engine, worker } = this.#options;
+    const { sql, clock, engine, worker, slots } = this.#options;
     if (this.#goesOn()) return { quiet: false };
     const before = this.#changes;
     const standing = await readStanding(sql);
@@ -175,8 +179,10 @@ export class TimeKeeper {
     if (standing.hasAdvances || standing.leases > resting) return { quiet: false };
     for (const taskId of standing.readyTaskIds) {
       const { blockers } = await engine.explain('default', taskId).catch(() => ({ blockers: [] }));
-      // Nothing keeps it from being taken: it is about to be.
-      if (blockers.length === 0) return { quiet: false };
+      // Nothing that lasts keeps it, or those before it, from being taken: it is about to be.
+      const hasFreeSlot = standing.leases < slots;
+      if (blockers.every(({ reason }) => PASSING.has(reason) || (reason === 'NO_CAPACITY' && hasFreeSlot)))
+        return { quiet: false };
     }
     // Whatever has begun meanwhile was not seen.
     if (this.#changes !== before || this.#goesOn()) return { quiet: false };
