@@ -19,7 +19,7 @@ test('registration is tried until a master takes it, each failure logged', async
     [1, 2, 3],
   );
   const { name, protocolVersion, capabilities } = master.registrations[0]!;
-  expect({ name, protocolVersion }).toEqual({ name: 'test-worker', protocolVersion: 3 });
+  expect({ name, protocolVersion }).toEqual({ name: 'test-worker', protocolVersion: 4 });
   expect(capabilities).toMatchObject({ slots: 7, executors: ['function'], kinds: expect.arrayContaining(['noop']) });
   // The same life all along: a repeated call is the same registration.
   expect(new Set(master.registrations.map(({ instanceId }) => instanceId)).size).toBe(1);
@@ -41,7 +41,7 @@ test('with a master of the version before, a worker speaks the protocol of that 
   master.failRegistrations = 1;
   await worker.start();
   expect(worker.state).toBe('idle');
-  expect(master.registrations.map(({ protocolVersion }) => protocolVersion)).toEqual([3, 2, 1, 1]);
+  expect(master.registrations.map(({ protocolVersion }) => protocolVersion)).toEqual([4, 3, 2, 1, 1]);
   expect(new Set(master.registrations.map(({ instanceId }) => instanceId)).size).toBe(1);
 });
 

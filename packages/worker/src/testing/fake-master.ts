@@ -65,7 +65,7 @@ interface SessionState {
  */
 export class FakeMaster {
   /** The newest that it speaks. */
-  protocolVersion = 3;
+  protocolVersion = 4;
   readonly registrations: RegisterWorkerRequest[] = [];
   readonly exchanges: SeenExchange[] = [];
   readonly heartbeats: HeartbeatRequest[] = [];
