@@ -191,11 +191,11 @@ export async function findArtifacts(
   return new Map(rows.map((r) => [r.task_id as string, toRef(r)]));
 }
 
-/** The tasks of the items of a node that succeeded, by item. */
+/** The tasks of the items of a node, by item: also of those whose end is written only by the step that asks. */
 export async function itemTaskIds(sql: Sql, runId: string, ordinal: number): Promise<Map<number, string>> {
   const rows = await sql.unsafe(
     `/* baton item tasks */ select item, task_id from baton.run_items
-     where run_id = $1 and ordinal = $2 and state = 'succeeded' and task_id is not null order by item`,
+     where run_id = $1 and ordinal = $2 and task_id is not null order by item`,
     [runId, ordinal],
     { prepare: true },
   );
