@@ -86,7 +86,7 @@ describe('time', () => {
       expect(output.doubled).toBe(42);
       slept = output.slept;
     });
-    // 0.1 s on an idle machine.
+    // 0.3 s; a limit that a machine with much else to do keeps, too.
     expect(performance.now() - begun).toBeLessThan(10_000);
     expect(slept).toBeGreaterThanOrEqual(DAY_MS);
     expect(slept).toBeLessThan(DAY_MS + MINUTE_MS);
@@ -385,7 +385,7 @@ describe('what is run', () => {
     expect(await (await second.run(double, 1)).result()).toBe(2);
     await second.advance('1d');
     expect(second.now() - Date.now()).toBeLessThan(DAY_MS + MINUTE_MS);
-    // 0.1 s on an idle machine.
+    // 0.3 s; the same.
     expect(took).toBeLessThan(10_000);
     await second.stop();
     expect(await thrown(second.run(double, 1))).toBeInstanceOf(Error);

@@ -141,7 +141,7 @@ const SETTINGS: Partial<MasterConfig['settings']> = {
 };
 
 /**
- * Starts a kit: 50 to 300 ms, the first one of a process a second more where it starts a PostgreSQL.
+ * Starts a kit: in 0.3 s on 2 cores; the first one of a process, where it starts a PostgreSQL, in 2 to 3 s.
  *
  * ```ts
  * await using kit = await startKit({ tasks: [order, resize] });

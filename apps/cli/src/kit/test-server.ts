@@ -33,7 +33,7 @@ const GUARD = `read -r _; kill -QUIT "$1" 2>/dev/null; while kill -0 "$1" 2>/dev
 
 /**
  * Starts a PostgreSQL that ends with this process, also when that is killed. For the set-up of a whole test run; else each process that
- * starts a kit starts one for all of its kits. In 0.5 to 2 s.
+ * starts a kit starts one for all of its kits. In 1 to 2 s.
  *
  * @throws EmbeddedPostgresError
  */
