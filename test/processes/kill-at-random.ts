@@ -62,7 +62,7 @@ export async function killAtRandom({ kills, seed, databaseUrl, onKill = () => {}
     seen = start.epoch;
     await sleep(random() * 120);
     const dice = random();
-    const kind = dice < 0.75 ? 'program' : dice < 0.95 || byKind.worker! >= mostWorkerKills ? 'drain' : 'worker';
+    const kind = dice < 0.85 ? 'program' : dice < 0.97 || byKind.worker! >= mostWorkerKills ? 'drain' : 'worker';
     if (kind === 'program') {
       try {
         process.kill(start.pid!, 'SIGKILL');
@@ -74,7 +74,8 @@ export async function killAtRandom({ kills, seed, databaseUrl, onKill = () => {}
       const worker = stack.workers.find(({ name, running }) => name === holder && running);
       if (worker === undefined) continue;
       await worker.kill(kind === 'drain' ? 'SIGTERM' : 'SIGKILL');
-      await stack.addWorker();
+      // Not waited for: the other one goes on.
+      stack.launchWorker();
     }
     byKind[kind]!++;
     killed++;

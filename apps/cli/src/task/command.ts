@@ -113,6 +113,24 @@ const submitFlags: FlagParametersForType<SubmitFlags, CliContext> = {
   },
   grpc: text('Carry it out by a call of this gRPC service', 'HOST:PORT'),
   method: text('With --grpc: the method to call', 'SERVICE/METHOD'),
+  process: text('Carry it out by this program: its words as a list of JSON, or the program alone', 'WORDS'),
+  env: {
+    kind: 'parsed',
+    parse: String,
+    variadic: true,
+    optional: true,
+    brief: 'A variable that it finds; no place for secrets',
+    placeholder: 'NAME=VALUE',
+  },
+  pass: {
+    kind: 'parsed',
+    parse: String,
+    variadic: true,
+    optional: true,
+    brief: 'A variable of the worker that it is handed, where the worker allows it',
+    placeholder: 'NAME',
+  },
+  directory: text('Where it works, on the worker', 'PATH'),
   wait: { kind: 'boolean', default: false, withNegated: false, brief: 'Stay until the end and print the output' },
 };
 
@@ -134,6 +152,7 @@ const submit = buildCommand<SubmitFlags, [string], CliContext>({
         'baton task submit greet --input name=Ada --wait',
         `baton task submit resize --input '{"width": 640}' --class gpu --priority 10`,
         'baton task submit report --key 2026-11 --delay 5m',
+        `baton task submit train --process '["python3", "/srv/train.py"]' --input epochs=3 --pass HF_TOKEN --wait`,
         'baton task submit hello --grpc 127.0.0.1:50051 --method helloworld.Greeter/SayHello --input name=Ada --wait',
       ],
       'With --wait it ends with 1 when the task failed or was cancelled.',

@@ -25,12 +25,15 @@ export async function submit(this: CliContext, flags: SubmitFlags, kind: string)
 }
 
 function submissionOf(flags: SubmitFlags, kind: string): TaskSubmission {
-  const { grpc, method } = flags;
+  const { grpc, method, process: words } = flags;
   if ((grpc === undefined) !== (method === undefined)) {
     throw usageError(
       '--grpc and --method go together',
       'such as: --grpc 127.0.0.1:50051 --method helloworld.Greeter/SayHello',
     );
+  }
+  if (grpc !== undefined && words !== undefined) {
+    throw usageError('--grpc and --process exclude each other', 'leave one of them out');
   }
   const input = inputOf(flags.input);
   return {
@@ -48,8 +51,42 @@ function submissionOf(flags: SubmitFlags, kind: string): TaskSubmission {
     scheduleToStartTimeoutMs: flags.startTimeout,
     progressTimeoutMs: flags.progressTimeout,
     retry: flags.maxAttempts === undefined ? undefined : { maxAttempts: flags.maxAttempts },
-    executor: grpc !== undefined && method !== undefined ? { type: 'grpc', address: grpc, method } : undefined,
+    executor: executorOf(grpc, method, words),
+    environment: environmentOf(flags),
   };
+}
+
+function executorOf(
+  address: string | undefined,
+  method: string | undefined,
+  words: string | undefined,
+): TaskSubmission['executor'] {
+  if (address !== undefined && method !== undefined) return { type: 'grpc', address, method };
+  return words === undefined ? undefined : { type: 'process', command: commandOf(words) };
+}
+
+function commandOf(words: string): readonly string[] {
+  if (!words.trimStart().startsWith('[')) return [words];
+  let list: unknown;
+  try {
+    list = JSON.parse(words);
+  } catch {
+    list = undefined;
+  }
+  if (Array.isArray(list) && list.length > 0 && list.every((word) => typeof word === 'string')) return list;
+  throw usageError('--process is no list of words', `such as: --process '["python3", "/srv/train.py"]'`);
+}
+
+function environmentOf({ env = [], pass, directory }: SubmitFlags): TaskSubmission['environment'] {
+  if (env.length === 0 && pass === undefined && directory === undefined) return undefined;
+  const set = Object.fromEntries(
+    env.map((each) => {
+      const at = each.indexOf('=');
+      if (at < 1) throw usageError(`--env ${each} has no name and value`, 'such as: --env OMP_NUM_THREADS=4');
+      return [each.slice(0, at), each.slice(at + 1)];
+    }),
+  );
+  return { set, ...(pass && { pass }), ...(directory !== undefined && { workingDirectory: directory }) };
 }
 
 function resourcesOf(flags: SubmitFlags): TaskSubmission['resources'] {

@@ -23,6 +23,10 @@ export interface SubmitFlags extends CommonFlags {
   readonly maxAttempts?: number;
   readonly grpc?: string;
   readonly method?: string;
+  readonly process?: string;
+  readonly env?: readonly string[];
+  readonly pass?: readonly string[];
+  readonly directory?: string;
   readonly wait: boolean;
 }
 

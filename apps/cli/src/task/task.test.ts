@@ -50,6 +50,27 @@ test('submit prints the id alone on stdout; everything that was said is sent', a
   expect(JSON.parse(again.stdout)).toEqual({ id: '1', deduplicated: true });
 });
 
+test('a program is sent as a list of words, with what it finds around it', async () => {
+  const { baton, fake } = await commandLine();
+  const words = ['python3', 'train.py', 'a b'];
+  const around = ['--env', 'A=b=c', '--pass', 'HF_TOKEN', '--directory', '/srv'];
+  const sent = await baton(['task', 'submit', 'train', '--process', JSON.stringify(words), ...around]);
+  expect(sent.exitCode).toBe(0);
+  expect(fake.specs.get('1')).toMatchObject({
+    executor: { case: 'process', value: { command: words } },
+    environment: { set: { A: 'b=c' }, pass: ['HF_TOKEN'], workingDirectory: '/srv' },
+  });
+  await baton(['task', 'submit', 'list', '--process', 'ls']);
+  expect(fake.specs.get('2')).toMatchObject({ executor: { value: { command: ['ls'] } } });
+  for (const wrong of [
+    ['--process', '["a", 1]'],
+    ['--process', '[]'],
+    ['--env', 'A'],
+    ['--process', 'a', '--grpc', 'h:1', '--method', 'S/M'],
+  ])
+    expect((await baton(['task', 'submit', 'x', ...wrong])).exitCode).toBe(64);
+});
+
 test('JSON input keeps its digits; a delay is sent as a point in time', async () => {
   const { baton, fake } = await commandLine();
   const before = Date.now();

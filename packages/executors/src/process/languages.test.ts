@@ -183,6 +183,7 @@ describe.each(Object.keys(languages))('a program in %s', (language) => {
     const first = await run(1);
     const pid = outputOf(first.outcome) as number;
     expect(first.lines).toEqual([`pid ${pid}`]);
+    expect(stage.executor.warm?.()).toHaveLength(1);
     const second = await run(2);
     expect(outputOf(second.outcome)).toBe(pid);
     // Its lines are those of the task that it works on.
@@ -202,6 +203,7 @@ describe.each(Object.keys(languages))('a program in %s', (language) => {
     expect(outputOf((await run(7)).outcome)).not.toBe(third);
     expect(stage.alive(`STAGE=${stage.directory}\0`)).toHaveLength(1);
     await stage.executor.close?.();
+    expect(stage.executor.warm?.()).toEqual([]);
     expect(stage.alive(`STAGE=${stage.directory}\0`)).toEqual([]);
   });
 });

@@ -123,7 +123,7 @@ test('nothing of the worker’s own environment reaches it but what every progra
 
 test('a task with devices sees these, by UUID', async () => {
   const stage = openProcessStage();
-  const more = { devices: ['GPU-aa', 'GPU-bb'] } as object;
+  const more = { devices: ['GPU-aa', 'GPU-bb'], env: { CUDA_VISIBLE_DEVICES: 'all' } };
   const { outcome } = stage.bash('echo "\\"$CUDA_VISIBLE_DEVICES\\""', { output: 'stdout_json' }, undefined, more);
   expect(outputOf(await outcome)).toBe('GPU-aa,GPU-bb');
 });

@@ -74,6 +74,11 @@ class ProcessRunner implements Executor {
     );
   }
 
+  /** Kinds whose next task finds a program waiting. */
+  warm(): readonly string[] {
+    return this.#warm.kinds();
+  }
+
   ready(): Promise<void> {
     return this.#ready;
   }
@@ -114,7 +119,7 @@ class ProcessRunner implements Executor {
     if (signal.aborted) {
       return { kind: 'cancelled' };
     }
-    const devices = devicesOf(context);
+    const { devices } = context;
     const workingDirectory =
       context.workingDirectory ?? (settings.keepWarm ? this.#options.directory : `${files.directory}/work`);
     if (context.workingDirectory !== undefined && !isDirectory(workingDirectory)) {
@@ -178,7 +183,7 @@ class ProcessRunner implements Executor {
       program.session = undefined;
       this.#busy.delete(program);
       this.#noticeDropped(context, budget);
-      await this.#warm.keep(key, { program, session, devices }, settings);
+      await this.#warm.keep(key, { program, session, devices, kind: lease.kind }, settings);
       return outcome;
     }
     const dead = await program.finish();
@@ -240,12 +245,12 @@ class ProcessRunner implements Executor {
   #commonVariables(context: AttemptContext, devices: readonly string[]): Record<string, string> {
     return {
       ...this.#options.variables,
+      ...context.env,
       BATON_TASK_PROTOCOL: String(TASK_PROTOCOL),
       BATON_TASK_FD_IN: '3',
       BATON_TASK_FD_OUT: '4',
       CUDA_DEVICE_ORDER: 'PCI_BUS_ID',
       CUDA_VISIBLE_DEVICES: devices.join(','),
-      ...context.env,
       // So that `import baton_task` is enough.
       PYTHONPATH: [context.env.PYTHONPATH, pythonDirectory].filter(Boolean).join(':'),
     };
@@ -393,11 +398,6 @@ function ownVariables(lease: Lease, context: AttemptContext, files: TaskFiles): 
     ...(context.runId !== undefined && { BATON_RUN_ID: context.runId }),
     ...(context.nodeId !== undefined && { BATON_NODE_ID: context.nodeId }),
   };
-}
-
-/** UUIDs of those that the lease has; a CPU task sees none. */
-function devicesOf(context: AttemptContext & { readonly devices?: readonly string[] }): readonly string[] {
-  return context.devices ?? [];
 }
 
 function failed(failure: FailureReport): Outcome {

@@ -11,6 +11,8 @@ export interface WarmProgram {
   /** Of its last task: what it said of itself. */
   readonly session: ProtocolSession;
   readonly devices: readonly string[];
+  /** Of its last task. */
+  readonly kind: string;
 }
 
 interface Kept extends WarmProgram {
@@ -22,6 +24,10 @@ export class WarmPrograms {
   readonly #kept = new Map<string, Kept[]>();
   /** Resident memory after its first task. */
   readonly #firstBytes = new WeakMap<Program, number>();
+
+  kinds(): readonly string[] {
+    return [...new Set([...this.#kept.values()].flatMap((list) => list.map(({ kind }) => kind)))];
+  }
 
   take(key: string): WarmProgram | undefined {
     const list = this.#kept.get(key) ?? [];
