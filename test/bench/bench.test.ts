@@ -239,3 +239,13 @@ test('the spread and the percentiles of known samples', () => {
   expect(percentiles(hundred)).toEqual({ samples: 100, p50: 50, p95: 95, p99: 99, max: 100 });
   expect(percentiles([7])).toEqual({ samples: 1, p50: 7, p95: 7, p99: 7, max: 7 });
 });
+
+test('artifacts measures a file that goes from one worker to another, and that is known or at hand', {
+  timeout,
+}, async () => {
+  const report = await measured('artifacts', '--tasks', '3', '--reps', '1');
+  expect(report.results.map((result) => result.shape)).toEqual(
+    ['put', 'get', 'get cached', 'put known'].map((what) => ({ what, mib: 3 })),
+  );
+  for (const { figures } of report.results) expect(figures.mb_per_second!.median).toBeGreaterThan(0);
+});

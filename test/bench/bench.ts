@@ -1,3 +1,4 @@
+import { measureArtifacts } from './artifacts.ts';
 import { measureDrain } from './drain.ts';
 import { measureFunctions } from './functions.ts';
 import { measureLatency } from './latency.ts';
@@ -5,6 +6,7 @@ import { readMachine } from './machine.ts';
 import type { BenchOptions } from './options.ts';
 import {
   type Report,
+  summarizeArtifacts,
   summarizeDrain,
   summarizeFunctions,
   summarizeLatency,
@@ -77,6 +79,16 @@ export async function runBench(
                 progress(
                   `${rep}: ${run.who}, ${run.what}, ${run.atOnce} at once: ${round(run.perSecond)}/s, ${round(run.cpu.totalUs)} us each, foreign cores ${round(run.cpu.foreignCores)}`,
                 ),
+              )),
+            );
+          }),
+        );
+      case 'artifacts':
+        return summarizeArtifacts(
+          await repeat(async (rep, runs) => {
+            runs.push(
+              ...(await measureArtifacts(server, options, (run) =>
+                progress(`${rep}: ${run.what} of ${run.mib} MiB: ${round(run.mbPerSecond)} MB/s`),
               )),
             );
           }),

@@ -1,6 +1,6 @@
 import { parseArgs } from 'node:util';
 
-export const BENCHES = ['drain', 'submit', 'latency', 'sizes', 'workflows', 'functions'] as const;
+export const BENCHES = ['drain', 'submit', 'latency', 'sizes', 'workflows', 'functions', 'artifacts'] as const;
 export type BenchName = (typeof BENCHES)[number];
 
 /** What is measured and how often. Read once from the command line, then handed down. */
@@ -31,9 +31,14 @@ export class UsageError extends Error {
   override readonly name = 'UsageError';
 }
 
-const TASKS: Partial<Record<BenchName, number>> = { sizes: 200_000, workflows: 10_000, functions: 1_000 };
+const TASKS: Partial<Record<BenchName, number>> = {
+  sizes: 200_000,
+  workflows: 10_000,
+  functions: 1_000,
+  artifacts: 256,
+};
 
-export const USAGE = `npm run bench -- drain|submit|latency|sizes|workflows|functions [options]
+export const USAGE = `npm run bench -- drain|submit|latency|sizes|workflows|functions|artifacts [options]
 
   drain     N no-op tasks are loaded, then worker processes take them: tasks/s from the first grant to the last outcome
   submit    tasks are submitted: one by one, 16 and 128 at once, gathered by the SDK, in calls of 1 000
@@ -41,10 +46,12 @@ export const USAGE = `npm run bench -- drain|submit|latency|sizes|workflows|func
   sizes     N tasks come and go: MB of the tables that churn, and of history
   workflows nodes/s of a chain, a fan-out and a lattice of no-op tasks, small and large, by one worker
   functions durable functions: steps/s of one of 1 000 steps; runs/s of three steps, 16 at once, beside DBOS
+  artifacts a file from one worker to another: MB/s of put and get, and where it is known or at hand already
 
   -o, --output table|json    default table; JSON is one object on stdout
   --tasks N                  drain and sizes: default 100000 and 200000; workflows: of the largest graphs, default 10000;
-                             functions: steps of the one function, and half of the runs, default 1000
+                             functions: steps of the one function, and half of the runs, default 1000;
+                             artifacts: size of the file, MiB, default 256
   --concurrency 1,10,50      drain and latency: slots of each worker; workflows: the last
   --workers 1,2              drain: worker processes
   --reps N                   default 3; sizes: 1

@@ -8,7 +8,7 @@ export interface Product extends AsyncDisposable {
   readonly url: string;
   readonly database: BenchDatabase;
   /** Resolves when they are registered. */
-  addWorkers(count: number, slots: number): Promise<void>;
+  addWorkers(count: number, slots: number, env?: Readonly<Record<string, string>>): Promise<void>;
   readCpu(): CpuReading;
   /** The end of what the processes wrote, for errors. */
   logs(): string;
@@ -17,7 +17,11 @@ export interface Product extends AsyncDisposable {
 /** The testkit's short leases are for tests: here the product's own defaults hold. */
 const OWN_DEFAULTS = { BATON_LEASE_TTL_MS: undefined, BATON_HEARTBEAT_MS: undefined, BATON_SWEEP_MS: undefined };
 
-export async function startProduct(server: BenchServer, options: BenchOptions): Promise<Product> {
+export async function startProduct(
+  server: BenchServer,
+  options: BenchOptions,
+  tasksModule = new URL('tasks.ts', import.meta.url),
+): Promise<Product> {
   const database = await server.freshDatabase();
   const profiling =
     options.cpuProfileDir === null ? {} : { NODE_OPTIONS: `--cpu-prof --cpu-prof-dir=${options.cpuProfileDir}` };
@@ -26,7 +30,7 @@ export async function startProduct(server: BenchServer, options: BenchOptions): 
     stack = await startStack({
       workers: [],
       databaseUrl: database.url,
-      tasksModule: new URL('tasks.ts', import.meta.url),
+      tasksModule,
       env: profiling,
       masterEnv: OWN_DEFAULTS,
     });
@@ -42,8 +46,8 @@ export async function startProduct(server: BenchServer, options: BenchOptions): 
   return {
     url: stack.url,
     database,
-    async addWorkers(count, slots) {
-      const setup = { env: { BATON_WORKER_SLOTS: String(slots) } };
+    async addWorkers(count, slots, env = {}) {
+      const setup = { env: { BATON_WORKER_SLOTS: String(slots), ...env } };
       await Promise.all(Array.from({ length: count }, () => stack.addWorker(setup)));
     },
     readCpu: () => readCpu(processes()),

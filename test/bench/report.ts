@@ -1,3 +1,4 @@
+import type { ArtifactRun } from './artifacts.ts';
 import type { CpuShare } from './cpu.ts';
 import type { DrainRun } from './drain.ts';
 import type { FunctionRun } from './functions.ts';
@@ -22,7 +23,7 @@ export interface Report {
   machine: Machine;
   postgres: { source: 'embedded' | 'yours'; version: string; settings: Readonly<Record<string, string>> };
   repetitions: number;
-  results: Result<DrainRun | SubmitRun | LatencyRun | SizeRun | WorkflowRun | FunctionRun>[];
+  results: Result<DrainRun | SubmitRun | LatencyRun | SizeRun | WorkflowRun | FunctionRun | ArtifactRun>[];
 }
 
 export function summarizeDrain(runs: readonly DrainRun[]): Result<DrainRun>[] {
@@ -64,6 +65,14 @@ export function summarizeFunctions(runs: readonly FunctionRun[]): Result<Functio
     runs,
     ({ who, what, atOnce, count }) => ({ who, what, at_once: atOnce, count }),
     (run) => ({ per_second: run.perSecond, ...cpuFigures(run.cpu), commits: run.commits }),
+  );
+}
+
+export function summarizeArtifacts(runs: readonly ArtifactRun[]): Result<ArtifactRun>[] {
+  return grouped(
+    runs,
+    ({ what, mib }) => ({ what, mib }),
+    (run) => ({ mb_per_second: run.mbPerSecond }),
   );
 }
 
