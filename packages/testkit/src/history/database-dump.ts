@@ -30,6 +30,8 @@ export interface DatabaseDump {
   readonly activity: { readonly active: number; readonly idleInTransaction: number } | null;
   /** Runs that something is still to be done for. */
   readonly advances: number;
+  /** Devices that leases have. Absent: this database knows none. */
+  readonly deviceLeases?: readonly DeviceLeaseRow[];
 }
 
 export interface TaskRow {
@@ -100,6 +102,15 @@ export interface LeaseRow {
   readonly sessionId: string;
   readonly grantedAtMs: number;
   readonly startedAtMs: number | null;
+}
+
+export interface DeviceLeaseRow {
+  /** 0: its UUID is unique in the world; else the worker. */
+  readonly scope: number;
+  readonly uuid: string;
+  readonly workerId: number;
+  readonly taskId: string;
+  readonly epoch: number;
 }
 
 export interface LaneRow {

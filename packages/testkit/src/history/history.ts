@@ -179,6 +179,8 @@ export interface Effect {
   readonly resumedFrom?: number | null;
   /** SHA-256 of what it handed over as its result, hex. */
   readonly outputSha256?: string;
+  /** Devices that it used, by what tells them apart from those of other machines. */
+  readonly devices?: readonly string[];
 }
 
 /** One watch of one client, over all its connections. */

@@ -405,6 +405,25 @@ export const MUTATIONS: readonly Mutation[] = [
     for (const effect of h.effects) if (effect.sessionId === one!.sessionId) effect.endedAtMs = effect.startedAtMs;
   }),
 
+  mutation(11, 'a device in two leases', (h) => {
+    h.database.deviceLeases = [CAST.plain, CAST.scheduled].map((mark) => ({
+      scope: 0,
+      uuid: 'GPU-1',
+      workerId: 1,
+      taskId: idOf(h, mark),
+      epoch: 1,
+    }));
+  }),
+  mutation(11, 'a device whose lease has gone', (h) => {
+    h.database.deviceLeases = [{ scope: 0, uuid: 'GPU-1', workerId: 1, taskId: idOf(h, CAST.plain), epoch: 1 }];
+  }),
+  mutation(11, 'two processes with one device at the same time', (h) => {
+    const [one, two] = [CAST.plain, CAST.scheduled].map((mark) => effectOf(h, mark));
+    one!.devices = ['GPU-1'];
+    two!.devices = ['GPU-1'];
+    for (const effect of [one!, two!]) effect.endedAtMs = null;
+  }),
+
   mutation(12, 'a grant after the answer to a cancel', (h) => {
     const atMs = attemptOf(h, CAST.returned, 2).grantedAtMs - 1;
     h.operations.push({

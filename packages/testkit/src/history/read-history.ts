@@ -5,6 +5,7 @@ import type {
   BreakerChange,
   CheckpointRow,
   DatabaseDump,
+  DeviceLeaseRow,
   IdempotencyRow,
   LaneRow,
   LeaseRow,
@@ -206,6 +207,14 @@ async function readAll(sql: postgres.Sql): Promise<DatabaseDump> {
     (row) => ({ ...row, namespace: shared(row.namespace), scope: shared(row.scope) }),
   );
   const { count: advances } = await one<{ count: number }>('select count(*)::integer as count from baton.advances');
+  const knowsDevices = (await one<{ known: boolean }>("select to_regclass('baton.device_leases') is not null as known"))
+    .known;
+  const deviceLeases = knowsDevices
+    ? await all<DeviceLeaseRow, DeviceLeaseRow>(
+        'select scope, uuid, worker_id as "workerId", task_id as "taskId", epoch from baton.device_leases',
+        (row) => row,
+      )
+    : undefined;
   const ended = await snapshot();
   await sql.unsafe('commit');
   if (begun !== ended) throw new TornHistoryError('the connection was lost while the history was read; read it again');
@@ -231,6 +240,7 @@ async function readAll(sql: postgres.Sql): Promise<DatabaseDump> {
     idempotency,
     activity,
     advances,
+    ...(deviceLeases && { deviceLeases }),
   };
 }
 

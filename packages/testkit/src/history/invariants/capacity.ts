@@ -4,13 +4,14 @@ import type { History } from '../history.ts';
 import { type Grant, type HistoryIndex, indexHistory, push } from '../history-index.ts';
 
 /**
- * 11: live leases of a worker never exceed its capacity; the class matches; a drained or dead session gets nothing. Capacity is
+ * No device in two live leases, and none in one that is not there; no two processes with one device at the same time. 11: live leases of a worker never exceed its capacity; the class matches; a drained or dead session gets nothing. Capacity is
  * slots: real processes never exceed them; leases may, by what is fetched ahead.
  */
 export function checkCapacity(history: History): InvariantResult {
   const found = findings(11, 'within capacity, of the right class, nothing to the drained or dead');
   const index = indexHistory(history);
-  found.skip('resources other than slots: leases do not name them');
+  found.skip('CPUs and memory: leases do not name them');
+  checkDevices(history, found);
   const bySession = new Map<string, Grant[]>();
   for (const list of index.grants.values()) for (const grant of list) push(bySession, grant.sessionId, grant);
   const closing = closingTimes(history, index);
@@ -117,8 +118,8 @@ function whatIsMissing(lane: LaneRow, { name, namespace, capabilities }: WorkerR
     return `kind ${lane.kind}`;
   if (capabilities.queues?.length && !capabilities.queues.includes(lane.queue)) return `queue ${lane.queue}`;
   const tags = new Set([`worker:${name.toLowerCase()}`, ...(capabilities.tags ?? []).map((tag) => tag.toLowerCase())]);
-  // Floors of memory are compared, not named.
-  const tag = lane.tags.find((each) => !tags.has(each) && !/^((gpu_)?memory|protocol)>/.test(each));
+  // Floors of memory are compared, not named; needs are the planner's to compare, and a preference asks for nothing.
+  const tag = lane.tags.find((each) => !tags.has(each) && !/^(((gpu_)?memory|protocol)>|needs:|prefers:)/.test(each));
   return tag === undefined ? null : `tag ${tag}`;
 }
 
@@ -135,6 +136,29 @@ function checkProcesses(history: History, index: HistoryIndex, found: Findings):
       found.violate(
         `session ${sessionId} of worker ${worker.name} worked on ${most} tasks at once; it has ${worker.capabilities.slots} slots`,
       );
+  }
+}
+
+function checkDevices({ database, effects }: History, found: Findings): void {
+  const live = new Set(database.leases.map(({ taskId, epoch }) => `${taskId}.${epoch}`));
+  const holders = new Map<string, string>();
+  for (const { scope, uuid, taskId, epoch } of database.deviceLeases ?? []) {
+    found.exercise();
+    const where = { taskId, epoch };
+    const device = `${scope}/${uuid}`;
+    const other = holders.get(device);
+    if (other !== undefined) found.violate(`device ${uuid} is held by tasks ${other} and ${taskId}`, where);
+    holders.set(device, taskId);
+    if (!live.has(`${taskId}.${epoch}`))
+      found.violate(`device ${uuid} is held by task ${taskId}, which has no such lease`, where);
+  }
+  const uses = new Map<string, [number, number | null][]>();
+  for (const { devices, startedAtMs, endedAtMs } of effects ?? [])
+    for (const device of devices ?? []) push(uses, device, [startedAtMs, endedAtMs]);
+  for (const [device, spans] of uses) {
+    found.exercise(spans.length);
+    const most = mostAtOnce(spans);
+    if (most > 1) found.violate(`device ${device} was used by ${most} tasks at once`);
   }
 }
 
