@@ -132,7 +132,7 @@ test.concurrent('a task that kills every worker is failed as poison, saying so, 
   timeout,
 }, async (context) => {
   await using stage = await openStage(context);
-  const stack = await stage.start({ env: { BATON_LEASE_TTL_MS: '1000', BATON_WORKER_SLOTS: '1' } });
+  const stack = await stage.start({ env: { BATON_LEASE_TTL_MS: '2500', BATON_WORKER_SLOTS: '1' } });
   const ledger = stage.own(openLedger(stack.databaseUrl));
   const baton = createBaton({ url: stack.url });
   const poison = await baton.submit({ kind: 'poison', input: { dir: stage.dir }, priority: 10 });

@@ -3,7 +3,7 @@ import type { Child } from '@baton/testkit';
 import { testDatabase } from '@baton/testkit';
 import { expect, test } from 'vitest';
 import { openLedger } from './ledger.ts';
-import { openStage, type Stage } from './stage.ts';
+import { openStage, type Stage, until } from './stage.ts';
 
 const timeout = 180_000;
 const wait = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -81,11 +81,15 @@ test.concurrent('a master that was stopped beyond every lease, while another wen
   await masters[0]!.kill('SIGSTOP');
   // Its own worker reaches nobody and is let go, by the other; that one's worker renews.
   await wait(9_000);
+  await until(() => expired([masters[1]!]) === 1, "the other's sweep");
   await masters[0]!.kill('SIGCONT');
   await wait(2_000);
   expect([expired([masters[0]!]), expired(masters)]).toEqual([0, 1]);
   stage.open();
   for (const task of held) await task.result();
-  expect(await states()).toEqual([['lost', 'succeeded'], ['lost', 'succeeded'], ['succeeded'], ['succeeded']]);
+  // What is granted anew to a worker that is slow to hear of it may go back, at no cost.
+  const [first, second, ...others] = await states();
+  const again = [first!, second!].map((attempts) => attempts.filter((state) => state !== 'returned'));
+  expect([...again, ...others]).toEqual([['lost', 'succeeded'], ['lost', 'succeeded'], ['succeeded'], ['succeeded']]);
   expect(await ledger.problems(held.map(({ id }) => id))).toEqual([]);
 });
