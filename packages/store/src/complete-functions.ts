@@ -21,6 +21,9 @@ export interface CompletedFunction extends OpenWork {
  * one statement, which saves the advance, and the second commit that would answer it. Fenced like COMPLETE by the lease, locked; then the
  * run is locked, in the order of SUSPEND, and must be open and driven by this very task. Where it is not, nothing is written: the task's
  * result goes the common way. Advances that the run still has are dropped by whoever takes them up.
+ *
+ * On 2 quiet cores: 1.07 ms for 8 runs, 134 µs a run. COMPLETE, DUE_ADVANCES, END_FUNCTIONS and the append of the last step, which it replaces,
+ * took 100, 37, 100 and 85 µs a run in batches of 2 to 3 (npm run bench -- functions --statements).
  */
 export const COMPLETE_FUNCTIONS = `/* baton complete functions */
 with input as materialized (

@@ -2176,7 +2176,7 @@ export declare const MasterService: GenService<{
     output: typeof LoadJournalResponseSchema;
   },
   /**
-   * Exchange and AppendJournal as messages of one stream, which cost a tenth of calls; answers come as they are ready, by number. Optional:
+   * Exchange and AppendJournal as messages of one stream, which cost less than calls; answers come as they are ready, by number. Optional:
    * the calls do the same.
    *
    * @generated from rpc baton.v1.MasterService.CallStream
