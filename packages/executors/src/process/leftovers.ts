@@ -1,7 +1,9 @@
+import { readdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
 import { Cgroup, listCgroups } from './cgroup.ts';
 import { hasProcessTable, listPids, readStat } from './process-table.ts';
 import { sendTo } from './process-tree.ts';
-import { isAlive, type Owner, ownerOf, pidNamespaceOf, tagOfProcess } from './tag.ts';
+import { isAlive, isLeftoverDirectory, type Owner, ownerOf, pidNamespaceOf, tagOfProcess } from './tag.ts';
 
 /**
  * Kills what workers of this machine have left over that are gone themselves: processes that carry the tag of a worker which no longer
@@ -41,5 +43,13 @@ export async function killLeftovers(cgroupHome: string | undefined, timeoutMs = 
       return killed.size;
     }
     await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+}
+
+/** Removes what attempts of workers that are gone had left in their directories. Never rejects. */
+export async function removeLeftovers(root: string): Promise<void> {
+  const names = await readdir(root).catch(() => []);
+  for (const name of names.filter(isLeftoverDirectory)) {
+    await rm(join(root, name), { recursive: true, force: true }).catch(() => {});
   }
 }

@@ -1,12 +1,14 @@
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { FailureType } from '@baton/contract';
 import { TaskStopped } from '@baton/runtime';
-import { expect, test, vi } from 'vitest';
+import { expect, onTestFinished, test, vi } from 'vitest';
 import { outputOf } from '../testing/attempt.ts';
 import { openProcessStage } from '../testing/processes.ts';
 import { findCgroupHome, listCgroups } from './cgroup.ts';
+import { processExecutor } from './process-executor.ts';
 import { readStat } from './process-table.ts';
+import { directoryPrefix, ownOwner } from './tag.ts';
 
 const failureOf = async (outcome: unknown) => {
   const settled = (await outcome) as { kind: string; failure?: { type: FailureType; message: string } };
@@ -137,6 +139,22 @@ test('it works in a directory of its own, which goes with it, or in the one that
   expect(outputOf(await given.outcome)).toBe(`${stage.directory}\n`);
   const missing = stage.bash('true', {}, undefined, { workingDirectory: '/no/such/place' });
   expect(await failureOf(missing.outcome)).toMatchObject({ exceptionType: 'NoWorkingDirectory' });
+});
+
+test('directories that a killed worker left over are removed when the next one starts; those of living workers stay', async () => {
+  const stage = openProcessStage();
+  const root = join(stage.directory, 'others');
+  const own = ownOwner();
+  const [dead, living] = [
+    join(root, `${directoryPrefix({ ...own, startTicks: 1 })}x`),
+    join(root, `${directoryPrefix(own)}y`),
+  ];
+  for (const path of [dead, living]) mkdirSync(join(path, 'work'), { recursive: true });
+  const next = processExecutor({ variables: {}, directory: root });
+  onTestFinished(() => next.close?.());
+  await next.ready?.();
+  await vi.waitUntil(() => !existsSync(dead));
+  expect(existsSync(living)).toBe(true);
 });
 
 const escapes: Readonly<Record<string, string>> = {

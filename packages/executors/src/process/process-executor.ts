@@ -5,11 +5,11 @@ import type { AttemptContext, Executor, FailureReport, Outcome } from '@baton/ru
 import { Cgroup, findCgroupHome } from './cgroup.ts';
 import { failureOfExit } from './exit-failure.ts';
 import { findProgram } from './find-program.ts';
-import { killLeftovers } from './leftovers.ts';
+import { killLeftovers, removeLeftovers } from './leftovers.ts';
 import { Program, type ProgramEnd } from './program.ts';
 import { LogBudget } from './program-output.ts';
 import { outcomeOf, outputOfFile, ProtocolSession } from './protocol-session.ts';
-import { ownerPrefix, ownOwner, tagOf } from './tag.ts';
+import { directoryPrefix, ownerPrefix, ownOwner, tagOf } from './tag.ts';
 import { TaskFileError, TaskFiles } from './task-files.ts';
 import { TASK_PROTOCOL } from './task-messages.ts';
 import { Warden } from './warden.ts';
@@ -66,6 +66,8 @@ class ProcessRunner implements Executor {
     // Before it takes work: what a worker before it left over may hold devices and files.
     this.#ready = killLeftovers(this.#cgroupHome).then(
       (killed) => {
+        // Whose files they were is dead by now; nobody waits for their removal.
+        void removeLeftovers(options.directory);
         if (killed > 0) {
           options.onEvent?.('processes killed that an earlier worker had left over', { processes: killed });
         }
@@ -94,7 +96,7 @@ class ProcessRunner implements Executor {
     await this.#ready;
     let files: TaskFiles;
     try {
-      files = await TaskFiles.make(this.#options.directory, lease.input);
+      files = await TaskFiles.make(this.#options.directory, directoryPrefix(this.#owner), lease.input);
     } catch (error) {
       const message = `no directory for the task: ${describe(error)}`;
       return failed({ type: FailureType.UNKNOWN, message, exceptionType: nameOf(error) });

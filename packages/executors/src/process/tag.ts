@@ -34,6 +34,20 @@ export function tagOf(owner: Owner, name: string): string {
   return `${ownerPrefix(owner)}${name}.`;
 }
 
+/** The beginning of the names of an owner's directories. */
+export function directoryPrefix({ pidNamespace, pid, startTicks }: Owner): string {
+  return `task-${pidNamespace}.${pid}.${startTicks}-`;
+}
+
+/** Whether a directory is that of an owner which lived here and is gone. */
+export function isLeftoverDirectory(name: string): boolean {
+  const match = /^task-(\d+)\.(\d+)\.(\d+)-/.exec(name);
+  if (!hasProcessTable || match === null || match[1] !== pidNamespaceOf('self')) {
+    return false;
+  }
+  return !isAlive({ pidNamespace: match[1], pid: Number(match[2]), startTicks: Number(match[3]), nonce: '' });
+}
+
 /** Reads the owner out of a tag; undefined for what is none. */
 export function ownerOf(tag: string): Owner | undefined {
   const match = /^v1\.(\d+)\.(\d+)\.(\d+)\.([0-9a-f]+)\./.exec(tag);

@@ -18,10 +18,10 @@ export class TaskFiles {
     this.seenAs = seenAs;
   }
 
-  /** Makes `input` (the input's bytes), `work` and `tmp` in a new directory below `root`. */
-  static async make(root: string, input: Uint8Array, seenAs?: string): Promise<TaskFiles> {
+  /** Makes `input` (the input's bytes), `work` and `tmp` in a new directory below `root`, whose name begins with `prefix`. */
+  static async make(root: string, prefix: string, input: Uint8Array, seenAs?: string): Promise<TaskFiles> {
     await mkdir(root, { recursive: true, mode: 0o700 });
-    const directory = await realpath(await mkdtemp(join(root, 'task-')));
+    const directory = await realpath(await mkdtemp(join(root, prefix)));
     const files = new TaskFiles(directory, seenAs ?? directory);
     await Promise.all([
       writeFile(join(directory, 'input'), input, { mode: 0o600 }),
