@@ -17,6 +17,7 @@ import {
 } from '../failures.ts';
 import { appendLogs, readLogs } from '../logs.ts';
 import { type MigratedDatabase, migratedDatabase } from '../migrated.fixture.ts';
+import { peekHeads } from '../peek.ts';
 import { dropStaleProgress, writeSigns } from '../progress.ts';
 import { endsOf, listTasks, readAttempts, readTask, type TaskPage } from '../read-tasks.ts';
 import { recallFor, recallTasks, takeOrders } from '../recall.ts';
@@ -129,6 +130,20 @@ const HOT: Hot[] = [
     call: (sql) => claimTasks(sql, lanes, [{ sessionId: '1', count: 10 }]),
     rows: 10 * SHAPE.lanes,
     pages: 4000,
+  },
+  {
+    name: 'peek: the heads of each lane',
+    pool: 'hot',
+    call: (sql) => peekHeads(sql, lanes, 10),
+    rows: 10 * SHAPE.lanes,
+    pages: 4000,
+  },
+  {
+    name: 'peek: the oldest of each lane, by its priorities',
+    pool: 'hot',
+    call: (sql) => peekHeads(sql, lanes, 10, true),
+    rows: 100 * SHAPE.lanes,
+    pages: 20_000,
   },
   {
     name: 'standing of a task deep in its lane',
