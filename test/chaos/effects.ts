@@ -57,3 +57,36 @@ export function readEffects(file: string): Effect[] {
   }
   return effects;
 }
+
+/** What durable functions do: an activation of the code, which replays its journal, and steps, when they begin. */
+export interface StepEffect {
+  readonly what: 'activation' | 'step';
+  readonly runId: string;
+  /** Of a step: `<run>/<number>`. */
+  readonly stepKey: string;
+  readonly pid: number;
+  readonly worker: string;
+  readonly atMs: number;
+}
+
+const stepsOf = (ledger: string) => `${ledger}.steps`;
+
+export function writeStep(ledger: string, effect: StepEffect): void {
+  appendFileSync(stepsOf(ledger), `${JSON.stringify(effect)}\n`);
+}
+
+export function readSteps(ledger: string): StepEffect[] {
+  let text: string;
+  try {
+    text = readFileSync(stepsOf(ledger), 'utf8');
+  } catch {
+    return [];
+  }
+  return text.split('\n').flatMap((line) => {
+    try {
+      return [JSON.parse(line) as StepEffect];
+    } catch {
+      return [];
+    }
+  });
+}

@@ -2,9 +2,10 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DEFAULT_HISTORY_SETTINGS, type History, readDatabase } from '@baton/testkit/history';
+import { checkWorkflows } from './check-workflows.ts';
 import { type Line, openBaton } from './client.ts';
 import { BREAKER, type Cluster, LEASE_TTL_MS, startCluster } from './cluster.ts';
-import { readEffects } from './effects.ts';
+import { readEffects, readSteps } from './effects.ts';
 import { FAULTS } from './faults/index.ts';
 import { effectsOf, historyText } from './history.ts';
 import { startLoad } from './load.ts';
@@ -149,6 +150,13 @@ async function inHome(
     faults: stormed.fired,
   };
   log('checking');
+  const workflows = await checkWorkflows(cluster.sql, readSteps(cluster.ledgerFile));
+  recorder.wrong.push(...workflows.wrong);
+  log(
+    `${workflows.fans} fan-outs and ${workflows.functions} functions gave what they should, ${workflows.steps} steps journaled, ${workflows.again} begun again`,
+  );
+  if (options.minutes >= 1 && (workflows.fans === 0 || workflows.functions === 0 || workflows.steps === 0))
+    recorder.wrong.push(`vacuous: ${JSON.stringify({ ...workflows, wrong: undefined })}`);
   const report = reportOf({ options, recorder, history, load, stormed, settleSeconds, open });
   // By it a failure can be looked at when the database is gone.
   if (report.failed || options.keep) await writeFile(join(home, 'history.json'), historyText(history));

@@ -15,7 +15,7 @@ export async function openWork(sql: postgres.Sql): Promise<OpenWork> {
   const [row] = await sql`
     select (select count(*)::int from baton.ready) as ready, (select count(*)::int from baton.waiting) as waiting,
       (select count(*)::int from baton.leases) as leases, (select count(*)::int from baton.advances) as advances,
-      (select count(*)::int from baton.runs where state in ('pending', 'running')) as runs`;
+      (select count(*)::int from baton.runs where state in ('pending', 'running', 'waiting')) as runs`;
   return row as unknown as OpenWork;
 }
 

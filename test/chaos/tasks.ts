@@ -2,8 +2,8 @@
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { NonRetryable, RetryAfter, type TaskContext, task } from '@baton/client';
-import { CHILD_SCRIPT, LEDGER_VARIABLE, writeEffect } from './effects.ts';
+import { NonRetryable, RetryAfter, type TaskContext, task, workflow } from '@baton/client';
+import { CHILD_SCRIPT, LEDGER_VARIABLE, writeEffect, writeStep } from './effects.ts';
 import { nowMs } from './recorder.ts';
 
 const ledger = process.env[LEDGER_VARIABLE]!;
@@ -157,5 +157,47 @@ export const saves = task({
     }
     effect('end', ctx);
     return handOver(ctx, { epoch, steps: input.steps });
+  },
+});
+
+/** Items of fan-outs. */
+export const square = task({
+  id: 'square',
+  run(n: number, ctx) {
+    effect('begin', ctx);
+    effect('end', ctx);
+    return handOver(ctx, n * n);
+  },
+});
+
+export const gather = task({
+  id: 'gather',
+  run(list: readonly unknown[], ctx) {
+    effect('begin', ctx);
+    effect('end', ctx);
+    return handOver(ctx, list);
+  },
+});
+
+/** A durable function with everything that it can wait for but signals. Its steps are counted by their keys. */
+export const saga = workflow({
+  id: 'saga',
+  run: async (ctx, n: number) => {
+    const { runId } = ctx;
+    const note = (what: 'activation' | 'step', stepKey: string) =>
+      writeStep(ledger, { what, runId, stepKey, pid: process.pid, worker, atMs: Date.now() });
+    note('activation', '');
+    const step = (name: string, ms: number) =>
+      ctx.step(name, async ({ stepKey }) => {
+        note('step', stepKey);
+        await new Promise((resolve) => setTimeout(resolve, ms));
+        return n;
+      });
+    const one = await step('one', 5);
+    await ctx.all([ctx.run(plain, { ms: 1 }), ctx.sleep(60)]);
+    const [left, right] = await ctx.all([step('left', 20), step('right', 1)]);
+    await ctx.sleep(250);
+    const last = await step('last', 5);
+    return one + 2 * left + 3 * right + 4 * last;
   },
 });

@@ -1,17 +1,17 @@
 import type { Baton } from '@baton/client';
 import { land, REPEAT_MS, remember } from '../client.ts';
-import { WORKFLOWS } from '../workflows.ts';
+import { FUNCTIONS, WORKFLOWS } from '../workflows.ts';
 import type { Operation } from './operation.ts';
 
-/** A small workflow; half of them with a key, some of those started twice. */
+/** A small workflow, or a durable function; half of them with a key, some of those started twice. */
 export const startRun: Operation = {
   name: 'start run',
   weight: 3,
   async perform(line) {
-    const { name: workflow } = line.random.pick(WORKFLOWS);
+    const workflow = line.random.pick([...WORKFLOWS.map(({ name }) => name), ...FUNCTIONS, ...FUNCTIONS]);
     const [keyed, twice, mark] = [line.random.chance(0.6), line.random.chance(0.3), line.nextOp()];
     const key = keyed ? `run-${mark}` : null;
-    const options = { input: {}, labels: { mark }, ...(key && { idempotencyKey: key }) };
+    const options = { input: 7, labels: { mark }, ...(key && { idempotencyKey: key }) };
     const start = async (baton: Baton) => {
       const { answer, value } = await land(line, () => baton.runs.start(workflow, options), keyed ? REPEAT_MS : 0);
       line.recorder.operation({

@@ -13,8 +13,14 @@ export const STATES_AFTER: Readonly<Record<number, (task: TaskRow) => readonly T
   [EVENT.taskSucceeded]: () => ['succeeded'],
   [EVENT.taskFailed]: () => ['failed'],
   [EVENT.taskCancelled]: () => ['cancelled'],
-  [EVENT.taskReleased]: () => ['ready'],
+  // A durable function that waits is handed back, and is not ready.
+  [EVENT.taskReleased]: (task) => (isDriver(task) ? ['ready', 'blocked', 'scheduled'] : ['ready']),
 };
+
+/** It drives the run of a durable function: the task of a run, and of no node. */
+function isDriver(task: TaskRow): boolean {
+  return task.runId !== null && task.nodeId === null;
+}
 
 const TERMINAL_EVENTS: readonly number[] = [EVENT.taskSucceeded, EVENT.taskFailed, EVENT.taskCancelled];
 
@@ -78,7 +84,9 @@ function foldEvents(task: TaskRow, { events, places }: HistoryIndex, found: Find
   for (const event of events.get(task.id) ?? []) {
     const after = STATES_AFTER[event.type]?.(task);
     if (!after) continue;
-    const legal = after.filter((to) => states.some((from) => mayMove(from, to)));
+    const legal = after.filter((to) =>
+      states.some((from) => mayMove(from, to) || (from === 'leased' && isDriver(task))),
+    );
     if (legal.length === 0) {
       found.violate(`task ${task.id} went from ${states.join(' or ')} to ${after.join(' or ')}`, where);
       return;
