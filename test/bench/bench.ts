@@ -1,6 +1,7 @@
 import { measureArtifacts } from './artifacts.ts';
 import { measureDrain } from './drain.ts';
 import { measureFunctions } from './functions.ts';
+import { measureGaps } from './gap.ts';
 import { measureLatency } from './latency.ts';
 import { readMachine } from './machine.ts';
 import type { BenchOptions } from './options.ts';
@@ -9,6 +10,7 @@ import {
   summarizeArtifacts,
   summarizeDrain,
   summarizeFunctions,
+  summarizeGaps,
   summarizeLatency,
   summarizeSizes,
   summarizeSubmits,
@@ -109,6 +111,16 @@ export async function runBench(
                 progress(
                   `${rep}: ${run.graph} of ${run.nodes}: ${round(run.nodesPerSecond)} nodes/s, ${round(run.cpu.totalUs)} us a node, foreign cores ${round(run.cpu.foreignCores)}`,
                 ),
+              )),
+            );
+          }),
+        );
+      case 'gap':
+        return summarizeGaps(
+          await repeat(async (rep, runs) => {
+            runs.push(
+              ...(await measureGaps(server, options, (run) =>
+                progress(`${rep}: ${run.way}: gap p50 ${run.gapMs.p50} ms, p99 ${run.gapMs.p99} ms`),
               )),
             );
           }),

@@ -1,13 +1,13 @@
 import { parseArgs } from 'node:util';
 
-export const BENCHES = ['drain', 'submit', 'latency', 'sizes', 'workflows', 'functions', 'artifacts'] as const;
+export const BENCHES = ['drain', 'submit', 'latency', 'sizes', 'workflows', 'functions', 'artifacts', 'gap'] as const;
 export type BenchName = (typeof BENCHES)[number];
 
 /** What is measured and how often. Read once from the command line, then handed down. */
 export interface BenchOptions {
   readonly bench: BenchName;
   readonly output: 'table' | 'json';
-  /** drain: tasks loaded before the workers come. sizes: tasks that come and go. */
+  /** drain: tasks loaded before the workers come. sizes: tasks that come and go. gap: of each way. */
   readonly tasks: number;
   /** drain and latency: BATON_WORKER_SLOTS of each worker, one measurement for each number. */
   readonly concurrency: readonly number[];
@@ -36,9 +36,10 @@ const TASKS: Partial<Record<BenchName, number>> = {
   workflows: 10_000,
   functions: 1_000,
   artifacts: 256,
+  gap: 1_000,
 };
 
-export const USAGE = `npm run bench -- drain|submit|latency|sizes|workflows|functions|artifacts [options]
+export const USAGE = `npm run bench -- drain|submit|latency|sizes|workflows|functions|artifacts|gap [options]
 
   drain     N no-op tasks are loaded, then worker processes take them: tasks/s from the first grant to the last outcome
   submit    tasks are submitted: one by one, 16 and 128 at once, gathered by the SDK, in calls of 1 000
@@ -47,11 +48,12 @@ export const USAGE = `npm run bench -- drain|submit|latency|sizes|workflows|func
   workflows nodes/s of a chain, a fan-out and a lattice of no-op tasks, small and large, by one worker
   functions durable functions: steps/s of one of 1 000 steps; runs/s of three steps, 16 at once, beside DBOS
   artifacts a file from one worker to another: MB/s of put and get, and where it is known or at hand already
+  gap       what a worker of one slot leaves between two tasks, in its main thread, a thread and a process
 
   -o, --output table|json    default table; JSON is one object on stdout
   --tasks N                  drain and sizes: default 100000 and 200000; workflows: of the largest graphs, default 10000;
                              functions: steps of the one function, and half of the runs, default 1000;
-                             artifacts: size of the file, MiB, default 256
+                             artifacts: size of the file, MiB, default 256; gap: of each way, default 1000
   --concurrency 1,10,50      drain and latency: slots of each worker; workflows: the last
   --workers 1,2              drain: worker processes
   --reps N                   default 3; sizes: 1

@@ -2,6 +2,7 @@ import type { ArtifactRun } from './artifacts.ts';
 import type { CpuShare } from './cpu.ts';
 import type { DrainRun } from './drain.ts';
 import type { FunctionRun } from './functions.ts';
+import type { GapRun } from './gap.ts';
 import type { LatencyRun } from './latency.ts';
 import type { Machine } from './machine.ts';
 import type { BenchName } from './options.ts';
@@ -23,7 +24,7 @@ export interface Report {
   machine: Machine;
   postgres: { source: 'embedded' | 'yours'; version: string; settings: Readonly<Record<string, string>> };
   repetitions: number;
-  results: Result<DrainRun | SubmitRun | LatencyRun | SizeRun | WorkflowRun | FunctionRun | ArtifactRun>[];
+  results: Result<DrainRun | SubmitRun | LatencyRun | SizeRun | WorkflowRun | FunctionRun | ArtifactRun | GapRun>[];
 }
 
 export function summarizeDrain(runs: readonly DrainRun[]): Result<DrainRun>[] {
@@ -73,6 +74,14 @@ export function summarizeArtifacts(runs: readonly ArtifactRun[]): Result<Artifac
     runs,
     ({ what, mib }) => ({ what, mib }),
     (run) => ({ mb_per_second: run.mbPerSecond }),
+  );
+}
+
+export function summarizeGaps(runs: readonly GapRun[]): Result<GapRun>[] {
+  return grouped(
+    runs,
+    ({ way, tasks, taskMs }) => ({ way, tasks, task_ms: taskMs }),
+    ({ gapMs }) => ({ gap_p50_ms: gapMs.p50, gap_p95_ms: gapMs.p95, gap_p99_ms: gapMs.p99, gap_max_ms: gapMs.max }),
   );
 }
 

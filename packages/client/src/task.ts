@@ -105,6 +105,18 @@ export interface TaskDefinition<Input = unknown, Output = unknown, Sent = Input,
   readonly id: Id;
   readonly input?: StandardSchema<Sent, Input>;
   readonly output?: StandardSchema<unknown, Output>;
+  /**
+   * Where the code runs. `none`, the default: in the worker's main thread, where a step costs least and a loop that never waits holds
+   * the other tasks up. `thread` and `process`: in one of its own, kept warm for the next task of the module, and ended where the code does not
+   * stop when it is told to. What it cannot use there: `ctx.journal`; streams given to `ctx.blob` are read whole.
+   */
+  readonly isolation?:
+    | 'none'
+    | 'thread'
+    | 'process'
+    | { readonly mode: 'thread' | 'process' /** Of a thread's heap. */; readonly memoryMib?: number };
+  /** `import.meta.url` of the module that exports the task: needed where an isolated task is handed to `createWorker` as a value. */
+  readonly module?: string;
   /** The input and the returned value travel as JSON. Must be safe to run again: an attempt may be lost half-way. */
   run(input: Input, ctx: TaskContext): Promise<Output> | Output;
 }

@@ -1,31 +1,25 @@
 import { type FunctionClock, releaseTag } from '@baton/client/durable';
-import { FailureType, type Lease, PayloadEncoding, TaskClass } from '@baton/contract';
-import type { AttemptContext, Executor, Outcome } from '@baton/runtime';
-import { failureOfError } from './failure-of-error.ts';
-import {
-  byId,
-  isWorkflow,
-  type Runnable,
-  type RunnableTask,
-  type RunnableWorkflow,
-  type Schema,
-  type SchemaAnswer,
-  type TaskSource,
-} from './task-definition.ts';
+import { TaskClass } from '@baton/contract';
+import type { Executor, Outcome } from '@baton/runtime';
+import { isolatedTasks, isolationOf } from './isolated/isolated-tasks.ts';
+import { check, decodeInput, encode, issuesText, refused, runTask } from './run-task.ts';
+import { byId, isWorkflow, type Runnable, type RunnableWorkflow, type TaskSource } from './task-definition.ts';
 import { runWorkflow } from './workflow-executor.ts';
 
-const decoder = new TextDecoder('utf-8', { fatal: true });
-const encoder = new TextEncoder();
-const nothing = encoder.encode('null');
-
 /**
- * Carries tasks out by the functions that they export, in the main thread. The input is decoded from JSON (`undefined`
+ * Carries tasks out by the functions that they export: in the main thread, or, where a task asks for it, in a thread or process of its own. The input is decoded from JSON (`undefined`
  * when there is none) or handed over as bytes; a returned `Uint8Array` travels as bytes, what `ctx.blob` gave names its blob, all else is JSON,
  * `undefined` as null. What a task throws is an EVALUATION_ERROR.
  *
  * @param clock of durable functions. Default: this machine's.
+ * @param surroundings variables that isolated tasks find besides those of their own
  */
-export function functionExecutor(tasks: Iterable<Runnable> | TaskSource, clock?: FunctionClock): Executor {
+export function functionExecutor(
+  tasks: Iterable<Runnable> | TaskSource,
+  clock?: FunctionClock,
+  surroundings: Readonly<Record<string, string>> = {},
+): Executor {
+  const isolated = isolatedTasks(surroundings);
   const source = isSource(tasks) ? tasks : fixed(tasks);
   const workflows = () => source.kinds.map((kind) => source.get(kind)).filter(isWorkflow);
   return {
@@ -48,34 +42,25 @@ export function functionExecutor(tasks: Iterable<Runnable> | TaskSource, clock?:
       if (isWorkflow(task)) {
         return runWorkflow(task, lease, context, codec, clock);
       }
-      return start(task, lease, context);
+      const { mode } = isolationOf(task);
+      if (mode === undefined) {
+        return runTask(task, lease, context);
+      }
+      const module = task.module ?? source.moduleOf?.(lease.kind);
+      if (module === undefined) {
+        return refused(
+          `task "${task.id}" is to be isolated, and a thread or a process cannot be handed its code: load it by a path, or say \`module: import.meta.url\``,
+          true,
+        );
+      }
+      return isolated.run(task, module, lease, context);
     },
-    close: () => source.close?.(),
+    warm: () => isolated.warm(),
+    async close() {
+      source.close?.();
+      await isolated.close();
+    },
   };
-}
-
-function start(task: RunnableTask, lease: Lease, context: AttemptContext): Outcome | Promise<Outcome> {
-  let input: unknown;
-  try {
-    input = decodeInput(lease);
-  } catch (error) {
-    return refused(
-      `the input of task "${task.id}" is not JSON: ${error instanceof Error ? error.message : error}`,
-      true,
-    );
-  }
-  // Nothing is awaited that is there already: most tasks have no schema, and many return at once.
-  if (task.input !== undefined) {
-    return runChecked(task, input, context);
-  }
-  try {
-    const value = task.run(input, context);
-    return isThenable(value)
-      ? Promise.resolve(value).then((settled) => encode(task, settled), failed)
-      : encode(task, value);
-  } catch (error) {
-    return failed(error);
-  }
 }
 
 const codec = {
@@ -109,104 +94,6 @@ function describe({
     priority: priority ?? 0,
     startToCloseMs: BigInt(Math.round(startToCloseTimeoutMs ?? 0)),
   };
-}
-
-async function runChecked(task: RunnableTask, input: unknown, context: AttemptContext): Promise<Outcome> {
-  try {
-    const answer = await check(task.input, input);
-    if (answer.issues !== undefined) {
-      return refused(`the input of task "${task.id}" does not fit: ${issuesText(answer)}`, true);
-    }
-    return await encode(task, await task.run(answer.value, context));
-  } catch (error) {
-    return failed(error);
-  }
-}
-
-function encode(task: Runnable, value: unknown): Outcome | Promise<Outcome> {
-  // Its bytes are elsewhere: there is nothing that a schema could look at.
-  if (task.output === undefined || isBlob(value)) {
-    return encodeValue(task, value);
-  }
-  return Promise.resolve(check(task.output, value)).then(
-    (answer) =>
-      answer.issues === undefined
-        ? encodeValue(task, answer.value)
-        : refused(`the output of ${task.__baton} "${task.id}" does not fit: ${issuesText(answer)}`, true),
-    failed,
-  );
-}
-
-function encodeValue(task: Runnable, value: unknown): Outcome {
-  if (value === undefined || value === null) {
-    return { kind: 'success', output: nothing, encoding: PayloadEncoding.JSON };
-  }
-  if (isBlob(value)) {
-    const { sha256, sizeBytes } = value;
-    const encoding = value.encoding === 'json' ? PayloadEncoding.JSON : PayloadEncoding.BYTES;
-    return { kind: 'success', output: new Uint8Array(), encoding, blob: { sha256, sizeBytes } };
-  }
-  if (value instanceof Uint8Array) {
-    return { kind: 'success', output: value, encoding: PayloadEncoding.BYTES };
-  }
-  let text: string | undefined;
-  let why = 'it is a function or a symbol';
-  try {
-    text = JSON.stringify(value);
-  } catch (error) {
-    why = error instanceof Error ? error.message : String(error);
-  }
-  if (text === undefined) {
-    return refused(`the output of ${task.__baton} "${task.id}" cannot be written as JSON: ${why}`, true);
-  }
-  return { kind: 'success', output: encoder.encode(text), encoding: PayloadEncoding.JSON };
-}
-
-function decodeInput(lease: Lease): unknown {
-  if (lease.input.length === 0) {
-    return lease.encoding === PayloadEncoding.BYTES ? lease.input : undefined;
-  }
-  return lease.encoding === PayloadEncoding.BYTES ? lease.input : JSON.parse(decoder.decode(lease.input));
-}
-
-async function check(schema: Schema | undefined, value: unknown): Promise<SchemaAnswer> {
-  return schema === undefined ? { value } : schema['~standard'].validate(value);
-}
-
-function issuesText(answer: Extract<SchemaAnswer, { issues: readonly unknown[] }>): string {
-  return answer.issues
-    .map(({ message, path = [] }) => {
-      const at = path.map((part) => String(typeof part === 'object' ? part.key : part)).join('.');
-      return at === '' ? message : `${at}: ${message}`;
-    })
-    .join('; ');
-}
-
-function failed(error: unknown): Outcome {
-  return { kind: 'failure', failure: failureOfError(error) };
-}
-
-function refused(message: string, nonRetryable: boolean): Outcome {
-  return { kind: 'failure', failure: { type: FailureType.EVALUATION_ERROR, message, nonRetryable } };
-}
-
-/** What `ctx.blob` gave; known by its shape. */
-function isBlob(value: unknown): value is { sha256: string; sizeBytes: number; encoding: unknown } {
-  return (
-    typeof value === 'object' &&
-    value !== null &&
-    '__baton' in value &&
-    value.__baton === 'blob' &&
-    'sha256' in value &&
-    typeof value.sha256 === 'string' &&
-    /^[0-9a-f]{64}$/.test(value.sha256) &&
-    'sizeBytes' in value &&
-    Number.isSafeInteger(value.sizeBytes)
-  );
-}
-
-function isThenable(value: unknown): value is PromiseLike<unknown> {
-  return typeof value === 'object' && value !== null && 'then' in value && typeof value.then === 'function';
 }
 
 function isSource(tasks: Iterable<Runnable> | TaskSource): tasks is TaskSource {

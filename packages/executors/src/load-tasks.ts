@@ -57,6 +57,7 @@ export async function loadTasks(modulePaths: readonly string[], options: LoadOpt
     get kinds() {
       return [...tasks.keys()];
     },
+    moduleOf: (kind) => modules.find((module) => module.tasks.some(({ id }) => id === kind))?.url,
     onKindsChange: (listener) => listeners.push(listener),
     close() {
       for (const module of modules) {
@@ -68,6 +69,8 @@ export async function loadTasks(modulePaths: readonly string[], options: LoadOpt
 
 class TaskModule {
   tasks: readonly Runnable[] = [];
+  /** Of its file as it was last loaded. */
+  url: string;
   readonly #path: string;
   readonly #options: LoadOptions;
   readonly #files = new Set<string>();
@@ -80,6 +83,7 @@ class TaskModule {
   constructor(path: string, options: LoadOptions) {
     this.#path = path;
     this.#options = options;
+    this.url = pathToFileURL(path).href;
   }
 
   /** Takes the module's tasks as it is now; throws, and keeps those it has, when it cannot. */
@@ -100,6 +104,8 @@ class TaskModule {
       );
     }
     this.tasks = [...byId(tasks).values()];
+    // An isolate that has imported an earlier version is not one of this version.
+    if (this.#options.watch) this.url = `${url}?saved=${statSync(this.#path).mtimeMs}`;
   }
 
   follow(onChange: () => void): void {

@@ -23,6 +23,14 @@ export interface RunnableTask {
   readonly id: string;
   readonly input?: Schema;
   readonly output?: Schema;
+  /** Where its code runs. Default: in the worker's main thread. */
+  readonly isolation?:
+    | 'none'
+    | 'thread'
+    | 'process'
+    | { readonly mode: 'thread' | 'process'; readonly memoryMib?: number };
+  /** File URL of the module that exports it, where it is handed over as a value and isolated. */
+  readonly module?: string;
   run(input: unknown, context: AttemptContext): unknown;
 }
 
@@ -70,6 +78,8 @@ export function isRunnable(value: unknown): value is Runnable {
 export interface TaskSource {
   get(kind: string): Runnable | undefined;
   readonly kinds: readonly string[];
+  /** File URL of the module that a kind comes from, where it comes from one. */
+  moduleOf?(kind: string): string | undefined;
   /** Calls back after kinds came or went. */
   onKindsChange?(listener: () => void): void;
   close?(): void;

@@ -5,10 +5,10 @@ import { join } from 'node:path';
 import { FailureType, type Lease, PayloadEncoding } from '@baton/contract';
 import type { AttemptContext, Executor, FailureReport, Outcome } from '@baton/runtime';
 import type Docker from 'dockerode';
+import { LineSplitter } from '../log-lines.ts';
 import { attach } from './attach.ts';
 import { type ContainerOwner, containerConfig } from './container-config.ts';
 import { type ContainerRules, refusedWishes, TASK_DIRECTORY } from './container-rules.ts';
-import { LineSplitter } from './log-lines.ts';
 import { ImageError, ImagePuller, statusOf } from './pull-image.ts';
 import { removeOrphans } from './remove-orphans.ts';
 

@@ -54,6 +54,8 @@ export function start(
       keepsTimes: true,
     },
     env: {},
+    devices: [],
+    onCheckpointNow: () => {},
     workingDirectory: undefined,
     variable: () => undefined,
     onCheckpointNow: () => {},
