@@ -86,7 +86,7 @@ describe('a task in a container', () => {
       { output: 'stdout', user: 'somebody' },
       { environment: { pass: ['TOKEN', 'HIDDEN'], set: { COLOR: 'blue' }, workingDirectory: '/tmp' } },
     )) as string;
-    for (const line of ['TOKEN=s3cret', 'COLOR=blue', 'BATON_ATTEMPT=1', 'BATON_KIND=in-a-container'])
+    for (const line of ['TOKEN=s3cret', 'COLOR=blue', 'BATON_TASK_ATTEMPT=1', 'BATON_TASK_KIND=in-a-container'])
       expect(text).toContain(line);
     expect(text).not.toMatch(/HIDDEN|DATABASE_URL|BATON_URL/);
     expect(text.trimEnd().split('\n').slice(-2)).toEqual(['/tmp', '1000']);
@@ -113,9 +113,9 @@ describe('a container that fails', () => {
     expect(await failureOf('echo first; echo "no such household" >&2; exit 3')).toMatchObject({
       type: 'EVALUATION_ERROR',
       exceptionType: 'exit 3',
-      message: 'the container ended with exit code 3: no such household',
+      message: expect.stringContaining('no such household'),
     });
-    expect(await failureOf('sleep 100 & kill -9 $!; wait $!; exit $?')).toMatchObject({ exceptionType: 'exit 137' });
+    expect(await failureOf('sleep 100 & kill -9 $!; wait $!; exit $?')).toMatchObject({ type: 'OUT_OF_MEMORY' });
     const permanent = await sh('exit 9', { permanentExitCodes: [9] }, { retry: { maxAttempts: 5, initialDelayMs: 1 } });
     await permanent.result().catch(() => {});
     expect((await permanent.status()).attempt).toBe(1);
@@ -191,13 +191,13 @@ test('100 MB on the standard output are read, cut off in the log, and hold nothi
   await expect(handle.result()).rejects.toMatchObject({ message: expect.stringContaining('not JSON') });
   const lines = await logsOf(handle.id);
   expect(lines.length).toBeLessThan(3_000);
-  expect(lines.at(-1)).toMatch(/^stderr: \d+ more bytes were printed and are not kept$/);
+  expect(lines.at(-1)).toMatch(/^log: … \d+ more lines \(\d+ bytes\) were printed and are not kept$/);
 });
 
 test('what a killed worker left running is removed by its next life, before the task runs again', async () => {
   const worker = await stack().addWorker({ name: 'mortal', env: { ...workerEnv(), BATON_WORKER_TAGS: 'mortal' } });
   const handle = await sh(
-    'echo up; if [ $BATON_EPOCH = 1 ]; then sleep 1000; fi; echo again > /dev/null',
+    'echo up; if [ $BATON_TASK_EPOCH = 1 ]; then sleep 1000; fi; echo again > /dev/null',
     {},
     {
       tags: ['mortal'],

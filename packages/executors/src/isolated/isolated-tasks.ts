@@ -1,6 +1,7 @@
 import { FailureType, type Lease } from '@baton/contract';
 import type { AttemptContext, FailureReport, Outcome } from '@baton/runtime';
-import { LineSplitter } from '../log-lines.ts';
+import { LineSplitter } from '../process/line-splitter.ts';
+import { LogBudget } from '../process/program-output.ts';
 import type { RunnableTask } from '../task-definition.ts';
 import { type Isolate, type IsolateEnd, type IsolatePlan, startIsolate } from './isolate.ts';
 import { carry, type FromIsolate, type Job } from './messages.ts';
@@ -105,11 +106,12 @@ export function isolatedTasks(
     run(task, module, lease, context) {
       const kept = take(task, module, context);
       const { isolate } = kept;
-      const budget = { bytes: LOG_BYTES };
-      kept.lines = {
-        stdout: new LineSplitter((line) => context.log(line, 'stdout'), budget),
-        stderr: new LineSplitter((line) => context.log(line, 'stderr'), budget),
-      };
+      const budget = new LogBudget(LOG_BYTES);
+      const linesTo = (stream: string) =>
+        new LineSplitter((line) => {
+          if (budget.take(Buffer.byteLength(line) + 1)) context.log(line, stream);
+        });
+      kept.lines = { stdout: linesTo('stdout'), stderr: linesTo('stderr') };
       return new Promise<Outcome>((resolve) => {
         let killer: NodeJS.Timeout | undefined;
         let isStarted = kept.tasks > 0;

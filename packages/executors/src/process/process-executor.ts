@@ -1,6 +1,6 @@
 import { mkdirSync, statSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { FailureType, type Lease, PayloadEncoding, type ProcessExecutor } from '@baton/contract';
+import { FailureType, type Lease, type ProcessExecutor } from '@baton/contract';
 import type { AttemptContext, Executor, FailureReport, Outcome } from '@baton/runtime';
 import { Cgroup, findCgroupHome } from './cgroup.ts';
 import { failureOfExit } from './exit-failure.ts';
@@ -8,10 +8,11 @@ import { findProgram } from './find-program.ts';
 import { killLeftovers, removeLeftovers } from './leftovers.ts';
 import { Program, type ProgramEnd } from './program.ts';
 import { LogBudget } from './program-output.ts';
-import { outcomeOf, outputOfFile, ProtocolSession } from './protocol-session.ts';
+import { ProtocolSession } from './protocol-session.ts';
 import { directoryPrefix, ownerPrefix, ownOwner, tagOf } from './tag.ts';
-import { TaskFileError, TaskFiles } from './task-files.ts';
+import { TaskFiles } from './task-files.ts';
 import { TASK_PROTOCOL } from './task-messages.ts';
+import { captureLimitOf, ownVariables, takeOutput } from './task-output.ts';
 import { Warden } from './warden.ts';
 import { WarmPrograms } from './warm-programs.ts';
 
@@ -22,7 +23,6 @@ const defaultMaxStopGraceMs = 60_000;
 /** What killing a tree, and reading what it had printed, may take beyond the grace. */
 const killMs = 15_000;
 const defaultMaxLogBytes = 16 * 1024 * 1024;
-const captureBytes = 2 * 1024 * 1024;
 /** How long a program may live that has said how it ends. */
 const farewellMs = 5_000;
 
@@ -156,8 +156,7 @@ class ProcessRunner implements Executor {
     program.tasks++;
     this.#busy.add(program);
     const budget = new LogBudget(Number(settings.maxLogBytes) || defaultMaxLogBytes);
-    const isCaptured = settings.output === 'stdout' || settings.output === 'stdout_json';
-    program.stdout.attach(context, budget, isCaptured ? captureBytes : 0);
+    program.stdout.attach(context, budget, captureLimitOf(settings.output));
     program.stderr.attach(context, budget, 0);
     const session = new ProtocolSession(lease, context, files, program.channel);
     program.session = session;
@@ -323,17 +322,7 @@ class ProcessRunner implements Executor {
         }),
       );
     }
-    try {
-      return await outputOf(settings, context, files, program, session);
-    } catch (error) {
-      if (context.signal.aborted) {
-        return { kind: 'cancelled' };
-      }
-      const isOurs = error instanceof TaskFileError || error instanceof SyntaxError || error instanceof TypeError;
-      const message = `its output cannot be taken: ${describe(error)}`;
-      const type = isOurs ? FailureType.EVALUATION_ERROR : FailureType.NETWORK_ERROR;
-      return failed({ type, message, exceptionType: nameOf(error), nonRetryable: false });
-    }
+    return takeOutput(settings, context, files, program.stdout, session);
   }
 
   #noticeDropped(context: AttemptContext, { droppedLines, droppedBytes }: LogBudget): void {
@@ -346,60 +335,6 @@ class ProcessRunner implements Executor {
     const asked = lease.executor.case === 'process' ? lease.executor.value.stopGraceMs : 0;
     return Math.min(asked || defaultStopGraceMs, this.#options.maxStopGraceMs ?? defaultMaxStopGraceMs);
   }
-}
-
-async function outputOf(
-  settings: ProcessExecutor,
-  context: AttemptContext,
-  files: TaskFiles,
-  program: Program,
-  session: ProtocolSession,
-): Promise<Outcome> {
-  switch (settings.output) {
-    case 'stdout':
-    case 'stdout_json': {
-      if (program.stdout.capturedTooMuch) {
-        throw new TaskFileError(`it printed more than ${captureBytes} bytes; write a file instead`);
-      }
-      const text = program.stdout.captured.toString();
-      if (settings.output === 'stdout') {
-        return outcomeOf(context, new TextEncoder().encode(JSON.stringify(text)), PayloadEncoding.JSON);
-      }
-      const line = text.split('\n').findLast((each) => each.trim() !== '');
-      if (line === undefined) {
-        throw new SyntaxError('it printed nothing, and its output is to be the last line');
-      }
-      JSON.parse(line);
-      return outcomeOf(context, new TextEncoder().encode(line.trim()), PayloadEncoding.JSON);
-    }
-    case 'file':
-      return outputOfFile(context, files, 'output', settings.outputBytes);
-    default: {
-      const said = await session.output();
-      if (said !== undefined) {
-        return said;
-      }
-      return (await files.exists('output'))
-        ? outputOfFile(context, files, 'output', settings.outputBytes)
-        : { kind: 'success', output: new TextEncoder().encode('null'), encoding: PayloadEncoding.JSON };
-    }
-  }
-}
-
-/** What differs from task to task; a warm program reads it from its `start`. */
-function ownVariables(lease: Lease, context: AttemptContext, files: TaskFiles): Record<string, string> {
-  return {
-    TMPDIR: files.seen('tmp'),
-    BATON_TASK_ID: context.taskId,
-    BATON_TASK_KIND: lease.kind,
-    BATON_TASK_ATTEMPT: String(context.attempt),
-    BATON_TASK_EPOCH: String(context.epoch),
-    BATON_TASK_DIRECTORY: files.seenAs,
-    BATON_INPUT_FILE: files.seen('input'),
-    BATON_OUTPUT_FILE: files.seen('output'),
-    ...(context.runId !== undefined && { BATON_RUN_ID: context.runId }),
-    ...(context.nodeId !== undefined && { BATON_NODE_ID: context.nodeId }),
-  };
 }
 
 function failed(failure: FailureReport): Outcome {

@@ -55,7 +55,6 @@ export function start(
     },
     env: {},
     devices: [],
-    onCheckpointNow: () => {},
     workingDirectory: undefined,
     variable: () => undefined,
     onCheckpointNow: () => {},
