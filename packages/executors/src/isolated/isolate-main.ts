@@ -73,8 +73,10 @@ function contextOf(job: Job, signal: AbortSignal): AttemptContext {
     },
     blob: async (data: unknown, options?: unknown) => call('blob', [await wholeOf(data), options]),
     artifacts: {
+      inputs: job.artifacts,
       put: (...args: unknown[]) => call('artifacts.put', args),
       get: (...args: unknown[]) => call('artifacts.get', args),
+      directory: () => call('artifacts.directory', []),
     },
     env: job.env,
     workingDirectory: job.workingDirectory,

@@ -234,6 +234,8 @@ function doCall(path: string, args: never[], context: AttemptContext): unknown {
       return context.artifacts.put(...(args as unknown as Parameters<AttemptContext['artifacts']['put']>));
     case 'artifacts.get':
       return context.artifacts.get(...(args as unknown as Parameters<AttemptContext['artifacts']['get']>));
+    case 'artifacts.directory':
+      return context.artifacts.directory();
     default:
       throw new Error(`an isolated task asked for ${path}`);
   }
@@ -255,6 +257,7 @@ function jobOf(lease: Lease, context: AttemptContext): Job {
     env: context.env,
     workingDirectory: context.workingDirectory,
     devices: context.devices,
+    artifacts: context.artifacts.inputs,
   };
 }
 

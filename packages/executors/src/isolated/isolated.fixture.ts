@@ -65,10 +65,19 @@ const saves = async (
   await new Promise((resolve) => ctx.signal.addEventListener('abort', resolve));
 };
 
-const runs = { everything, where, endless, polite, throws, uncaught, exits, killed, prints, refused, saves } as Record<
-  string,
-  never
->;
+const runs = {
+  everything,
+  where,
+  endless,
+  polite,
+  throws,
+  uncaught,
+  exits,
+  killed,
+  prints,
+  refused,
+  saves,
+} as unknown as Record<string, never>;
 export const threads = Object.entries(runs).map(([id, run]) => task({ id: `thread-${id}`, isolation: 'thread', run }));
 export const processes = Object.entries(runs).map(([id, run]) =>
   task({ id: `process-${id}`, isolation: 'process', run }),

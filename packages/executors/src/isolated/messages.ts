@@ -1,4 +1,4 @@
-import type { Outcome } from '@baton/runtime';
+import type { AttemptContext, Outcome } from '@baton/runtime';
 
 /** What an isolate is told. */
 export type ToIsolate =
@@ -37,6 +37,7 @@ export interface Job {
   readonly env: Readonly<Record<string, string>>;
   readonly workingDirectory: string | undefined;
   readonly devices: readonly string[];
+  readonly artifacts: AttemptContext['artifacts']['inputs'];
 }
 
 /** An error with what Baton reads of it: name, reason and whether a retry helps. */

@@ -54,7 +54,6 @@ export function start(
       keepsTimes: true,
     },
     env: {},
-    devices: [],
     workingDirectory: undefined,
     variable: () => undefined,
     onCheckpointNow: () => {},
