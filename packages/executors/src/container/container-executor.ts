@@ -7,8 +7,8 @@ import { type ContainerTaskExecutor, FailureType, type Lease } from '@baton/cont
 import type { AttemptContext, Executor, FailureReport, Outcome } from '@baton/runtime';
 import type Docker from 'dockerode';
 import { failureOfExit } from '../process/exit-failure.ts';
-import { LogBudget, ProgramOutput } from '../process/program-output.ts';
 import { removeLeftovers } from '../process/leftovers.ts';
+import { LogBudget, ProgramOutput } from '../process/program-output.ts';
 import { ProtocolSession } from '../process/protocol-session.ts';
 import { directoryPrefix, ownOwner } from '../process/tag.ts';
 import { TaskFiles } from '../process/task-files.ts';
