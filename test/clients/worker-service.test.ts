@@ -39,7 +39,7 @@ test('status says who it is, what it can and what runs', async () => {
     name: 'w1',
     state: 'WORKER_STATE_IDLE',
     masterUrl: stack().url,
-    capabilities: { slots: 4, pid: worker.pid, executors: ['function', 'grpc', 'http'] },
+    capabilities: { slots: 4, pid: worker.pid, executors: ['function', 'grpc', 'process', 'http'] },
   });
   expect(body.capabilities.kinds).toContain('echo');
   const read = await curl([`${worker.url}/baton.v1.WorkerService/GetStatus?encoding=json&message=%7B%7D`]);

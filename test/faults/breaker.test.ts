@@ -114,7 +114,7 @@ test.concurrent('a device that fails three tasks is quarantined until somebody c
   const stack = await stage.start({ workers: 0 });
   const baton = createBaton({ url: stack.url });
   const retry = { maxAttempts: 1 };
-  const gpus = ['GPU-a', 'GPU-b'].map((uuid) => ({ uuid, memoryBytes: 8n }));
+  const gpus = ['GPU-a', 'GPU-b'].map((uuid) => ({ uuid, memoryBytes: 80n * 2n ** 30n }));
   const worker = stage.own(await rawWorker(stack.url, 'two-gpus', { gpus }));
   const failOn = async (device: string) => {
     for (let i = 0; i < 3; i++) {

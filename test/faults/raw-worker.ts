@@ -31,7 +31,7 @@ export async function rawWorker(
   const { sessionId } = await master.registerWorker({
     name,
     instanceId: crypto.randomUUID(),
-    protocolVersion: 1,
+    protocolVersion: capabilities.gpus ? 4 : 1,
     capabilities: {
       taskClasses: [TaskClass.CPU_SHORT, TaskClass.GPU],
       executors: ['function'],
@@ -41,6 +41,7 @@ export async function rawWorker(
     },
   });
   const held = new Map<string, Lease>();
+  let quarantined: readonly string[] = [];
   let number = 0n;
   const heartbeat = async () => {
     const answer = await master.heartbeat({
@@ -49,6 +50,7 @@ export async function rawWorker(
       held: [...held.values()].map(({ taskId, epoch }) => ({ taskId, epoch, started: true })),
       heldIsComplete: true,
     });
+    quarantined = answer.orders?.quarantinedDevices ?? [];
     return answer.orders;
   };
   const timer = setInterval(() => void heartbeat().catch(() => {}), 500);
@@ -61,7 +63,12 @@ export async function rawWorker(
   return {
     sessionId,
     async take(slots, waitMs = 2_000) {
-      const offer = { number: ++number, freeSlots: slots };
+      const taken = [...held.values()].flatMap((lease) => lease.devices);
+      const devices = (capabilities.gpus ?? []).flatMap(({ uuid = '' }) =>
+        quarantined.includes(uuid) || taken.includes(uuid) ? [] : [{ uuid }],
+      );
+      const withDevices = { free: { cpus: 64, memoryBytes: 2n ** 38n }, devices, resourceSlots: slots };
+      const offer = { number: ++number, freeSlots: slots, ...(capabilities.gpus && withDevices) };
       const { leases } = await master.exchange({ sessionId, number, offer, waitMs });
       for (const lease of leases) held.set(lease.taskId, lease);
       return leases;
