@@ -87,7 +87,7 @@ test('after a pause that was acknowledged nothing is granted, until the queue go
   expect((await baton('queue', 'pause', 'night')).stdout).toContain('is paused');
   const { now } = await granted();
   await expect
-    .poll(async () => (await sql`select count(*)::integer as n from baton.leases`)[0]!.n, { timeout: 10_000 })
+    .poll(async () => (await sql`select count(*)::integer as n from baton.leases`)[0]!.n, { timeout: 25_000 })
     .toBe(0);
   const late = () =>
     sql`select count(*)::integer as n from baton.attempts where granted_at > ${now}::text::timestamptz`;

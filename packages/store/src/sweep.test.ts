@@ -150,7 +150,10 @@ it('a master that is stopped in its sweep holds nothing: another sweeps on', asy
     // What the stopped one closed is closed, and its leases are found by whoever sweeps next.
     const [row] = await sql.unsafe('select state from baton.sessions where id = $1', [first]);
     expect(row!.state).toBe('closed');
-    const [held] = await sql.unsafe(`select count(*)::integer as locks from pg_locks where locktype = 'advisory'`);
+    const [held] = await sql.unsafe(
+      `select count(*)::integer as locks from pg_locks l join pg_database d on d.oid = l.database
+       where l.locktype = 'advisory' and d.datname = current_database()`,
+    );
     expect(held!.locks).toBe(0);
   } finally {
     await stopped.end({ timeout: 0 });
