@@ -1,8 +1,19 @@
-import { PLACEMENTS, STRATEGIES } from '@baton/client';
+import type { Placement, Strategy } from '@baton/client';
 import { buildCommand, buildRouteMap } from '@stricli/core';
 import type { CliContext } from '../context.ts';
 import { type CommonFlags, commonFlags, helpText, outputAlias } from '../flags.ts';
 import type { SetFlags } from './set.ts';
+
+/** Written out: the client is loaded by the commands that call it, and not for their help. */
+const strategies: Record<Strategy, true> = {
+  fifo: true,
+  priority: true,
+  round_robin: true,
+  load_balancing: true,
+  adaptive: true,
+  work_stealing: true,
+};
+const placements: Record<Placement, true> = { first_fit: true, best_fit: true, worst_fit: true };
 
 const oneQueue = {
   kind: 'tuple',
@@ -50,13 +61,13 @@ const set = buildCommand<SetFlags, [string], CliContext>({
       ...commonFlags,
       strategy: {
         kind: 'enum',
-        values: ['default', ...STRATEGIES],
+        values: ['default', ...(Object.keys(strategies) as Strategy[])],
         optional: true,
         brief: 'Which task goes first, and to whom; "default": as the master says',
       },
       placement: {
         kind: 'enum',
-        values: ['default', ...PLACEMENTS],
+        values: ['default', ...(Object.keys(placements) as Placement[])],
         optional: true,
         brief: 'Which devices and workers that fit are taken; "default": as the master says',
       },
