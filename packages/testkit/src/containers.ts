@@ -78,6 +78,9 @@ export async function startContainers(): Promise<TestContainers> {
   const image = 'localhost/baton/tiny:1';
   await run('sh', ['-c', `tar -C "$1" -c . | podman import - ${image}`, 'sh', rootfs], { env });
 
+  // Where the machine itself lets no container be made, that is what is said, and not what a test expected.
+  await podman('run', '--rm', '--network=none', image, 'sh', '-c', ':');
+
   const socketPath = join(home, 'api.sock');
   const service = spawn('podman', ['system', 'service', '--time=0', `unix://${socketPath}`], {
     env,
