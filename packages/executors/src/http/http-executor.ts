@@ -1,3 +1,4 @@
+import { setTimeout as pause } from 'node:timers/promises';
 import { FailureType, type HttpExecutor, type Lease, PayloadEncoding } from '@baton/contract';
 import type { AttemptContext, Executor, FailureReport, Outcome } from '@baton/runtime';
 import { addressRules } from './address-rules.ts';
@@ -75,7 +76,7 @@ async function polled(
     const url = new URL(location, answer.url);
     answer.body.resume();
     log(`taken over; asking ${url.origin}${url.pathname} again`);
-    await pause(pollIntervalMs, signal);
+    await pause(pollIntervalMs, undefined, { signal });
     const isSameOrigin = url.origin === request.url.origin;
     const { 'content-type': _, ...headers } = request.headers;
     answer = await connections.send(
@@ -238,21 +239,6 @@ function envelopeOf(lease: Lease): Uint8Array {
 
 function lowerCased(headers: Readonly<Record<string, string>>): Record<string, string> {
   return Object.fromEntries(Object.entries(headers).map(([name, value]) => [name.toLowerCase(), value]));
-}
-
-function pause(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const onAbort = () => {
-      clearTimeout(timer);
-      reject(signal.reason);
-    };
-    const timer = setTimeout(() => {
-      signal.removeEventListener('abort', onAbort);
-      resolve();
-    }, ms);
-    signal.addEventListener('abort', onAbort, { once: true });
-    if (signal.aborted) onAbort();
-  });
 }
 
 function failure(report: FailureReport): Outcome {
