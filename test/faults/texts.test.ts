@@ -239,7 +239,7 @@ const TAKEN = [
   // Of an offer: compared with what there is, in memory.
   ...['devices.0.uuid', 'free.gpuModel', 'warm.0'].map((field) => `MasterService/Exchange offer.${field} NUL`),
   'MasterService/Exchange results.0.success.blob.sha256 NUL',
-  // Kept nowhere by the master.
+  // Kept without what text in Postgres cannot be.
   ...[
     'deviceSource',
     ...['code', 'device', 'message'].map((field) => `gates.0.${field}`),

@@ -70,7 +70,9 @@ export function watchMachine({ health = {}, gpus = {}, needsDevice, log, runtime
           log.info('machine is well', simulated);
         }
         wasHealthy = report.healthy;
-        const gates = report.gates.map((gate) => gate.message).join('; ');
+        const gates = report.gates
+          .map(({ code, device, message }) => `${code}${device === null ? '' : ` ${device}`}: ${message}`)
+          .join('; ');
         if (gates !== gatesBefore) {
           log.info(gates === '' ? 'gates open' : 'gates closed', { ...(gates !== '' && { gates }), ...simulated });
           gatesBefore = gates;

@@ -1,6 +1,7 @@
 import type { Engine } from '@baton/engine';
 import { Hono } from 'hono';
 import workflowSchema from '../workflow.schema.json' with { type: 'json' };
+import { metricsText } from './metrics-text.ts';
 import type { ApiOptions } from './options.ts';
 import { measureHealth, readMetrics } from './system-service.ts';
 
@@ -30,13 +31,8 @@ export function createMasterApp(engine: Engine, options: ApiOptions & { ready():
     }),
   );
   app.get('/metrics', async (c) => {
-    const metrics = await readMetrics(engine, options, []);
-    const lines = metrics.flatMap((m) => [
-      `# HELP ${m.name} ${m.help}`,
-      `# TYPE ${m.name} ${m.type}`,
-      `${m.name} ${m.value}`,
-    ]);
-    return c.text(`${lines.join('\n')}\n`, 200, { 'content-type': 'text/plain; version=0.0.4; charset=utf-8' });
+    const text = metricsText(await readMetrics(engine, options, []));
+    return c.text(text, 200, { 'content-type': 'text/plain; version=0.0.4; charset=utf-8' });
   });
   return app;
 }

@@ -29,6 +29,7 @@ import { checkIds } from './check-ids.ts';
 import { checkpointHandlers } from './checkpoint-handlers.ts';
 import { durationFromMs } from './durations.ts';
 import { environmentMessage, executorMessage } from './executor-messages.ts';
+import { toldHealth } from './health-messages.ts';
 import { functionDefinition, journalHandlers } from './journal-handlers.ts';
 import { type ApiOptions, eitherAborts } from './options.ts';
 import { resourcesMessage } from './resource-messages.ts';
@@ -80,6 +81,7 @@ export function masterService(engine: Engine, options: ApiOptions): Partial<Serv
             memoryBytes: Number(g.memoryBytes),
             simulated: g.simulated,
             mig: g.mig,
+            migParentUuid: g.migParentUuid,
           })),
           hostname: c.hostname,
           pid: c.pid,
@@ -173,6 +175,7 @@ export function masterService(engine: Engine, options: ApiOptions): Partial<Serv
               loopLagMs: request.metrics.loopLagMs,
             }
           : null,
+        health: request.health ? toldHealth(request.health) : null,
       });
       return {
         leaseTtl: durationFromMs(output.leaseTtlMs),

@@ -1,19 +1,22 @@
 import {
   GpuSchema,
   type SystemService,
+  ToolSchema,
   WorkerCapabilitiesSchema,
   WorkerMetricsSchema,
   WorkerSchema,
 } from '@baton/contract';
 import type { TaskClass } from '@baton/domain';
-import { Refusal } from '@baton/domain';
+import { isStorableText, Refusal } from '@baton/domain';
 import {
   type ClientEngine,
   COUNTERS,
   type CounterName,
   countLive,
   listWorkers,
+  livingHealth,
   PROTOCOL_VERSION,
+  readHealthMinutes,
   readVitals,
   type Sessions,
   type Vitals,
@@ -24,10 +27,13 @@ import { timestampFromDate, timestampFromMs } from '@bufbuild/protobuf/wkt';
 import type { ServiceImpl } from '@connectrpc/connect';
 import { breakerHandlers } from './breaker-handlers.ts';
 import { durationFromMs } from './durations.ts';
+import { healthMessage, minuteMessage } from './health-messages.ts';
+import type { MetricValue } from './metric-value.ts';
 import type { ApiOptions } from './options.ts';
 import { decodePageToken, encodePageToken } from './page-token.ts';
 import { queueHandlers } from './queue-handlers.ts';
 import { taskClasses, workerState } from './words.ts';
+import { MOST_WORKERS, WORKER_GAUGES, workerMetrics } from './worker-metrics.ts';
 
 /** Without a sweep for this long, nobody notices dead workers. */
 const SWEEP_ALARM_MS = 10_000;
@@ -68,14 +74,6 @@ export async function measureHealth(engine: ClientEngine): Promise<{ healthy: bo
   return { healthy: parts.every((p) => p.healthy), parts };
 }
 
-export interface MetricValue {
-  name: string;
-  labels: Record<string, string>;
-  value: number;
-  help: string;
-  type: 'counter' | 'gauge';
-}
-
 /** Names of the gauges that are read from Postgres. */
 const GAUGES = {
   baton_tasks_ready: 'Tasks that may be leased now (counted up to 100 000).',
@@ -92,7 +90,7 @@ export async function readMetrics(
   names: readonly string[],
 ): Promise<MetricValue[]> {
   const own = options.processMetrics?.() ?? [];
-  const all = [...Object.keys(COUNTERS), ...Object.keys(GAUGES), ...own.map((m) => m.name)];
+  const all = [...Object.keys(COUNTERS), ...Object.keys(GAUGES), ...WORKER_GAUGES, ...own.map((m) => m.name)];
   const wants = (metric: string) =>
     names.length === 0 || names.some((n) => (n.endsWith('*') ? metric.startsWith(n.slice(0, -1)) : n === metric));
   const unknown = names.filter((n) => !all.some((m) => (n.endsWith('*') ? m.startsWith(n.slice(0, -1)) : n === m)));
@@ -121,6 +119,8 @@ export async function readMetrics(
     for (const name of Object.keys(GAUGES) as (keyof typeof GAUGES)[])
       if (wants(name)) values.push({ name, labels: {}, value: gauges[name], help: GAUGES[name], type: 'gauge' });
   }
+  if (WORKER_GAUGES.some(wants))
+    values.push(...workerMetrics(await livingHealth(engine.env.pools.api, MOST_WORKERS), wants));
   for (const metric of own) if (wants(metric.name)) values.push({ ...metric, labels: {} });
   return values;
 }
@@ -181,12 +181,33 @@ export function systemService(
       };
     },
 
+    async getWorker(request) {
+      const namespace = request.namespace || 'default';
+      const sql = engine.env.pools.api;
+      const namespaceId = await engine.lanes.knownNamespaceId(namespace);
+      const page = { namespaceId, afterName: '', limit: 1, includeGone: true, name: request.name };
+      const row = isStorableText(request.name) ? (await listWorkers(sql, page))[0] : undefined;
+      if (!row)
+        throw new Refusal('not_found', 'WORKER_NOT_FOUND', `no worker is named ${JSON.stringify(request.name)}`);
+      const history = request.historyMinutes > 0 ? await readHealthMinutes(sql, row.id, request.historyMinutes) : [];
+      return { worker: workerMessage(row, namespace), history: history.map(minuteMessage) };
+    },
+
     async drainWorker(request) {
       if (!sessions) throw new Refusal('unimplemented', 'NOT_AT_THE_EDGE', 'workers are drained through a master');
       const namespaceId = await engine.lanes.knownNamespaceId(request.namespace || 'default');
       return sessions.drain(namespaceId, request.name, request.reason || 'drained by a client');
     },
   };
+}
+
+interface StoredGpu {
+  uuid: string;
+  model: string;
+  memoryBytes: number;
+  simulated: boolean;
+  mig?: boolean;
+  migParentUuid?: string;
 }
 
 function workerMessage(row: WorkerRow, namespace: string) {
@@ -201,10 +222,8 @@ function workerMessage(row: WorkerRow, namespace: string) {
       arch: c.arch,
       cpus: c.cpus,
       memoryBytes: BigInt(c.memoryBytes ?? 0),
-      tools: (c.tools ?? []) as { name: string; version: string }[],
-      gpus: (
-        (c.gpus ?? []) as { uuid: string; model: string; memoryBytes: number; simulated: boolean; mig?: boolean }[]
-      ).map((g) => create(GpuSchema, { ...g, memoryBytes: BigInt(g.memoryBytes) })),
+      gpus: ((c.gpus ?? []) as StoredGpu[]).map((g) => create(GpuSchema, { ...g, memoryBytes: BigInt(g.memoryBytes) })),
+      tools: ((c.tools ?? []) as { name: string; version: string }[]).map((tool) => create(ToolSchema, tool)),
       taskClasses: ((c.taskClasses ?? []) as TaskClass[]).map((w) => taskClasses[w]),
       tags: c.tags,
       executors: c.executors,
@@ -229,5 +248,6 @@ function workerMessage(row: WorkerRow, namespace: string) {
     registerTime: timestampFromDate(row.registeredAt),
     lastHeard: durationFromMs(row.lastHeardMs),
     leases: row.leases,
+    health: healthMessage(row.health),
   });
 }

@@ -67,6 +67,7 @@ export {
   type ValueOf,
 } from './graph-reference.ts';
 export type { JournalEntryView, RunJournal } from './journal-view.ts';
+export type { GpuHealthView, HealthIssueView, HealthSampleView, MachineHealthView } from './machine-view.ts';
 export { toMermaid } from './mermaid.ts';
 export { RunCancelled, RunFailed, TaskCancelled, TaskFailed } from './outcome.ts';
 export type { List, PageOptions } from './pages.ts';

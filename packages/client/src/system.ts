@@ -2,6 +2,7 @@ import { SystemService, type Worker } from '@baton/contract';
 import { type Client, createClient, type Transport } from '@connectrpc/connect';
 import { type BreakerView, breakerView } from './breaker-view.ts';
 import { type CallOptions, type CallSettings, callOnce, callRepeatably, requestOptions } from './call.ts';
+import { type HealthSampleView, healthSampleView, type MachineHealthView, machineHealthView } from './machine-view.ts';
 import { type List, listOf, type PageOptions } from './pages.ts';
 import { optionalDate, optionalMs } from './time.ts';
 import {
@@ -64,11 +65,11 @@ export interface WorkerView {
   readonly queues: readonly string[];
   readonly hostname?: string;
   readonly pid?: number;
+  /** As Node names it: linux, darwin, win32. */
+  readonly os?: string;
+  readonly arch?: string;
   readonly cpus: number;
   readonly memoryBytes: number;
-  readonly os?: string;
-  /** Found on its PATH, or named by its configuration; a version that is not known is empty. */
-  readonly tools: readonly { readonly name: string; readonly version: string }[];
   readonly gpus: readonly {
     readonly uuid: string;
     /** A slice of a device. */
@@ -78,6 +79,10 @@ export interface WorkerView {
     /** Reported by a declared simulation and not by a device. */
     readonly simulated: boolean;
   }[];
+  /** Programs on its PATH; without a version: it did not say. */
+  readonly tools: readonly { readonly name: string; readonly version?: string }[];
+  /** The newest that it told of its machine. */
+  readonly health?: MachineHealthView;
   readonly metrics?: {
     readonly cpuPercent: number;
     readonly memoryPercent: number;
@@ -162,6 +167,21 @@ export class Workers {
     });
   }
 
+  /** One worker, gone or not, with samples of its machine's health, one a minute, of the last `historyMinutes` (at most 1 440, default none). */
+  async get(
+    name: string,
+    options?: CallOptions & { readonly historyMinutes?: number },
+  ): Promise<{ readonly worker: WorkerView; readonly history: readonly HealthSampleView[] }> {
+    const { namespace } = this.#settings;
+    const { worker, history } = await callRepeatably(this.#settings, options, () =>
+      this.#client.getWorker(
+        { namespace, name, historyMinutes: options?.historyMinutes ?? 0 },
+        requestOptions(this.#settings, options),
+      ),
+    );
+    return { worker: workerView(worker!), history: history.map(healthSampleView) };
+  }
+
   /** Circuit breakers that are open or half-open, by worker and device. `includeClosed`: also those that have opened before, or count failures now. */
   async breakers(
     options?: CallOptions & { readonly worker?: string; readonly includeClosed?: boolean },
@@ -221,6 +241,8 @@ function workerView(worker: Worker): WorkerView {
     queues: capabilities?.queues ?? [],
     hostname: capabilities?.hostname || undefined,
     pid: capabilities?.pid || undefined,
+    os: capabilities?.os || undefined,
+    arch: capabilities?.arch || undefined,
     cpus: capabilities?.cpus ?? 0,
     memoryBytes: Number(capabilities?.memoryBytes ?? 0n),
     gpus:
@@ -231,8 +253,8 @@ function workerView(worker: Worker): WorkerView {
         simulated,
         mig,
       })) ?? [],
-    tools: capabilities?.tools.map(({ name, version }) => ({ name, version })) ?? [],
-    os: capabilities?.os || undefined,
+    tools: capabilities?.tools.map((tool) => ({ name: tool.name, version: tool.version || undefined })) ?? [],
+    health: worker.health && machineHealthView(worker.health),
     metrics: metrics && {
       cpuPercent: metrics.cpuPercent,
       memoryPercent: metrics.memoryPercent,

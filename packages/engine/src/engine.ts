@@ -192,7 +192,10 @@ export function createEngine(env: EngineEnvironment): Engine {
       await functions.wakeSleepers();
       await hints.look();
     },
-    onHousekeeping: () => void retention.runIfDue(),
+    onHousekeeping: () => {
+      void retention.runIfDue();
+      void sessions.dropOldHealth();
+    },
   });
 
   const logs = createCoalescer<NewLogLine, boolean>({

@@ -353,6 +353,7 @@ describe('what is said of a task that does not wait', () => {
       signs: [{ taskId: id, epoch: lease!.epoch, silentMs: 2_000, timeoutMs: null, fraction: 0.5, message: 'half' }],
       draining: false,
       metrics: null,
+      health: null,
     });
     const { summary } = await explain(id);
     expect(summary).toMatch(

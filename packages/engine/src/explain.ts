@@ -30,6 +30,7 @@ export const BLOCKER_REASONS = [
   'NO_CAPACITY',
   'BREAKER_OPEN',
   'WORKER_DRAINING',
+  'GATE_CLOSED',
   'BEHIND_OTHERS',
   'PREFERS_WORKER',
   'RUNNING',
@@ -96,7 +97,9 @@ async function explainLiving(env: EngineEnvironment, task: TaskRow, standing: St
     listBreakers(api, lane.namespaceId, null),
   ]);
   const workers = living.map((worker) => seeWorker(worker, lane, breakers));
-  const fitting = workers.filter((w) => w.missing.length === 0 && w.state === 'active' && !w.breaker && !w.noDevice);
+  const fitting = workers.filter(
+    (w) => w.missing.length === 0 && w.state === 'active' && !w.breaker && !w.noDevice && w.gates.length === 0,
+  );
   const blockers: Blocker[] = [];
   if (standing.place === 'leased') blockers.push(running(task, standing, env.now()));
   else {
@@ -167,9 +170,10 @@ async function dispatchBlockers(
   const active = able.filter((w) => w.state === 'active');
   for (const worker of active.filter((w) => w.breaker || w.noDevice).slice(0, MOST_NAMED))
     blockers.push(...broken(env, worker, fitting.length === 0));
+  for (const worker of active.filter((w) => w.gates.length > 0).slice(0, MOST_NAMED)) blockers.push(gated(worker));
   // Where somebody is free, what others cannot do now is no blocker.
   return fitting.some((w) => w.leases < w.slots) && standing.place === 'ready'
-    ? blockers.filter((b) => !['WORKER_DRAINING', 'BREAKER_OPEN'].includes(b.reason))
+    ? blockers.filter((b) => !['WORKER_DRAINING', 'BREAKER_OPEN', 'GATE_CLOSED'].includes(b.reason))
     : blockers;
 }
 
@@ -280,6 +284,15 @@ function draining(worker: SeenWorker): Blocker {
     reason: 'WORKER_DRAINING',
     message: `worker ${worker.workerName} could take it, but drains${worker.reason ? ` (${worker.reason})` : ''}`,
     remedy: 'start it again when it has left, or start another worker',
+  };
+}
+
+function gated(worker: SeenWorker): Blocker {
+  return {
+    ...about(worker.workerName),
+    reason: 'GATE_CLOSED',
+    message: `worker ${worker.workerName} could take it, but takes no new work: ${worker.gates.join('; ')}`,
+    remedy: `wait until that is over, look at its machine (baton worker show ${worker.workerName}), or start another worker`,
   };
 }
 

@@ -13,6 +13,7 @@ import {
   readSession,
   registerWorker,
   renewSessions,
+  type ToldHealth,
   writeSigns,
 } from '@baton/store';
 import { type Ability, type Capabilities, checkWorkerTags, toAbility } from './ability.ts';
@@ -20,6 +21,7 @@ import type { BreakerBook } from './breaker-book.ts';
 import { createCoalescer } from './coalescer.ts';
 import type { Assignment, Dispatcher } from './dispatcher.ts';
 import type { EngineEnvironment } from './environment.ts';
+import { createHealthBook, type HealthBook } from './health-book.ts';
 import type { LaneBook } from './lane-book.ts';
 import type { Counters } from './metrics.ts';
 import { type CancelOrder, createOrderBook, noOrders, type OrderBook, type Orders } from './orders.ts';
@@ -63,6 +65,8 @@ export interface HeartbeatInput {
   /** The worker takes no new work, by its own decision. */
   draining: boolean;
   metrics: Record<string, number> | null;
+  /** What the worker tells of its machine; absent: nothing. */
+  health?: Omit<ToldHealth, 'sessionId'> | null;
 }
 
 export interface HeartbeatOutput {
@@ -88,6 +92,7 @@ export interface Sessions {
 export interface SessionsHere extends Sessions {
   /** Looks for what other masters said to the sessions that are connected here. */
   look: OrderBook['look'];
+  dropOldHealth: HealthBook['dropOld'];
 }
 
 /** @param onOrders there is something to say to this session, which may be connected to another master */
@@ -111,9 +116,11 @@ export function createSessions(
   const forget = (sessionId: string) => {
     dispatcher.discard(sessionId);
     abilities.delete(sessionId);
+    health.forget(sessionId);
     book.forget(sessionId);
   };
   const book = createOrderBook(env, dispatcher.release, forget);
+  const health = createHealthBook(env);
 
   async function abilityOf(sessionId: string): Promise<Ability> {
     const known = abilities.get(sessionId);
@@ -280,6 +287,7 @@ export function createSessions(
         abilities.delete(sessionId);
         throw sessionLost(sessionId);
       }
+      if (input.health) health.note({ sessionId, ...input.health });
       if (input.draining && renewed.state === 'active') {
         await persist(() => drainSession(pools.lease, sessionId, 'the worker drains'), env.random);
         dispatcher.release(sessionId);
@@ -337,6 +345,7 @@ export function createSessions(
     },
     forget,
     look: book.look,
+    dropOldHealth: health.dropOld,
   };
 }
 

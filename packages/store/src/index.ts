@@ -62,4 +62,5 @@ export * from './submit.ts';
 export * from './suspend.ts';
 export * from './sweep.ts';
 export * from './waiting.ts';
+export * from './worker-health.ts';
 export * from './workflows.ts';

@@ -350,6 +350,7 @@ export async function readSession(sql: Sql, sessionId: string): Promise<SessionI
 }
 
 export interface WorkerRow {
+  id: number;
   name: string;
   sessionId: string;
   state: 'active' | 'draining' | 'closed' | 'lost';
@@ -361,24 +362,30 @@ export interface WorkerRow {
   /** Since the last renewal, ms. */
   lastHeardMs: number;
   leases: number;
+  /** MachineHealth of the contract, as its JSON, with the time since it was judged, ms; null: this session has told none. */
+  health: { report: Record<string, unknown>; ageMs: number } | null;
 }
 
-/** Workers by name, a keyset page. */
+/** Workers by name, a keyset page, or the one of `name`. */
 export async function listWorkers(
   sql: Sql,
-  page: { namespaceId: number; afterName: string; limit: number; includeGone: boolean },
+  page: { namespaceId: number; afterName: string; limit: number; includeGone: boolean; name?: string },
 ): Promise<WorkerRow[]> {
   const rows = await sql.unsafe(
-    `select w.name, w.session_id, w.capabilities, w.service_url, w.version, w.registered_at, s.metrics,
+    `select w.id, w.name, w.session_id, w.capabilities, w.service_url, w.version, w.registered_at, s.metrics,
             case when s.id is null or s.state = 'closed' then 'closed' when s.expires_at < clock_timestamp() then 'lost' else s.state end as state,
             coalesce(extract(epoch from clock_timestamp() - s.renewed_at) * 1000, 0)::double precision as last_heard_ms,
-            (select count(*)::integer from baton.leases l where l.session_id = w.session_id) as leases
+            (select count(*)::integer from baton.leases l where l.session_id = w.session_id) as leases,
+            h.report, (extract(epoch from clock_timestamp() - h.at) * 1000)::double precision as health_age_ms
      from baton.workers w left join baton.sessions s on s.id = w.session_id
-     where w.namespace_id = $1 and w.name > $2 and ($4::boolean or (s.state <> 'closed' and s.expires_at > clock_timestamp()))
+     left join baton.worker_health h on h.worker_id = w.id and h.session_id = w.session_id
+     where w.namespace_id = $1 and w.name > $2 and ($5::text is null or w.name = $5) and ($4::boolean or (s.state <> 'closed' and s.expires_at > clock_timestamp()))
      order by w.name limit $3`,
-    [page.namespaceId, page.afterName, page.limit, page.includeGone],
+    [page.namespaceId, page.afterName, page.limit, page.includeGone, page.name ?? null],
   );
   return rows.map((r) => ({
+    id: r.id as number,
+    health: r.report && { report: r.report as Record<string, unknown>, ageMs: r.health_age_ms as number },
     name: r.name as string,
     sessionId: r.session_id as string,
     state: r.state as WorkerRow['state'],

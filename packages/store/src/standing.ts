@@ -73,6 +73,8 @@ export interface BusyWorker {
   heldBack: boolean;
   capabilities: Record<string, unknown>;
   leases: number;
+  /** In the way of all new work, in words: its closed gates, as told of late. */
+  gates: string[];
 }
 
 /** Living workers of a namespace, those that drain too, by name. */
@@ -80,7 +82,9 @@ export async function livingWorkers(sql: Sql, namespaceId: number): Promise<Busy
   const rows = await sql.unsafe(
     `/* baton living workers */
      select s.id, w.id as worker_id, w.name, s.state, s.reason, s.held_back, w.capabilities,
-            (select count(*)::integer from baton.leases l where l.session_id = s.id) as leases
+            (select count(*)::integer from baton.leases l where l.session_id = s.id) as leases,
+            coalesce((select jsonb_agg(g ->> 'message') from baton.worker_health h cross join jsonb_array_elements(h.report -> 'gates') g
+                      where h.worker_id = w.id and h.session_id = s.id and coalesce(g ->> 'device', '') = ''), '[]') as gates
      from baton.workers w join baton.sessions s on s.id = w.session_id
      where w.namespace_id = $1 and s.state <> 'closed' and s.expires_at > clock_timestamp() order by w.name`,
     [namespaceId],
@@ -96,6 +100,7 @@ export async function livingWorkers(sql: Sql, namespaceId: number): Promise<Busy
     heldBack: r.held_back as boolean,
     capabilities: r.capabilities as Record<string, unknown>,
     leases: r.leases as number,
+    gates: r.gates as string[],
   }));
 }
 

@@ -58,7 +58,7 @@ export class NoSuchWorkerError extends Error {
 
 /**
  * Starts a master and workers. Leases are short (3 s, heartbeats of 0.5 s) and sweeps frequent (0.1 s), so that tests
- * of lost workers are quick; `env` goes over that. Inside of a test, what the processes wrote is shown when it fails.
+ * of lost workers are quick, and gates of workers are off; `env` goes over that. Inside of a test, what the processes wrote is shown when it fails.
  */
 export async function startStack(options: StackOptions = {}): Promise<Stack> {
   const home = await mkdtemp(join(tmpdir(), 'baton-stack-'));

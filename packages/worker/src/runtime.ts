@@ -238,11 +238,6 @@ class Runtime implements WorkerRuntime {
       await this.#finish('its port cannot be served');
       throw error;
     }
-    await this.#detect();
-    if (!this.#is('connecting')) {
-      // Told to end meanwhile.
-      return this.#registered.promise;
-    }
     this.#heartbeat = startHeartbeat({
       namespace: this.#options.namespace ?? '',
       masterUrls: this.#masterUrls,
@@ -252,6 +247,11 @@ class Runtime implements WorkerRuntime {
       log: this.#log,
       onEvent: (event) => this.session?.onHeartbeat(event),
     });
+    await this.#detect();
+    if (!this.#is('connecting')) {
+      // Told to end meanwhile.
+      return this.#registered.promise;
+    }
     if (this.#options.health !== undefined) {
       this.noteHealth(this.#options.health.report);
     }

@@ -237,6 +237,8 @@ export class Stack {
       BATON_WORKER_PORT: '0',
       BATON_WORKER_TASKS: tasks.map((path) => resolve(path)).join(','),
       BATON_WORKER_WATCH: watch ? '1' : '',
+      // Master and Postgres work for its tasks: their load closes no gate.
+      BATON_HEALTH_OWN_PIDS: String(process.pid),
       LOG_DIR: logDir,
     }));
   }

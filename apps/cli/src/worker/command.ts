@@ -1,7 +1,15 @@
 import { buildCommand, buildRouteMap } from '@stricli/core';
 import type { CliContext } from '../context.ts';
-import { commonFlags, connectionFlags, helpText, outputAlias } from '../flags.ts';
-import type { DrainFlags, ListFlags, ResetFlags, StartFlags } from './worker-flags.ts';
+import { type CommonFlags, commonFlags, connectionFlags, helpText, outputAlias } from '../flags.ts';
+import type { DrainFlags, HealthFlags, ListFlags, ResetFlags, StartFlags } from './worker-flags.ts';
+
+function minutes(value: string): number {
+  const count = Number(value);
+  if (!/^\d{1,4}$/.test(value) || count < 1 || count > 1440) {
+    throw new SyntaxError(`${value} is no number of minutes from 1 to 1440`);
+  }
+  return count;
+}
 
 function text<T extends string>(brief: string, placeholder: T) {
   return { kind: 'parsed', parse: String, optional: true, brief, placeholder } as const;
@@ -22,6 +30,7 @@ const start = buildCommand<StartFlags, [], CliContext>({
       watch: { kind: 'boolean', optional: true, withNegated: false, brief: 'Follow changes of those modules' },
       host: text('Where it listens', 'HOST'),
       port: text('The port where it listens', 'N'),
+      simulatedGpus: text('GPUs that are declared and not there: 4xH100:80, or a JSON file', 'GPUS'),
     },
   },
   docs: {
@@ -48,6 +57,47 @@ const list = buildCommand<ListFlags, [], CliContext>({
     fullDescription: helpText('List the workers that the master knows.', [
       'baton worker list',
       'baton worker list --all',
+    ]),
+  },
+});
+
+const named = {
+  kind: 'tuple',
+  parameters: [{ brief: 'The name of a worker', parse: String, placeholder: 'NAME' }],
+} as const;
+
+const show = buildCommand<CommonFlags, [string], CliContext>({
+  loader: async () => (await import('./show.ts')).show,
+  parameters: { flags: commonFlags, aliases: outputAlias, positional: named },
+  docs: {
+    brief: 'Show one worker: what it has, and how its machine is',
+    fullDescription: helpText('Show one worker, gone or not: its machine, tools and GPUs, and how they are now.', [
+      'baton worker show gpu-7',
+    ]),
+  },
+});
+
+const health = buildCommand<HealthFlags, [string], CliContext>({
+  loader: async () => (await import('./health.ts')).health,
+  parameters: {
+    flags: {
+      ...commonFlags,
+      minutes: {
+        kind: 'parsed',
+        parse: minutes,
+        default: '60',
+        brief: 'Of so many minutes, up to 1440',
+        placeholder: 'N',
+      },
+    },
+    aliases: outputAlias,
+    positional: named,
+  },
+  docs: {
+    brief: 'How the machine of a worker has been',
+    fullDescription: helpText('How the machine of a worker has been, minute by minute, with its GPUs.', [
+      'baton worker health gpu-7',
+      'baton worker health gpu-7 --minutes 600 -o json',
     ]),
   },
 });
@@ -111,8 +161,10 @@ const reset = buildCommand<ResetFlags, [string], CliContext>({
   },
 });
 
-export const command = buildRouteMap<'start' | 'list' | 'drain' | 'breakers' | 'reset', CliContext>({
-  routes: { start, list, drain, breakers, reset },
-  defaultCommand: 'start',
-  docs: { brief: 'Run, list and drain workers; see and close their breakers' },
-});
+export const command = buildRouteMap<'start' | 'list' | 'show' | 'health' | 'drain' | 'breakers' | 'reset', CliContext>(
+  {
+    routes: { start, list, show, health, drain, breakers, reset },
+    defaultCommand: 'start',
+    docs: { brief: 'Run, list and drain workers; see and close their breakers' },
+  },
+);

@@ -2,6 +2,7 @@ import type { BreakerView } from '@baton/client';
 import type { CliContext } from '../context.ts';
 import { type Cell, printTable } from '../terminal/table.ts';
 import { stateCell } from '../terminal/words.ts';
+import { healthCell } from './machine-words.ts';
 import type { ListFlags } from './worker-flags.ts';
 
 /** `baton worker list`. */
@@ -23,11 +24,26 @@ export async function list(this: CliContext, flags: ListFlags): Promise<void> {
   }
   printTable(
     this.screen,
-    ['WORKER', 'STATE', 'BREAKER', 'LEASES', 'SLOTS', 'CLASSES', 'GPUS', 'CPU', 'DONE', 'FAILED', 'HEARD', 'WHERE'],
+    [
+      'WORKER',
+      'STATE',
+      'BREAKER',
+      'HEALTH',
+      'LEASES',
+      'SLOTS',
+      'CLASSES',
+      'GPUS',
+      'CPU',
+      'DONE',
+      'FAILED',
+      'HEARD',
+      'WHERE',
+    ],
     workers.map((worker) => [
       worker.name,
       stateCell(worker.state),
       breakerText(breakers.filter((breaker) => breaker.worker === worker.name)),
+      healthCell(worker.health),
       worker.leases,
       worker.slots,
       classesText(worker.taskClasses),

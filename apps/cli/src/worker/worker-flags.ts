@@ -8,6 +8,10 @@ export interface ResetFlags extends CommonFlags {
   readonly device?: string;
 }
 
+export interface HealthFlags extends CommonFlags {
+  readonly minutes: number;
+}
+
 export interface DrainFlags extends CommonFlags {
   readonly reason?: string;
 }
@@ -25,6 +29,7 @@ export interface StartFlags {
   readonly watch?: boolean;
   readonly host?: string;
   readonly port?: string;
+  readonly simulatedGpus?: string;
 }
 
 const VARIABLES: Readonly<Record<keyof StartFlags, string>> = {
@@ -39,6 +44,7 @@ const VARIABLES: Readonly<Record<keyof StartFlags, string>> = {
   watch: 'BATON_WORKER_WATCH',
   host: 'BATON_WORKER_HOST',
   port: 'BATON_WORKER_PORT',
+  simulatedGpus: 'BATON_SIMULATED_GPUS',
 };
 
 /** The variables by which the worker is told what the flags say; a flag that was not given has none. */

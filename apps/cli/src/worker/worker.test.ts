@@ -15,7 +15,7 @@ test('list shows state, load and simulated GPUs as such', async () => {
   });
   const { stdout } = await baton(['worker', 'list']);
   expect(stdout).toMatch(
-    /\nworker-1 +● busy +- +2 +8 +cpu_short gpu +1 \(simulated\) +42 % +12 +1 +3 s ago +box pid 7\n/,
+    /\nworker-1 +● busy +- +- +2 +8 +cpu_short gpu +1 \(simulated\) +42 % +12 +1 +3 s ago +box pid 7\n/,
   );
   expect(JSON.parse((await baton(['worker', 'list', '-o', 'json'])).stdout)).toMatchObject([
     { name: 'worker-1', state: 'busy', leases: 2 },
@@ -54,7 +54,7 @@ test('list shows which workers and devices are held back, and goes on without th
   fake.addBreaker({ worker: 'w1', device: 'GPU-a', state: BreakerState.HALF_OPEN });
   const { stdout } = await baton(['worker', 'list']);
   expect(stdout).toMatch(/\nw1 .*⊘ open, 1 of its devices/);
-  expect(stdout).toMatch(/\nw2 +\S+ \S+ +- +0 /);
+  expect(stdout).toMatch(/\nw2 +\S+ \S+ +- +- +0 /);
   expect(JSON.parse((await baton(['worker', 'list', '-o', 'json'])).stdout)).toMatchObject([
     { breakers: [{ state: 'open' }, { state: 'half_open', device: 'GPU-a' }] },
     { breakers: [] },

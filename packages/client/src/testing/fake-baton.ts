@@ -567,6 +567,16 @@ export class FakeBaton {
         const { items, nextPageToken } = pageOf(this.#workers, pageSize, pageToken);
         return { workers: items, nextPageToken };
       },
+      getWorker: ({ name }) => {
+        this.#called('getWorker');
+        return {
+          worker: found(
+            this.#workers.find((each) => each.name === name),
+            'WORKER_NOT_FOUND',
+            `worker ${name}`,
+          ),
+        };
+      },
       listBreakers: ({ worker, includeClosed }) => {
         this.#called('listBreakers');
         const breakers = this.#breakers

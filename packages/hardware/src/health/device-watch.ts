@@ -87,7 +87,11 @@ export class DeviceWatch {
       nowMs,
     );
     if (isHot) {
-      ill('GPU_TEMPERATURE', `its temperature is ${temperature ?? 'unknown'} °C`, temperature, limits.gpuTemperatureC);
+      const isStill = temperature !== null && temperature >= limits.gpuTemperatureC;
+      const message = isStill
+        ? `its temperature is ${temperature} °C`
+        : `it was too hot, and has ${temperature ?? 'unknown'} °C now`;
+      ill('GPU_TEMPERATURE', message, temperature, limits.gpuTemperatureC);
     }
     this.#noteEcc(gpu, nowMs);
     if (gpu.remapFailed === true) {

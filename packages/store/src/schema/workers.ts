@@ -116,3 +116,30 @@ export const breakerChanges = baton.table('breaker_changes', {
   toState: text('to_state').notNull(),
   reason: text('reason').notNull(),
 });
+
+export const workerHealth = baton.table(
+  'worker_health',
+  {
+    workerId: integer('worker_id').primaryKey(),
+    sessionId: id('session_id').notNull(),
+    at: at('at').notNull(),
+    healthy: boolean('healthy').notNull(),
+    report: jsonb('report').$type<Record<string, unknown>>().notNull(),
+  },
+  (t) => [foreign('worker_health_worker_id_fkey', [t.workerId], [workers.id]).onDelete('cascade')],
+);
+
+export const healthMinutes = baton.table(
+  'health_minutes',
+  {
+    workerId: integer('worker_id').notNull(),
+    minute: at('minute').notNull(),
+    healthy: boolean('healthy').notNull(),
+    sample: jsonb('sample').$type<Record<string, unknown>>().notNull(),
+  },
+  (t) => [
+    primaryKey({ name: 'health_minutes_pkey', columns: [t.workerId, t.minute] }),
+    index('health_minutes_minute').on(t.minute),
+    foreign('health_minutes_worker_id_fkey', [t.workerId], [workers.id]).onDelete('cascade'),
+  ],
+);

@@ -7,6 +7,7 @@ import type { Message } from "@bufbuild/protobuf";
 import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
 import type { WorkerState } from "./worker_pb.js";
 import type { WorkerCapabilities, WorkerMetrics } from "./master_pb.js";
+import type { HealthSample, MachineHealth } from "./machine_pb.js";
 
 /**
  * Describes the file baton/v1/system.proto.
@@ -278,6 +279,13 @@ export declare type Worker = Message<"baton.v1.Worker"> & {
    * @generated from field: uint32 leases = 11;
    */
   leases: number;
+
+  /**
+   * The newest that it told; absent: it told none.
+   *
+   * @generated from field: baton.v1.MachineHealth health = 12;
+   */
+  health?: MachineHealth | undefined;
 };
 
 /**
@@ -285,6 +293,57 @@ export declare type Worker = Message<"baton.v1.Worker"> & {
  * Use `create(WorkerSchema)` to create a new message.
  */
 export declare const WorkerSchema: GenMessage<Worker>;
+
+/**
+ * @generated from message baton.v1.GetWorkerRequest
+ */
+export declare type GetWorkerRequest = Message<"baton.v1.GetWorkerRequest"> & {
+  /**
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * @generated from field: string name = 2;
+   */
+  name: string;
+
+  /**
+   * Of so many minutes up to now. 0: none.
+   *
+   * @generated from field: uint32 history_minutes = 3;
+   */
+  historyMinutes: number;
+};
+
+/**
+ * Describes the message baton.v1.GetWorkerRequest.
+ * Use `create(GetWorkerRequestSchema)` to create a new message.
+ */
+export declare const GetWorkerRequestSchema: GenMessage<GetWorkerRequest>;
+
+/**
+ * @generated from message baton.v1.GetWorkerResponse
+ */
+export declare type GetWorkerResponse = Message<"baton.v1.GetWorkerResponse"> & {
+  /**
+   * @generated from field: baton.v1.Worker worker = 1;
+   */
+  worker?: Worker | undefined;
+
+  /**
+   * One a minute, the oldest first.
+   *
+   * @generated from field: repeated baton.v1.HealthSample history = 2;
+   */
+  history: HealthSample[];
+};
+
+/**
+ * Describes the message baton.v1.GetWorkerResponse.
+ * Use `create(GetWorkerResponseSchema)` to create a new message.
+ */
+export declare const GetWorkerResponseSchema: GenMessage<GetWorkerResponse>;
 
 /**
  * @generated from message baton.v1.ListWorkersRequest
@@ -856,6 +915,16 @@ export declare const SystemService: GenService<{
     methodKind: "unary";
     input: typeof ListWorkersRequestSchema;
     output: typeof ListWorkersResponseSchema;
+  },
+  /**
+   * One worker, gone or not, with the history of its machine's health.
+   *
+   * @generated from rpc baton.v1.SystemService.GetWorker
+   */
+  getWorker: {
+    methodKind: "unary";
+    input: typeof GetWorkerRequestSchema;
+    output: typeof GetWorkerResponseSchema;
   },
   /**
    * Tells a worker to take no new work, finish and leave.
