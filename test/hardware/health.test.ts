@@ -9,6 +9,7 @@ import { createClient } from '@connectrpc/connect';
 import { createConnectTransport } from '@connectrpc/connect-node';
 import postgres from 'postgres';
 import { expect, test } from 'vitest';
+import { hold } from './health.tasks.ts';
 
 const stack = useStack({
   workers: 0,
@@ -117,6 +118,35 @@ test('one bad device after the other is quarantined with its reason, the machine
   const [row] = await sql`select healthy, issues from baton.v_workers where name = 'ward'`;
   await sql.end();
   expect(row).toMatchObject({ healthy: false, issues: [{ code: 'GPU_XID', device: 'SIM-GPU-2' }] });
+}, 60_000);
+
+test("memory of a lease is nobody else's while it lasts; what it leaves behind keeps the next one away until it is gone", async () => {
+  const { faults, healthOf, worker } = await simulated('orphanage', 1, {
+    BATON_WORKER_TAGS: 'orphanage',
+    BATON_HEALTH: `${LIMITS},orphan_grace_ms=300`,
+  });
+  const usable = async () => (await healthOf())?.gpus.map((gpu) => gpu.usable);
+  await expect.poll(usable, soon).toEqual([true]);
+  const resources = { gpus: 1, cpus: 0, memoryGib: 0 };
+  const first = await baton().enqueue(hold, 5_000, { tags: ['orphanage'], resources });
+  await expect.poll(async () => (await first.status()).state, soon).toBe('leased');
+  // 70 of 80 GiB: without the lease it would close the device's gate.
+  faults({ gpu: 0, process: { pid: 4711, memory_gib: 70 } });
+  // Of the worker itself: the master keeps values that change no verdict only now and then.
+  const service = createClient(WorkerService, createConnectTransport({ httpVersion: '1.1', baseUrl: worker.url }));
+  await expect.poll(async () => (await service.getStatus({})).health?.gpus[0]?.processes.length, soon).toBe(1);
+  expect((await service.getStatus({})).health).toMatchObject({ healthy: true, gates: [], gpus: [{ usable: true }] });
+  await first.result();
+
+  await expect.poll(usable, soon).toEqual([false]);
+  expect((await healthOf())?.issues).toMatchObject([
+    { code: 'GPU_ORPHAN_MEMORY', device: 'SIM-GPU-0', message: 'left behind by a lease: process 4711 with 70.00 GiB' },
+  ]);
+  const next = await baton().enqueue(hold, 1, { tags: ['orphanage'], resources });
+  await new Promise((resolve) => setTimeout(resolve, 1_000));
+  expect((await next.status()).state).toBe('ready');
+  faults();
+  expect(await next.result()).toBe(1);
 }, 60_000);
 
 test('a driver that hangs blocks no heartbeat and no task, and its devices are unknown until it answers', async () => {

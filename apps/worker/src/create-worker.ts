@@ -155,6 +155,7 @@ export function createWorker(options: WorkerOptions = {}): Worker {
     ...(options.health && { health: options.health }),
     ...(options.gpus && { gpus: options.gpus }),
     needsDevice: classes.length > 0 && classes.every((each) => each === 'gpu' || each === 'gpu_slurm'),
+    keptDevices: () => executors.flatMap((executor) => executor.warmDevices?.() ?? []),
     log: log.child({ worker: name }),
     runtime: () => runtime,
   });

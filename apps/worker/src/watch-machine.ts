@@ -30,12 +30,21 @@ export interface WatchOptions {
   readonly gpus?: DeviceOptions;
   /** Takes tasks of GPU classes and no others. */
   readonly needsDevice: boolean;
+  /** Devices on which executors keep something for the next task. */
+  readonly keptDevices: () => readonly string[];
   readonly log: Logger;
   readonly runtime: () => Pick<WorkerRuntime, 'masterUrl' | 'noteHealth' | 'noteDevices' | 'drain'>;
 }
 
 /** Watches this machine for a worker. Throws `SimulationError`. */
-export function watchMachine({ health = {}, gpus = {}, needsDevice, log, runtime }: WatchOptions): HealthMonitor {
+export function watchMachine({
+  health = {},
+  gpus = {},
+  needsDevice,
+  keptDevices,
+  log,
+  runtime,
+}: WatchOptions): HealthMonitor {
   let wasHealthy = true;
   let gatesBefore = '';
   const devices = openDevices({
@@ -56,6 +65,7 @@ export function watchMachine({ health = {}, gpus = {}, needsDevice, log, runtime
     ...(health.gates !== undefined && { gates: health.gates }),
     ...(health.intervalMs !== undefined && { intervalMs: health.intervalMs }),
     needsDevice,
+    keptDevices,
     onReport(report, hasChanged) {
       const simulated = report.simulated ? { simulated: true } : {};
       if (hasChanged) {

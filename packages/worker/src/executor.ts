@@ -105,6 +105,8 @@ export interface Executor {
   start(lease: Lease, context: AttemptContext): Outcome | Promise<Outcome>;
   /** Kinds for which it keeps something ready (a process, a model in memory): it is preferred for these. */
   warm?(): readonly string[];
+  /** Devices that something of this is kept on, without a lease. */
+  warmDevices?(): readonly string[];
   /** Frees what it keeps open. Called once, when nothing runs any more. */
   close?(): void | Promise<void>;
 }

@@ -58,6 +58,7 @@ export class ResourceAccounts {
     this.#memoryTaken += memory;
     for (const uuid of devices) this.#devicesTaken.set(uuid, holder);
     this.#held++;
+    if (devices.length > 0) this.#book.leaseBegan?.(devices);
     return undefined;
   }
 
@@ -65,7 +66,9 @@ export class ResourceAccounts {
   release(lease: Lease, holder: object): void {
     this.#cpusTaken = --this.#held === 0 ? 0 : this.#cpusTaken - (lease.resources?.cpus ?? 0);
     this.#memoryTaken -= Number(lease.resources?.memoryBytes ?? 0n);
-    for (const uuid of lease.devices) if (this.#devicesTaken.get(uuid) === holder) this.#devicesTaken.delete(uuid);
+    const given = lease.devices.filter((uuid) => this.#devicesTaken.get(uuid) === holder);
+    for (const uuid of given) this.#devicesTaken.delete(uuid);
+    if (given.length > 0) this.#book.leaseEnded?.(given);
   }
 
   /** What is free now, for an offer. */

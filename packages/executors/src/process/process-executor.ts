@@ -81,6 +81,10 @@ class ProcessRunner implements Executor {
     return this.#warm.kinds();
   }
 
+  warmDevices(): readonly string[] {
+    return this.#warm.devices();
+  }
+
   ready(): Promise<void> {
     return this.#ready;
   }

@@ -29,6 +29,11 @@ export class WarmPrograms {
     return [...new Set([...this.#kept.values()].flatMap((list) => list.map(({ kind }) => kind)))];
   }
 
+  /** That they hold. */
+  devices(): readonly string[] {
+    return [...new Set([...this.#kept.values()].flatMap((list) => list.flatMap(({ devices }) => devices)))];
+  }
+
   take(key: string): WarmProgram | undefined {
     const list = this.#kept.get(key) ?? [];
     for (let kept = list.pop(); kept !== undefined; kept = list.pop()) {

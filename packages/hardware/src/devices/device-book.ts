@@ -18,6 +18,10 @@ export interface BookedDevice {
 export interface DeviceBook {
   /** All devices of the machine, usable or not, in the order of their index. */
   list(): readonly BookedDevice[];
+  /** A lease has these devices from now on: what is on them is the lease's. Default: nobody wants to know. */
+  leaseBegan?(devices: readonly string[]): void;
+  /** Its code has ended, and its processes are dead as far as the worker knows. */
+  leaseEnded?(devices: readonly string[]): void;
 }
 
 /** Of a machine without devices. */

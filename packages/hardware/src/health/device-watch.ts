@@ -9,12 +9,16 @@ export interface DeviceUse {
   readonly isLeased: boolean;
   /** When its last lease ended, of the same clock as `nowMs`; undefined: none did. */
   readonly releasedAtMs: number | undefined;
+  /** When the reading began that is judged, of the same clock: what it tells may be older than the end of the lease. */
+  readonly readAtMs: number;
   /** Processes that were on it before its last lease began. */
   readonly before: ReadonlySet<number>;
   /** This worker's own processes. */
   readonly ownPids: ReadonlySet<number>;
-  /** Own processes that are kept without a lease, on purpose. */
-  readonly kept: ReadonlySet<number>;
+  /** Own processes are kept on it without a lease, on purpose. */
+  readonly isKept: boolean;
+  /** The worker itself: its function tasks run in it, and it outlives them. */
+  readonly workerPid: number;
   /** The master keeps tasks away from it. */
   readonly isQuarantined: boolean;
 }
@@ -112,8 +116,13 @@ export class DeviceWatch {
     if (use.isQuarantined) {
       ill('GPU_BREAKER', 'its circuit breaker is open at the master');
     }
-    const foreign = foreignMemory(gpu, use);
-    this.#orphans(gpu, use, nowMs, issue, ill);
+    const isSettling = use.releasedAtMs !== undefined && use.readAtMs - use.releasedAtMs < limits.orphanGraceMs;
+    // What the driver has not cleaned up yet is still the lease's.
+    const isInUse = use.isLeased || isSettling;
+    const foreign = foreignMemory(gpu, use, isInUse);
+    if (!isInUse) {
+      this.#orphans(gpu, use, issue, ill);
+    }
     const foreignPercent = foreign === null || gpu.memoryBytes === 0 ? null : (foreign / gpu.memoryBytes) * 100;
     if (this.#full.measure(foreignPercent, limits.gpuMemoryPercent, limits.slack, nowMs)) {
       issue(
@@ -181,17 +190,15 @@ export class DeviceWatch {
   #orphans(
     gpu: GpuReading,
     use: DeviceUse,
-    nowMs: number,
     issue: (code: HealthIssue['code'], message: string, value: number | null) => void,
     ill: (code: HealthIssue['code'], message: string, value: number | null) => void,
   ): void {
-    const isSettling = use.releasedAtMs !== undefined && nowMs - use.releasedAtMs < this.#limits.orphanGraceMs;
-    if (use.isLeased || isSettling || gpu.processes === null) {
+    if (gpu.processes === null) {
       return;
     }
     const isLeft = ({ pid }: GpuProcess) =>
       use.ownPids.has(pid) || (use.releasedAtMs !== undefined && !use.before.has(pid));
-    const orphans = gpu.processes.filter(({ pid }) => !use.kept.has(pid));
+    const orphans = gpu.processes.filter(({ pid }) => !isKept(pid, use));
     const left = orphans.filter(isLeft);
     const strangers = orphans.filter((each) => !isLeft(each));
     if (left.length > 0) {
@@ -226,13 +233,17 @@ export class DeviceWatch {
  * While no lease has the device, all of its memory that is in use is not the worker's; while one has it, what processes of others hold,
  * as far as the driver tells.
  */
-function foreignMemory(gpu: GpuReading, use: DeviceUse): number | null {
+function foreignMemory(gpu: GpuReading, use: DeviceUse, isInUse: boolean): number | null {
   const held = (processes: readonly GpuProcess[]) => processes.reduce((sum, each) => sum + (each.memoryBytes ?? 0), 0);
-  if (use.isLeased) {
+  if (isInUse) {
     return gpu.processes === null ? null : held(gpu.processes.filter(({ pid }) => use.before.has(pid)));
   }
-  const kept = held((gpu.processes ?? []).filter(({ pid }) => use.kept.has(pid)));
+  const kept = held((gpu.processes ?? []).filter(({ pid }) => isKept(pid, use)));
   return gpu.memoryUsedBytes === null ? null : Math.max(0, gpu.memoryUsedBytes - kept);
+}
+
+function isKept(pid: number, use: DeviceUse): boolean {
+  return pid === use.workerPid || (use.isKept && use.ownPids.has(pid));
 }
 
 function total(processes: readonly GpuProcess[]): number | null {

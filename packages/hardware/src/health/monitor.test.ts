@@ -291,11 +291,13 @@ describe('memory without a lease', () => {
     gpus(held());
     await after(0);
     monitor.leaseBegan(['GPU-0']);
-    gpus(held(child));
+    // So much that without the lease it would close the gate.
+    gpus(held({ ...child, memoryBytes: 70 * gib }));
     expect(await after(60_000)).toMatchObject({ healthy: true, gpus: [{ usable: true }] });
     monitor.leaseEnded(['GPU-0']);
     // The driver takes a moment to clean up.
-    expect((await after(4_000)).healthy).toBe(true);
+    expect(await after(4_000)).toMatchObject({ healthy: true, gates: [], gpus: [{ usable: true }] });
+    gpus(held(child));
     const report = await after(1_000);
     expect(report.issues).toMatchObject([
       { code: 'GPU_ORPHAN_MEMORY', message: 'left behind by a lease: process 4711 with 8.00 GiB', device: 'GPU-0' },
@@ -318,12 +320,12 @@ describe('memory without a lease', () => {
   });
 
   test('a process that is kept for the next task is no orphan', async () => {
-    const { after, gpus, machine, monitor } = scene();
+    const kept = ['GPU-0'];
+    const { after, gpus, machine } = scene({ keptDevices: () => kept });
     machine({ ownPids: new Set([process.pid, 4711]) });
     gpus(held(child));
-    const end = monitor.keep(4711);
     expect(await after(0)).toMatchObject({ healthy: true, gpus: [{ usable: true, processes: [{ own: true }] }] });
-    end();
+    kept.pop();
     expect(codes((await after(1_000)).issues)).toEqual(['GPU_ORPHAN_MEMORY GPU-0']);
   });
 });

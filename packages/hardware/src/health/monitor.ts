@@ -17,6 +17,8 @@ export interface HealthMonitorOptions {
   readonly historyLength?: number;
   /** The worker takes GPU tasks only: without a device there is nothing that it could do. Default false. */
   readonly needsDevice?: boolean;
+  /** Devices on which processes are kept without a lease, on purpose: for the next task of the same kind. Default: none. */
+  readonly keptDevices?: () => readonly string[];
   /** Milliseconds of a clock that never goes back. Default: the process's. */
   readonly now?: () => number;
   /** Something was judged anew. `hasChanged`: issues, gates or usable devices came or went. */
@@ -48,11 +50,11 @@ export class HealthMonitor implements DeviceBook {
   readonly #latches: Readonly<Record<'cpu' | 'memory' | 'disk' | 'network' | 'gateCpu' | 'gateMemory', Latch>>;
   readonly #watches = new Map<string, DeviceWatch>();
   readonly #leases = new Map<string, DeviceLease>();
-  readonly #kept = new Set<number>();
   #quarantined: ReadonlySet<string> = new Set();
   #gpus: readonly GpuReading[] = [];
   /** XIDs of a reading count once. */
   #freshGpus = false;
+  #readAtMs = 0;
   #devices: DevicesReading | undefined;
   #machine: MachineReading | undefined;
   #report: HealthReport | undefined;
@@ -167,12 +169,6 @@ export class HealthMonitor implements DeviceBook {
     }
   }
 
-  /** This process of the worker holds devices without a lease, on purpose (it is kept for the next task). Ends with the call of the answer. */
-  keep(pid: number): () => void {
-    this.#kept.add(pid);
-    return () => this.#kept.delete(pid);
-  }
-
   /** All devices that the master keeps tasks away from. */
   set quarantined(devices: readonly string[]) {
     if (devices.length !== this.#quarantined.size || devices.some((uuid) => !this.#quarantined.has(uuid))) {
@@ -200,6 +196,7 @@ export class HealthMonitor implements DeviceBook {
   }
 
   async lookAtDevices(): Promise<void> {
+    const begunMs = this.#now();
     const reading = await this.#options.devices.read();
     if (this.#closed) {
       return;
@@ -210,6 +207,7 @@ export class HealthMonitor implements DeviceBook {
       const before = describe(this.#gpus);
       this.#gpus = reading.gpus;
       this.#freshGpus = true;
+      this.#readAtMs = begunMs;
       for (const gpu of reading.gpus) {
         if (!this.#watches.has(gpu.uuid)) {
           this.#watches.set(gpu.uuid, new DeviceWatch(this.#limits, gpu));
@@ -340,9 +338,11 @@ export class HealthMonitor implements DeviceBook {
     return {
       isLeased: lease !== undefined && lease.count > 0,
       releasedAtMs: lease?.releasedAtMs,
+      readAtMs: this.#readAtMs,
       before: lease?.before ?? new Set(),
       ownPids: this.#machine?.ownPids ?? new Set([process.pid]),
-      kept: new Set([process.pid, ...this.#kept]),
+      workerPid: process.pid,
+      isKept: this.#options.keptDevices?.().includes(uuid) ?? false,
       isQuarantined: this.#quarantined.has(uuid),
     };
   }
