@@ -78,9 +78,19 @@ export class ChildDevices implements Devices {
   async close(): Promise<void> {
     this.#closed = true;
     const child = this.#child;
+    if (child === undefined) {
+      return;
+    }
     this.#kill();
-    // It may be stuck in the driver; nobody waits for that.
-    await Promise.race([child?.exited, new Promise((resolve) => setTimeout(resolve, 500).unref())]);
+    // It may be stuck in the driver; nobody waits long for that.
+    let timer: NodeJS.Timeout | undefined;
+    await Promise.race([
+      child.exited,
+      new Promise((resolve) => {
+        timer = setTimeout(resolve, 500);
+      }),
+    ]);
+    clearTimeout(timer);
   }
 
   async #read(): Promise<DevicesReading> {
