@@ -45,9 +45,9 @@ export async function checkWorkflows(sql: postgres.Sql, effects: readonly StepEf
 
   const journaled = new Map<string, number>();
   for (const row of await sql`
-    select run_id, number, (extract(epoch from ended_at) * 1000)::double precision as ended_ms from baton.journal
+    select run_id, number, (extract(epoch from at) * 1000)::double precision as written_ms from baton.journal
     where kind = 'step' and position is not null and failure is null`)
-    journaled.set(`${row.run_id}/${row.number}`, row.ended_ms as number);
+    journaled.set(`${row.run_id}/${row.number}`, row.written_ms as number);
   const activations = new Map<string, number>();
   const begun = new Map<string, number>();
   for (const { what, runId, stepKey, pid, atMs } of effects) {
@@ -58,12 +58,12 @@ export async function checkWorkflows(sql: postgres.Sql, effects: readonly StepEf
     }
     const times = (begun.get(stepKey) ?? 0) + 1;
     begun.set(stepKey, times);
-    const endedMs = journaled.get(stepKey);
+    const writtenMs = journaled.get(stepKey);
     const sinceMs = activations.get(activation);
     // Who was stopped in the middle of a step, and goes on behind the end of its lease, began before.
-    if (times > 1 && endedMs !== undefined && sinceMs !== undefined && sinceMs > endedMs)
+    if (times > 1 && writtenMs !== undefined && sinceMs !== undefined && sinceMs > writtenMs)
       wrong.push(
-        `step ${stepKey} was made at ${atMs} by process ${pid}, which began at ${sinceMs}: it was in the journal at ${endedMs}`,
+        `step ${stepKey} was made at ${atMs} by process ${pid}, which began at ${sinceMs}: it was written to the journal at ${writtenMs}`,
       );
   }
   for (const key of journaled.keys())

@@ -1,5 +1,6 @@
 import { compareIds, type Failure, Refusal, storableText } from '@baton/domain';
 import {
+  type AddedEntry,
   type AppendedJournal,
   alreadyEnded,
   appendJournal,
@@ -12,8 +13,8 @@ import {
   knownRefs,
   type NewJournalEntry,
   readJournal,
-  readRefs,
   readResolved,
+  readWaits,
   resolveJournal,
 } from '@baton/store';
 import { createCoalescer } from './coalescer.ts';
@@ -226,7 +227,8 @@ export function createJournals(
       verdicts.set(sent[i]!, lost(request.taskId, request.epoch));
       return false;
     });
-    await make(held, journals);
+    const known = await waitsBefore(held, journals);
+    await make(held, journals, known);
     const waiting = held.filter((request) => journals.get(request.taskId)!.open > 0);
     const resolved =
       waiting.length > 0
@@ -258,7 +260,7 @@ export function createJournals(
       if (verdicts.has(request)) return;
       const journal = journals.get(request.taskId)!;
       const before = withRefs[i]!;
-      const added = addedRows(before, journal);
+      const added = writtenRows(before, journal, known.get(request.taskId) ?? []);
       const behind = isRead.has(before)
         ? (rows.get(journal.runId)?.rows ?? []).map((row) => withoutSent(row, request))
         : added.filter((row) => row.position > 0);
@@ -274,29 +276,43 @@ export function createJournals(
     return verdicts;
   }
 
-  /** Tasks and runs of the entries that are there now: their ids were chosen before, so that nothing is made twice. */
+  /**
+   * Of what was sent, the waits that were there before, by task: an earlier call added them, whose answer was lost or whose commit was not
+   * heard of. They are told again: nobody else would.
+   */
+  async function waitsBefore(
+    held: readonly AppendRequest[],
+    journals: ReadonlyMap<string, AppendedJournal>,
+  ): Promise<ReadonlyMap<string, AddedEntry[]>> {
+    const repeated = held.flatMap(({ taskId, entries }) => {
+      const { runId, added } = journals.get(taskId)!;
+      if (added.length === entries.length) return [];
+      const fresh = new Set(added.map((a) => a.number));
+      return entries.filter((e) => !fresh.has(e.number)).map(({ number }) => ({ runId, number }));
+    });
+    if (repeated.length === 0) return new Map();
+    const waits = await persist(() => readWaits(pools.hot, repeated), env.random);
+    return new Map(
+      held.map(({ taskId }) => [taskId, waits.filter(({ runId }) => runId === journals.get(taskId)!.runId)]),
+    );
+  }
+
+  /** Tasks and runs of the entries that wait now: their ids were chosen before, so that nothing is made twice. */
   async function make(
     held: readonly (Omit<AppendRequest, 'entries'> & {
       entries: readonly (CommandEntry & { refId: string | null })[];
     })[],
     journals: ReadonlyMap<string, AppendedJournal>,
+    known: ReadonlyMap<string, readonly AddedEntry[]>,
   ): Promise<void> {
-    const wanted = held.flatMap((request) => {
-      const journal = journals.get(request.taskId)!;
-      const added = new Map(journal.added.map((a) => [a.number, a]));
-      return request.entries
+    const wanted = held.flatMap(({ taskId, entries }) => {
+      const journal = journals.get(taskId)!;
+      // Those that an earlier call added too: its master may have died before it made them.
+      const refs = new Map([...journal.added, ...(known.get(taskId) ?? [])].map((a) => [a.number, a.refId]));
+      return entries
         .filter((e) => e.refId !== null)
-        .map((entry) => ({ entry, journal, refId: added.get(entry.number)?.refId ?? null }));
+        .map((entry) => ({ entry, journal, refId: refs.get(entry.number) ?? null }));
     });
-    if (wanted.length === 0) return;
-    // Those that an earlier call added, whose master may have died before it made them.
-    const repeated = wanted.filter((w) => w.refId === null);
-    const refs = await readRefs(
-      pools.hot,
-      repeated.map((w) => ({ runId: w.journal.runId, number: w.entry.number })),
-    );
-    const known = new Map(refs.map((r) => [`${r.runId}/${r.number}`, r.refId]));
-    for (const w of repeated) w.refId = known.get(`${w.journal.runId}/${w.entry.number}`) ?? null;
     const made = wanted
       .filter((w) => w.refId !== null)
       .map(({ entry, journal, refId }) => ({
@@ -413,10 +429,10 @@ function lost(taskId: string, epoch: number): { reason: 'LEASE_LOST'; message: s
   };
 }
 
-/** What was written now, as rows without outputs. */
-function addedRows(request: AppendRequest, journal: AppendedJournal): JournalRow[] {
+/** What was written now, and what waits since an earlier call, as rows without outputs. */
+function writtenRows(request: AppendRequest, journal: AppendedJournal, waits: readonly AddedEntry[]): JournalRow[] {
   const sent = new Map(request.entries.map((e) => [e.number, e]));
-  return journal.added
+  return [...journal.added, ...waits]
     .map((a) => {
       const { number, kind, name, afterPosition, attempts } = sent.get(a.number)!;
       return {

@@ -111,7 +111,8 @@ with input as materialized (
   returning j.run_id, j.number, j.position, j.kind, (extract(epoch from j.ended_at) * 1000)::double precision as ended_ms,
             (extract(epoch from j.due_at) * 1000)::double precision as due_ms, j.ref_id
 ), recovered as (
-  update baton.leases l set crashes = 0 where l.task_id = any(array(select task_id from held where crashes > 0))
+  update baton.leases l set crashes = 0
+  where l.task_id = any(array(select h.task_id from held h where h.crashes > 0 and h.run_id = any(array(select run_id from added))))
 )
 select run.task_id, run.id as run_id, run.namespace_id, run.wakes, run.open, run.last, (extract(epoch from clock_timestamp()) * 1000)::double precision as now_ms,
        a.number, a.position, a.kind, a.ended_ms, a.due_ms, a.ref_id
@@ -421,19 +422,26 @@ export async function heldRun(
   return row ? (row.run_id as string) : null;
 }
 
-/** What entries that wait have made. */
-export async function readRefs(
+/** Of these entries those that wait, with what they have made and when they are due. */
+export async function readWaits(
   sql: Sql,
   entries: readonly { runId: string; number: number }[],
-): Promise<{ runId: string; number: number; refId: string }[]> {
-  if (entries.length === 0) return [];
+): Promise<(AddedEntry & { runId: string })[]> {
   const rows = await sql.unsafe(
-    `/* baton read refs */ select j.run_id, j.number, j.ref_id from unnest($1::bigint[], $2::integer[]) i(run_id, number)
-     join baton.journal j on j.run_id = i.run_id and j.number = i.number and j.position is null and j.ref_id is not null`,
+    `/* baton read waits */ select j.run_id, j.number, j.ref_id, (extract(epoch from j.due_at) * 1000)::double precision as due_ms
+     from unnest($1::bigint[], $2::integer[]) i(run_id, number)
+     join baton.journal j on j.run_id = i.run_id and j.number = i.number and j.position is null`,
     [numbers(entries.map((e) => e.runId)), numbers(entries.map((e) => e.number))],
     { prepare: true },
   );
-  return rows.map((r) => ({ runId: r.run_id as string, number: r.number as number, refId: r.ref_id as string }));
+  return rows.map((r) => ({
+    runId: r.run_id as string,
+    number: r.number as number,
+    position: 0,
+    endedAtMs: null,
+    dueAtMs: wholeMs(r.due_ms),
+    refId: r.ref_id as string | null,
+  }));
 }
 
 /** Messages carry whole milliseconds; what is due is not early. */

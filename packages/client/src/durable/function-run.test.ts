@@ -242,6 +242,21 @@ test('tasks that are waited for are submitted once, all before the function is s
   expect(await value(body)).toEqual(['done a', 'done b', 3]);
 });
 
+test('waits that an answer leaves out, because they were there before, are waits', async () => {
+  const { go, value, journal, clock } = stage();
+  const body: Body = (ctx) => ctx.all([ctx.run('a'), ctx.sleep('1h')]);
+  const append = journal.append.bind(journal);
+  journal.append = async (entries, seen) => {
+    const answer = await append(entries, seen);
+    return { ...answer, entries: answer.entries.filter(({ position }) => position > 0) };
+  };
+  const end = await go(body);
+  expect(end).toMatchObject({ kind: 'suspended', dueAtMs: clock.now() + 3_600_000 });
+  journal.endTasks();
+  clock.passTo(clock.now() + 3_600_000);
+  expect(await value(body)).toEqual(['done a', undefined]);
+});
+
 test.each<[string, Body, RegExp]>([
   [
     'another name',

@@ -115,6 +115,8 @@ const SHORT_DELAY_MS = 5_000;
 const LINGER_MS = 200;
 /** While steps run, the journal is asked so often what else has happened. */
 const POLL_MS = 1_000;
+/** No answer takes so long to come that its time differs by this. */
+const CLOCK_STEP_MS = 1_000;
 
 /**
  * One go at a durable function: replays its journal, then goes on, until it ends or only waits.
@@ -140,8 +142,8 @@ export class FunctionRun {
   #nowMs: number;
   #wakes: bigint;
   /** The database's clock less this machine's. */
-  #clockOffset: number;
-  #isClockKnown: boolean;
+  #clockOffset = 0;
+  #isClockKnown = false;
   #toStart: Command[] = [];
   #toAppend: { entry: NewEntry; command: Command }[] = [];
   /** Delivered, and not known to be in the journal. */
@@ -167,8 +169,7 @@ export class FunctionRun {
     this.#nowMs = options.startMs;
     this.#wakes = options.wakes;
     this.#random = new Randomness(options.runId);
-    this.#isClockKnown = options.nowMs !== 0;
-    this.#clockOffset = this.#isClockKnown ? options.nowMs - options.clock.now() : 0;
+    if (options.nowMs !== 0) this.#setClock(options.nowMs);
     this.#queue = [];
     for (const entry of options.entries) {
       this.#known.set(entry.number, entry);
@@ -537,9 +538,9 @@ export class FunctionRun {
         this.#seen,
       );
       if (answer.wakes > this.#wakes) this.#wakes = answer.wakes;
-      this.#clockOffset = answer.nowMs - this.#options.clock.now();
-      this.#isClockKnown = true;
+      this.#setClock(answer.nowMs);
       for (const entry of answer.entries) this.#take(entry);
+      this.#waitForRest(batch, answer.nowMs);
       const { number } = this.#ahead ?? {};
       if (batch.some(({ entry }) => entry.number === number)) throw new JournalOutOfStep(number!);
     } catch (error) {
@@ -565,6 +566,24 @@ export class FunctionRun {
     const { number, position, endedAtMs } = this.#ahead;
     if (entry.position !== position || entry.endedAtMs !== endedAtMs) throw new JournalOutOfStep(number);
     this.#ahead = undefined;
+  }
+
+  /** What was sent and is not told of waits: masters of the version before leave out what an earlier call had added. */
+  #waitForRest(batch: readonly { entry: NewEntry; command: Command }[], nowMs: number): void {
+    const isQueued = new Set(this.#queue.map(({ number }) => number));
+    for (const { entry, command } of batch) {
+      if (entry.ended || command.state !== 'ended' || isQueued.has(command.number)) continue;
+      this.#wait(command, entry.dueAtMs ?? (entry.dueInMs === undefined ? 0 : nowMs + entry.dueInMs));
+    }
+  }
+
+  /** A time that is told is older than it says by its way here: of several offsets the largest is nearest to the truth. */
+  #setClock(nowMs: number): void {
+    const offset = nowMs - this.#options.clock.now();
+    // Much smaller: the database's clock was set back.
+    const isSame = this.#isClockKnown && Math.abs(offset - this.#clockOffset) < CLOCK_STEP_MS;
+    this.#clockOffset = isSame ? Math.max(this.#clockOffset, offset) : offset;
+    this.#isClockKnown = true;
   }
 
   /** The earliest time at which a wait ends by itself. */

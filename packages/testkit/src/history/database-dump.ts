@@ -23,6 +23,8 @@ export interface DatabaseDump {
   readonly checkpoints: readonly CheckpointRow[];
   /** The last number given, by task. Null: this database knows no checkpoints. */
   readonly checkpointCounters: ReadonlyMap<string, number> | null;
+  /** When functions added to their journals. Absent: this database knows none. */
+  readonly journal?: readonly JournalWrite[];
   /** In their order. Null: this database knows no breakers. */
   readonly breakerChanges: readonly BreakerChange[] | null;
   readonly idempotency: readonly IdempotencyRow[];
@@ -32,6 +34,11 @@ export interface DatabaseDump {
   readonly advances: number;
   /** Devices that leases have. Absent: this database knows none. */
   readonly deviceLeases?: readonly DeviceLeaseRow[];
+}
+
+export interface JournalWrite {
+  readonly runId: string;
+  readonly atMs: number;
 }
 
 export interface TaskRow {

@@ -7,6 +7,7 @@ import type {
   DatabaseDump,
   DeviceLeaseRow,
   IdempotencyRow,
+  JournalWrite,
   LaneRow,
   LeaseRow,
   LogEvent,
@@ -195,6 +196,12 @@ async function readAll(sql: postgres.Sql): Promise<DatabaseDump> {
         ({ taskId, last }) => [taskId, last],
       )
     : null;
+  const journal = (await has('journal'))
+    ? await all<JournalWrite, JournalWrite>(
+        `select run_id as "runId", ${ms('at')} as "atMs" from baton.journal order by run_id, number`,
+        (row) => row,
+      )
+    : undefined;
   const breakerChanges = (await has('breaker_changes'))
     ? await all<BreakerChange, BreakerChange>(
         `select worker_id as "workerId", device, from_state as "from", to_state as "to", ${ms('at')} as "atMs", reason
@@ -241,6 +248,7 @@ async function readAll(sql: postgres.Sql): Promise<DatabaseDump> {
     activity,
     advances,
     ...(deviceLeases && { deviceLeases }),
+    ...(journal && { journal }),
   };
 }
 

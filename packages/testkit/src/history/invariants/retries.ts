@@ -7,7 +7,7 @@ import {
   MEMORY_RETRIES,
   type RetryPolicy,
 } from '@baton/domain';
-import type { AttemptRow } from '../database-dump.ts';
+import type { AttemptRow, TaskRow } from '../database-dump.ts';
 import { findings, type InvariantResult } from '../findings.ts';
 import type { History, HistorySettings } from '../history.ts';
 import { indexHistory } from '../history-index.ts';
@@ -23,12 +23,15 @@ export function checkRetries(history: History): InvariantResult {
   const found = findings(9, 'delays kept, budgets kept, nothing after a final failure');
   const { settings } = history;
   const { tasks, grants } = indexHistory(history);
+  const hasProgressed = progressOf(history);
   for (const [taskId, list] of grants) {
     const task = tasks.get(taskId);
     if (!task) continue;
     const policy: RetryPolicy = { ...settings.retry, ...task.retry, maxAttempts: task.maxAttempts };
     const used: Record<Budget, number> = { none: 0, application: 0, crash: 0, infra: 0, memory: 0 };
-    list.forEach(({ ended, epoch }, i) => {
+    list.forEach(({ ended, epoch, grantedAtMs }, i) => {
+      // What kills its worker from here on is something else than what did before.
+      if (ended && hasProgressed(task, grantedAtMs, ended.endedAtMs)) used.crash = 0;
       if (ended?.state !== 'failed' && ended?.state !== 'lost') return;
       const budget = ended.state === 'lost' ? 'crash' : budgetOf(ended.failure?.type ?? 'UNKNOWN');
       const failures = ++used[budget];
@@ -56,6 +59,18 @@ export function checkRetries(history: History): InvariantResult {
     });
   }
   return found.result();
+}
+
+/** Whether the task, the driver of a function, added to its journal in this time: that forgets its crashes. */
+function progressOf({ database }: History): (task: TaskRow, fromMs: number, toMs: number) => boolean {
+  const writes = new Map<string, number[]>();
+  for (const { runId, atMs } of database.journal ?? []) if (!writes.get(runId)?.push(atMs)) writes.set(runId, [atMs]);
+  const functions = new Set(database.runs.filter(({ form }) => form === 'function').map(({ id }) => id));
+  return ({ runId, nodeId }, fromMs, toMs) =>
+    runId !== null &&
+    nodeId === null &&
+    functions.has(runId) &&
+    (writes.get(runId) ?? []).some((atMs) => atMs >= fromMs && atMs <= toMs);
 }
 
 /** So many failures of a budget end the task. */

@@ -1,0 +1,49 @@
+import { expect, test } from 'vitest';
+import type { AttemptRow, RunRow, TaskRow } from '../database-dump.ts';
+import { soundHistory } from '../sound-history.ts';
+import { checkRetries } from './retries.ts';
+
+const crash = { type: 'WORKER_CRASH', message: 'its worker was lost' } as const;
+
+/** A function whose worker was lost in two attempts, from 0 to 10 and from 20 to 30 ms; it went on at once both times. */
+function lostTwice(writtenAtMs: readonly number[]) {
+  const { settings, database } = soundHistory();
+  const [task] = database.tasks as TaskRow[];
+  const [run] = database.runs as RunRow[];
+  const [attempt] = database.attempts as AttemptRow[];
+  const row = (epoch: number, grantedAtMs: number, more: Partial<AttemptRow>): AttemptRow => ({
+    ...attempt!,
+    taskId: 'driver',
+    epoch,
+    attempt: epoch,
+    grantedAtMs,
+    endedAtMs: grantedAtMs + 10,
+    retryDelayMs: null,
+    failure: null,
+    state: 'lost',
+    ...more,
+  });
+  return checkRetries({
+    ...soundHistory(),
+    settings,
+    database: {
+      ...database,
+      tasks: [{ ...task!, id: 'driver', runId: 'run', nodeId: null, retry: null }],
+      runs: [{ ...run!, id: 'run', form: 'function' }],
+      attempts: [row(1, 0, { failure: crash }), row(2, 20, { failure: crash }), row(3, 40, { state: 'succeeded' })],
+      leases: [],
+      journal: writtenAtMs.map((atMs) => ({ runId: 'run', atMs })),
+    },
+  }).violations;
+}
+
+test('a second loss in a row is followed by a delay', () => {
+  expect(lostTwice([]).map(({ message }) => message)).toEqual([
+    expect.stringContaining('the delay after epoch 2 of task driver is 0 ms'),
+  ]);
+});
+
+test('what a function adds to its journal forgets the losses before', () => {
+  expect(lostTwice([25])).toEqual([]);
+  expect(lostTwice([5])).toHaveLength(1);
+});
