@@ -1,9 +1,19 @@
 import type { ClientOperation, WorkerCall } from '@baton/testkit/history';
 
+/** One signal that a client sent to a run. */
+export interface SentSignal {
+  readonly runId: string;
+  readonly payload: string;
+  readonly invokedAtMs: number;
+  /** Null: it was never acknowledged. */
+  readonly acknowledgedAtMs: number | null;
+}
+
 /** All that the harness did and was told, in the words of the history that is checked. */
 export interface Recorder {
   readonly operations: ClientOperation[];
   readonly calls: WorkerCall[];
+  readonly signals: SentSignal[];
   /** Tasks whose submit was acknowledged, each once. */
   readonly acknowledged: ReadonlySet<string>;
   /** Calls that were refused because what they named was over: LEASE_LOST, SESSION_LOST. */
@@ -26,6 +36,7 @@ export function createRecorder(): Recorder {
   return {
     operations,
     calls,
+    signals: [],
     acknowledged,
     wrong: [],
     get staleRefused() {

@@ -17,6 +17,7 @@ import { startRawWorker } from './raw-worker.ts';
 import { createRecorder, nowMs } from './recorder.ts';
 import { type ChaosReport, reportOf } from './report.ts';
 import { openWork, waitUntilSettled } from './settle.ts';
+import { checkSignals } from './signals.ts';
 import { startStaleCaller } from './stale-caller.ts';
 import { storm } from './storm.ts';
 import { drawTimetable } from './timetable.ts';
@@ -155,8 +156,12 @@ async function inHome(
   log(
     `${workflows.fans} fan-outs and ${workflows.functions} functions gave what they should, ${workflows.steps} steps journaled, ${workflows.again} begun again`,
   );
-  if (options.minutes >= 1 && (workflows.fans === 0 || workflows.functions === 0 || workflows.steps === 0))
-    recorder.wrong.push(`vacuous: ${JSON.stringify({ ...workflows, wrong: undefined })}`);
+  const signals = await checkSignals(cluster.sql, recorder.signals);
+  recorder.wrong.push(...signals.wrong);
+  log(`${signals.relays} functions took ${signals.taken} of ${recorder.signals.length} signals`);
+  const counts = { ...workflows, ...signals, wrong: undefined };
+  if (options.minutes >= 1 && [workflows.fans, workflows.functions, workflows.steps, signals.taken].includes(0))
+    recorder.wrong.push(`vacuous: ${JSON.stringify(counts)}`);
   const report = reportOf({ options, recorder, history, load, stormed, settleSeconds, open });
   // By it a failure can be looked at when the database is gone.
   if (report.failed || options.keep) await writeFile(join(home, 'history.json'), historyText(history));

@@ -2,9 +2,10 @@
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { NonRetryable, RetryAfter, type TaskContext, task, workflow } from '@baton/client';
+import { NonRetryable, RetryAfter, type TaskContext, task, type WorkflowContext, workflow } from '@baton/client';
 import { CHILD_SCRIPT, LEDGER_VARIABLE, writeEffect, writeStep } from './effects.ts';
 import { nowMs } from './recorder.ts';
+import { SIGNAL_MS, SIGNALS } from './signals.ts';
 
 const ledger = process.env[LEDGER_VARIABLE]!;
 const worker = process.env.BATON_WORKER_NAME!;
@@ -179,20 +180,42 @@ export const gather = task({
   },
 });
 
-/** A durable function with everything that it can wait for but signals. Its steps are counted by their keys. */
+/** Steps of a function, counted by their keys. */
+function notedSteps(ctx: WorkflowContext): (name: string, ms: number) => Promise<void> {
+  const { runId } = ctx;
+  const note = (what: 'activation' | 'step', stepKey: string) =>
+    writeStep(ledger, { what, runId, stepKey, pid: process.pid, worker, atMs: Date.now() });
+  note('activation', '');
+  return (name, ms) =>
+    ctx.step(name, async ({ stepKey }) => {
+      note('step', stepKey);
+      await new Promise((resolve) => setTimeout(resolve, ms));
+    });
+}
+
+/** Takes signals, which may come before it waits for them; null for one that does not come. */
+export const relay = workflow({
+  id: 'relay',
+  run: async (ctx) => {
+    const step = notedSteps(ctx);
+    const taken: unknown[] = [];
+    for (let i = 0; i < SIGNALS; i++) {
+      taken.push((await ctx.waitFor('part', { timeout: SIGNAL_MS })) ?? null);
+      await step('taken', 5);
+    }
+    return taken;
+  },
+});
+
+/** A durable function with everything else that it can wait for. */
 export const saga = workflow({
   id: 'saga',
   run: async (ctx, n: number) => {
-    const { runId } = ctx;
-    const note = (what: 'activation' | 'step', stepKey: string) =>
-      writeStep(ledger, { what, runId, stepKey, pid: process.pid, worker, atMs: Date.now() });
-    note('activation', '');
-    const step = (name: string, ms: number) =>
-      ctx.step(name, async ({ stepKey }) => {
-        note('step', stepKey);
-        await new Promise((resolve) => setTimeout(resolve, ms));
-        return n;
-      });
+    const made = notedSteps(ctx);
+    const step = async (name: string, ms: number) => {
+      await made(name, ms);
+      return n;
+    };
     const one = await step('one', 5);
     await ctx.all([ctx.run(plain, { ms: 1 }), ctx.sleep(60)]);
     const [left, right] = await ctx.all([step('left', 20), step('right', 1)]);

@@ -2,6 +2,7 @@ import { cancel } from './cancel.ts';
 import { cancelRun } from './cancel-run.ts';
 import type { Operation } from './operation.ts';
 import { read } from './read.ts';
+import { signalRun } from './signal-run.ts';
 import { startRun } from './start-run.ts';
 import { submitAgain } from './submit-again.ts';
 import { submitMany } from './submit-many.ts';
@@ -20,4 +21,5 @@ export const OPERATIONS: readonly Operation[] = [
   read,
   startRun,
   cancelRun,
+  signalRun,
 ];
