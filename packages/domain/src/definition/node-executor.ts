@@ -25,6 +25,10 @@ export function readExecutor(
     const message = '"version" is that of a "workflow", which this node does not run';
     problems.add(fields.at('version'), 'UNKNOWN_FIELD', message, 'leave it out, or add "workflow"');
   }
+  if (fields.has('artifacts') && fields.has('workflow')) {
+    const message = '"artifacts" are handed to tasks, and this node runs a workflow';
+    problems.add(fields.at('artifacts'), 'UNKNOWN_FIELD', message, 'leave it out, and name them in "input"');
+  }
   const given = EXECUTORS.filter((field) => fields.has(field));
   if (given.length > 1) {
     const has = given.length === 2 ? 'both' : given.length === 3 ? 'all three' : 'several';

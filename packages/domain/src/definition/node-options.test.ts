@@ -104,6 +104,12 @@ describe('a broken file', () => {
     ['a when that is no text', (f) => (f.nodes.publish.when = true), 'WRONG_TYPE nodes.publish.when'],
     ['a when that cannot be read', (f) => (f.nodes.publish.when = '1 +'), 'MALFORMED_EXPRESSION nodes.publish.when'],
     [
+      'files for a node that runs a workflow',
+      (f) => (f.nodes.sub.artifacts = {}),
+      'UNKNOWN_FIELD nodes.sub.artifacts',
+      /name them in "input"/,
+    ],
+    [
       'a name that is unknown',
       (f) => (f.nodes.publish.when = 'inptu.x'),
       'MALFORMED_EXPRESSION nodes.publish.when',
