@@ -126,6 +126,22 @@ describe('a save', () => {
     expect(await events()).toBe(8);
   });
 
+  test('that is new forgets lost workers, one that is repeated does not', async () => {
+    const crashes = async () =>
+      (await db.sql.unsafe('select crashes from baton.leases where task_id = $1', [lease.taskId]))[0]!.crashes;
+    lease = await leaseAnew();
+    expect(await crashes()).toBe(1);
+    const first = checkpoint();
+    await saveCheckpoint(db.sql, first);
+    expect(await crashes()).toBe(0);
+    await db.sql.unsafe('update baton.leases set crashes = 3 where task_id = $1', [lease.taskId]);
+    expect(await saveCheckpoint(db.sql, first)).toMatchObject({ repeated: true });
+    expect(await saveCheckpoint(db.sql, checkpoint({ epoch: 1 }))).toMatchObject({ held: false });
+    expect(await crashes()).toBe(3);
+    await save();
+    expect(await crashes()).toBe(0);
+  });
+
   test.each([
     ['another epoch', () => ({ epoch: 2 })],
     ['another session', () => ({ sessionId: on.nextId() })],

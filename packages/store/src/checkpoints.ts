@@ -33,11 +33,13 @@ export interface SaveAnswer {
  * Saves of one task come one after the other by the lease's lock. The statement's own look at earlier saves may be older than that
  * lock: then two calls of one save both count, and the second fails on the key of `checkpoint_saves`, whole. `saveCheckpoint` looks again.
  * Numbers come from a counter that is locked by its row, so they have no gap in the order of the commits.
+ *
+ * A new one forgets crashes, as progress in a journal does: what kills its worker now is another part of the work.
  */
 export const SAVE_CHECKPOINT = `/* baton save checkpoint */
 with held as materialized (
   select l.* from (values ($1::bigint, $2::integer, $3::bigint)) i(task_id, epoch, session_id) cross join lateral (
-    select l.task_id, l.epoch, l.attempt, l.session_id, l.lane_id, l.run_id from baton.leases l
+    select l.task_id, l.epoch, l.attempt, l.session_id, l.lane_id, l.run_id, l.crashes from baton.leases l
     where l.task_id = i.task_id and l.epoch = i.epoch and l.session_id + 0 = i.session_id limit 1 for update
   ) l
 ), known as materialized (
@@ -68,6 +70,8 @@ with held as materialized (
   from saved
 ), signed as (
   update baton.progress p set sign_at = clock_timestamp() from saved s where p.task_id = s.task_id and p.epoch = s.epoch
+), recovered as (
+  update baton.leases l set crashes = 0 where l.task_id = any(array(select s.task_id from saved s where s.crashes > 0))
 ), logged as (
   insert into baton.events (namespace_ids, types, task_ids, run_ids, attempts, worker_ids)
   select array[namespace_id], array[16::smallint], array[task_id], array[coalesce(run_id, 0)], array[attempt], array[worker_id] from saved

@@ -1,12 +1,17 @@
+import { EVENT } from '@baton/domain';
 import { expect, test } from 'vitest';
-import type { AttemptRow, RunRow, TaskRow } from '../database-dump.ts';
+import type { AttemptRow, CheckpointRow, LogEvent, RunRow, TaskRow } from '../database-dump.ts';
 import { soundHistory } from '../sound-history.ts';
 import { checkRetries } from './retries.ts';
 
 const crash = { type: 'WORKER_CRASH', message: 'its worker was lost' } as const;
 
 /** A function whose worker was lost in two attempts, from 0 to 10 and from 20 to 30 ms; it went on at once both times. */
-function lostTwice(writtenAtMs: readonly number[]) {
+function lostTwice(
+  writtenAtMs: readonly number[],
+  checkpoints: readonly CheckpointRow[] = [],
+  events: readonly LogEvent[] = [],
+) {
   const { settings, database } = soundHistory();
   const [task] = database.tasks as TaskRow[];
   const [run] = database.runs as RunRow[];
@@ -32,6 +37,8 @@ function lostTwice(writtenAtMs: readonly number[]) {
       runs: [{ ...run!, id: 'run', form: 'function' }],
       attempts: [row(1, 0, { failure: crash }), row(2, 20, { failure: crash }), row(3, 40, { state: 'succeeded' })],
       leases: [],
+      checkpoints,
+      events,
       journal: writtenAtMs.map((atMs) => ({ runId: 'run', atMs })),
     },
   }).violations;
@@ -46,4 +53,25 @@ test('a second loss in a row is followed by a delay', () => {
 test('what a function adds to its journal forgets the losses before', () => {
   expect(lostTwice([25])).toEqual([]);
   expect(lostTwice([5])).toHaveLength(1);
+});
+
+test('a new checkpoint forgets the losses before, also one that was deleted since', () => {
+  const kept = (epoch: number): CheckpointRow => ({
+    taskId: 'driver',
+    number: epoch,
+    epoch,
+    createdAtMs: 20 * epoch - 15,
+    saveId: `save-${epoch}`,
+  });
+  const seen = (atMs: number): LogEvent => ({
+    type: EVENT.checkpointSaved,
+    taskId: 'driver',
+    runId: '',
+    attempt: 2,
+    atMs,
+  });
+  expect(lostTwice([], [kept(2)])).toEqual([]);
+  expect(lostTwice([], [kept(1)])).toHaveLength(1);
+  expect(lostTwice([], [], [seen(25)])).toEqual([]);
+  expect(lostTwice([], [], [seen(5), { ...seen(25), type: EVENT.taskLeased }])).toHaveLength(1);
 });

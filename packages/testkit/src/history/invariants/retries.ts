@@ -2,6 +2,7 @@ import {
   type Budget,
   budgetOf,
   CRASH_DELAY_MS,
+  EVENT,
   MAX_CRASH_DELAY_MS,
   MAX_RETRY_AFTER_MS,
   MEMORY_RETRIES,
@@ -23,7 +24,8 @@ export function checkRetries(history: History): InvariantResult {
   const found = findings(9, 'delays kept, budgets kept, nothing after a final failure');
   const { settings } = history;
   const { tasks, grants } = indexHistory(history);
-  const hasProgressed = progressOf(history);
+  const hasWritten = journalWritesOf(history);
+  const hasSaved = savesOf(history);
   for (const [taskId, list] of grants) {
     const task = tasks.get(taskId);
     if (!task) continue;
@@ -31,7 +33,7 @@ export function checkRetries(history: History): InvariantResult {
     const used: Record<Budget, number> = { none: 0, application: 0, crash: 0, infra: 0, memory: 0 };
     list.forEach(({ ended, epoch, grantedAtMs }, i) => {
       // What kills its worker from here on is something else than what did before.
-      if (ended && hasProgressed(task, grantedAtMs, ended.endedAtMs)) used.crash = 0;
+      if (ended && (hasSaved(ended) || hasWritten(task, grantedAtMs, ended.endedAtMs))) used.crash = 0;
       if (ended?.state !== 'failed' && ended?.state !== 'lost') return;
       const budget = ended.state === 'lost' ? 'crash' : budgetOf(ended.failure?.type ?? 'UNKNOWN');
       const failures = ++used[budget];
@@ -62,7 +64,7 @@ export function checkRetries(history: History): InvariantResult {
 }
 
 /** Whether the task, the driver of a function, added to its journal in this time: that forgets its crashes. */
-function progressOf({ database }: History): (task: TaskRow, fromMs: number, toMs: number) => boolean {
+function journalWritesOf({ database }: History): (task: TaskRow, fromMs: number, toMs: number) => boolean {
   const writes = new Map<string, number[]>();
   for (const { runId, atMs } of database.journal ?? []) if (!writes.get(runId)?.push(atMs)) writes.set(runId, [atMs]);
   const functions = new Set(database.runs.filter(({ form }) => form === 'function').map(({ id }) => id));
@@ -71,6 +73,17 @@ function progressOf({ database }: History): (task: TaskRow, fromMs: number, toMs
     nodeId === null &&
     functions.has(runId) &&
     (writes.get(runId) ?? []).some((atMs) => atMs >= fromMs && atMs <= toMs);
+}
+
+/** Whether a new checkpoint was saved in this attempt: that forgets crashes, too. Of those that were deleted since, the log tells. */
+function savesOf(history: History): (attempt: AttemptRow) => boolean {
+  const kept = new Set(history.database.checkpoints.map(({ taskId, epoch }) => `${taskId} ${epoch}`));
+  const { events } = indexHistory(history);
+  return ({ taskId, epoch, grantedAtMs, endedAtMs }) =>
+    kept.has(`${taskId} ${epoch}`) ||
+    (events.get(taskId) ?? []).some(
+      ({ type, atMs }) => type === EVENT.checkpointSaved && atMs >= grantedAtMs && atMs <= endedAtMs,
+    );
 }
 
 /** So many failures of a budget end the task. */
