@@ -115,6 +115,49 @@ describe('a task in a container', () => {
   });
 });
 
+describe('artifacts of a container', () => {
+  testOfContainers('are handed for reading, put by what it leaves in a directory, and by messages', async () => {
+    const made = await sh(
+      `mkdir $BATON_ARTIFACTS_OUT/parts; echo -n zero > $BATON_ARTIFACTS_OUT/parts/0; head -c 5000000 /dev/zero > $BATON_ARTIFACTS_OUT/large
+       ls $BATON_ARTIFACTS_IN | wc -l > $BATON_OUTPUT_FILE`,
+      { user: 'somebody' },
+    );
+    expect(await made.result()).toBe(0);
+    const produced = await baton().artifacts.list({ taskId: made.id }).all();
+    expect(produced.map(({ name, sizeBytes }) => [name, sizeBytes])).toEqual([
+      ['large', 5_000_000],
+      ['parts/0', 4],
+    ]);
+    const text = await outputOf(
+      'cat $BATON_ARTIFACTS_IN/a/b; wc -c < $BATON_ARTIFACTS_IN/large; id -u; echo x > $BATON_ARTIFACTS_IN/a/b || echo refused; touch $BATON_ARTIFACTS_IN/new || echo refused',
+      { output: 'stdout', user: 'somebody' },
+      { artifacts: { 'a/b': produced[1]!, large: produced[0]! } },
+    );
+    expect(text).toBe('zero5000000\n1000\nrefused\nrefused\n');
+    const asRoot = await outputOf(
+      'echo x > $BATON_ARTIFACTS_IN/a/b || echo refused; rm -f $BATON_ARTIFACTS_IN/a/b || echo refused; cat $BATON_ARTIFACTS_IN/a/b',
+      { output: 'stdout' },
+      { artifacts: { 'a/b': produced[1]! } },
+    );
+    expect(asRoot).toBe('refused\nrefused\nzero');
+    expect(await left()).toEqual([]);
+  });
+
+  testOfContainers('are not kept of one that fails, nor where they lead out of it', async () => {
+    const kept = async (id: string) => (await baton().artifacts.list({ taskId: id }).all()).map(({ name }) => name);
+    const failed = await sh('echo x > $BATON_ARTIFACTS_OUT/x; exit 1');
+    await failed.result().catch(() => {});
+    expect(await kept(failed.id)).toEqual([]);
+    const out = await sh('ln -s /etc/shadow $BATON_ARTIFACTS_OUT/x; ln -s /etc $BATON_ARTIFACTS_OUT/etc');
+    await out.result().catch(() => {});
+    expect((await out.status()).failure).toMatchObject({
+      exceptionType: 'TaskFileError',
+      message: expect.stringContaining('leads out'),
+    });
+    expect(await kept(out.id)).toEqual([]);
+  });
+});
+
 describe('a container that fails', () => {
   testOfContainers('by its exit code, with the end of what it said', async () => {
     expect(await failureOf('echo first; echo "no such household" >&2; exit 3')).toMatchObject({

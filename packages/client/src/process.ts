@@ -12,10 +12,12 @@
  * ```
  */
 import { randomUUID } from 'node:crypto';
-import { readFile, rm, writeFile } from 'node:fs/promises';
+import { copyFile, link, readFile, realpath, rm, writeFile } from 'node:fs/promises';
 import { connect, Socket } from 'node:net';
 import { basename, join } from 'node:path';
-import type { TaskCheckpoints } from './task-data.ts';
+import { fileURLToPath } from 'node:url';
+import type { ArtifactValue } from '@baton/domain';
+import type { TaskArtifacts, TaskCheckpoints } from './task-data.ts';
 
 const PROTOCOL = 1;
 /** Larger values go through files. */
@@ -57,6 +59,10 @@ export interface ProcessContext {
   metric(name: string, value: number, step?: number): void;
   readonly output: { write(data: string | Uint8Array): Promise<void> };
   readonly checkpoint: TaskCheckpoints;
+  /** What the task is handed is there before it begins. */
+  readonly artifacts: TaskArtifacts;
+  /** A directory: what lies there when the task succeeds is kept as artifacts, under the names of the files. */
+  readonly artifactsOut: string;
   /** Calls back when the worker is about to go: save where the task stands. What is returned is waited for, some seconds. */
   onCheckpointNow(listener: () => unknown): void;
 }
@@ -207,6 +213,37 @@ class ProcessAttempt implements ProcessContext {
     };
   }
 
+  get artifactsOut(): string {
+    return String(this.#start.artifacts_out);
+  }
+
+  get artifacts(): TaskArtifacts {
+    const handed = (this.#start.artifacts ?? {}) as Record<
+      string,
+      { sha256: string; size_bytes: number; file: string }
+    >;
+    return {
+      inputs: Object.entries(handed).map(([name, each]) => ({ name, sha256: each.sha256, sizeBytes: each.size_bytes })),
+      put: async (name, source) => {
+        if (this.#start.artifacts_out === undefined)
+          throw new TaskRefused('this worker knows no artifacts of programs');
+        const file = await this.#bring(source);
+        try {
+          const answer = await this.#link.call({ type: 'put_artifact', name, file });
+          return answer.artifact as ArtifactValue;
+        } finally {
+          await rm(join(this.directory, file), { force: true });
+        }
+      },
+      get: async (name) => {
+        const file = Object.hasOwn(handed, name) ? handed[name]?.file : undefined;
+        if (file === undefined) throw new TaskRefused(`the task has no artifact ${JSON.stringify(name)}`);
+        return file;
+      },
+      directory: async () => String(this.#start.artifacts_in),
+    };
+  }
+
   get onCheckpointNow() {
     return (listener: () => unknown): void => {
       this.#listeners.push(listener);
@@ -240,6 +277,19 @@ class ProcessAttempt implements ProcessContext {
       failure_type: error.name === 'AttemptFailure' ? fields.type : undefined,
       device: fields.device,
     });
+  }
+
+  /** A second name of a file in the task's directory, or a copy. */
+  async #bring(source: string | URL | Uint8Array): Promise<string> {
+    const file = `file-${randomUUID()}`;
+    const target = join(this.directory, file);
+    if (source instanceof Uint8Array) {
+      await writeFile(target, source);
+      return file;
+    }
+    const real = await realpath(source instanceof URL ? fileURLToPath(source) : source);
+    await link(real, target).catch(() => copyFile(real, target));
+    return file;
   }
 
   async #contentOf(value: unknown): Promise<Record<string, unknown>> {

@@ -20,9 +20,11 @@ The protocol that it speaks is described in docs/reference/task-protocol.md.
 """
 
 import base64
+import hashlib
 import itertools
 import json
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -87,6 +89,12 @@ class Task:
         self.devices = start.get("devices", [])
         #: Number of the newest checkpoint; 0: none.
         self.checkpoint = start.get("checkpoint", 0)
+        #: Files that the task is handed: their paths by name, for reading.
+        self.artifacts = {name: each["file"] for name, each in start.get("artifacts", {}).items()}
+        #: A directory with all of them.
+        self.artifacts_in = start.get("artifacts_in")
+        #: A directory: what lies there when the task succeeds is kept, under the names of the files.
+        self.artifacts_out = start.get("artifacts_out")
         self._start = start
         self._input = None
         self._has_input = False
@@ -174,6 +182,23 @@ class Task:
         self._link.checkpoint_wanted = False
         self._link.send({"type": "checkpoint_skipped"})
 
+    # ---- artifacts
+
+    def put(self, name, source):
+        """Leaves a file to others under this name: the one at a path, as it is now, or these bytes. It is there once the task has succeeded,
+        and never without that; of two of one name the later counts. What it gives names the file: to be a part of the result, where others
+        are to be handed it."""
+        if self.artifacts_out is None:
+            raise Refused("this worker knows no artifacts of programs")
+        if isinstance(source, (bytes, bytearray, memoryview)):
+            file = self._write(bytes(source))
+        else:
+            file = self._bring(source)
+        try:
+            return self._link.call({"type": "put_artifact", "name": name, "file": file})["artifact"]
+        finally:
+            _remove(os.path.join(self.directory, file))
+
     # ---- its end
 
     @property
@@ -247,8 +272,23 @@ class Task:
         finally:
             _remove(os.path.join(self.directory, name))
 
+    def _bring(self, path):
+        """A second name of a file in the task's directory, or a copy."""
+        name = self._new_name()
+        real = os.path.realpath(path)
+        if not os.path.isfile(real):
+            raise FileNotFoundError("%s is no file; of a directory put the files one by one, or pack it" % path)
+        try:
+            os.link(real, os.path.join(self.directory, name))
+        except OSError:
+            shutil.copyfile(real, os.path.join(self.directory, name))
+        return name
+
+    def _new_name(self):
+        return "file-%d-%d" % (os.getpid(), next(self._files))
+
     def _write(self, data):
-        name = "file-%d-%d" % (os.getpid(), next(self._files))
+        name = self._new_name()
         with open(os.path.join(self.directory, name), "wb") as file:
             file.write(data)
         return name
@@ -374,12 +414,24 @@ class _Alone:
 
     def call(self, message):
         self.send(message)
-        return {"type": "alone", "found": False, "number": 0}
+        answer = {"type": "alone", "found": False, "number": 0}
+        if message["type"] == "put_artifact":
+            answer["artifact"] = self._artifact(message["name"], os.path.join(self._directory, message["file"]))
+        return answer
+
+    def _artifact(self, name, path):
+        digest = hashlib.sha256()
+        with open(path, "rb") as file:
+            for data in iter(lambda: file.read(1 << 20), b""):
+                digest.update(data)
+        return {"__baton": "artifact", "name": name, "sha256": digest.hexdigest(), "sizeBytes": os.path.getsize(path)}
 
     def next_start(self):
         import tempfile
 
-        directory = tempfile.mkdtemp(prefix="baton-task-")
+        directory = self._directory = tempfile.mkdtemp(prefix="baton-task-")
+        for name in ("in", "out"):
+            os.mkdir(os.path.join(directory, name))
         given = json.loads(sys.argv[1]) if len(sys.argv) > 1 else None
         return {
             "task_id": "0",
@@ -389,6 +441,8 @@ class _Alone:
             "epoch": 0,
             "directory": directory,
             "input_file": os.path.join(directory, "input"),
+            "artifacts_in": os.path.join(directory, "in"),
+            "artifacts_out": os.path.join(directory, "out"),
             "input": given,
             "encoding": "json",
         }

@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { artifactNameProblem, MAX_ARTIFACTS } from '@baton/domain';
 import { type ArtifactCache, bytesOfFile } from './artifact-cache.ts';
 import type { Attempt } from './attempt.ts';
-import type { ArtifactValue, AttemptFilesEnd, HandedArtifact } from './attempt-data.ts';
+import type { ArtifactValue, AttemptArtifacts, AttemptFilesEnd, HandedArtifact } from './attempt-data.ts';
 import type { BlobTransfer, TransferOptions } from './blob-transfer.ts';
 import { ArtifactError } from './errors.ts';
 
@@ -18,6 +18,8 @@ interface Produced {
   readonly path: string;
   readonly atMs: number;
 }
+
+type Source = Parameters<AttemptArtifacts['put']>[1];
 
 export interface AttemptFilesOptions {
   readonly cache: ArtifactCache;
@@ -51,7 +53,7 @@ export class AttemptFiles implements AttemptFilesEnd {
       .sort((a, b) => (a.name < b.name ? -1 : 1));
   }
 
-  readonly put = (name: string, source: string | URL | Uint8Array): Promise<ArtifactValue> => {
+  readonly put = (name: string, source: Source): Promise<ArtifactValue> => {
     const number = ++this.#puts;
     this.#newest.set(name, number);
     return this.#track(
@@ -98,7 +100,7 @@ export class AttemptFiles implements AttemptFilesEnd {
     if (directory !== undefined) await rm(directory, { recursive: true, force: true });
   }
 
-  async #put(name: string, source: string | URL | Uint8Array, number: number): Promise<ArtifactValue> {
+  async #put(name: string, source: Source, number: number): Promise<ArtifactValue> {
     this.#checkRuns();
     const problem = typeof name === 'string' ? artifactNameProblem(name) : 'is not a text';
     if (problem) throw new ArtifactError('INVALID_NAME', `the name ${JSON.stringify(name)} of an artifact ${problem}`);
@@ -167,8 +169,9 @@ function attemptOver(): ArtifactError {
 }
 
 /** @throws ArtifactError where it is no file */
-async function contentOf(source: string | URL | Uint8Array): Promise<AsyncIterable<Uint8Array>> {
+async function contentOf(source: Source): Promise<AsyncIterable<Uint8Array>> {
   if (source instanceof Uint8Array) return once(source);
+  if (typeof source === 'object' && Symbol.asyncIterator in source) return source;
   const about = await stat(source).catch((error: NodeJS.ErrnoException) => {
     throw new ArtifactError('NO_FILE', `${String(source)} cannot be read: ${error.message}`, { cause: error });
   });

@@ -41,7 +41,8 @@ export interface HandedArtifact {
 /** See the client's `TaskArtifacts`. */
 export interface AttemptArtifacts {
   readonly inputs: readonly HandedArtifact[];
-  put(name: string, source: string | URL | Uint8Array): Promise<ArtifactValue>;
+  /** In pieces: for executors, that read a program's file with care. */
+  put(name: string, source: string | URL | Uint8Array | AsyncIterable<Uint8Array>): Promise<ArtifactValue>;
   get(name: string): Promise<string>;
   /** A directory with all that the attempt is handed, by name, for reading; removed when the attempt's code has ended. */
   directory(): Promise<string>;

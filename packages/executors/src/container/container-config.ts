@@ -32,6 +32,8 @@ export interface ContainerPlan {
   readonly workingDirectory: string;
   /** The attempt's directory on this machine. */
   readonly directory: string;
+  /** The directory on this machine of the artifacts that it is handed; undefined: none. */
+  readonly artifacts: string | undefined;
   /** UUIDs. */
   readonly devices: readonly string[];
   readonly owner: ContainerOwner;
@@ -75,6 +77,10 @@ export function containerConfig(plan: ContainerPlan): Docker.ContainerCreateOpti
           ReadOnly: readOnly,
         })),
         { Type: 'bind' as const, Source: plan.directory, Target: TASK_DIRECTORY, ReadOnly: false },
+        // The worker's cache has the same files: nobody may write to them.
+        ...(plan.artifacts === undefined
+          ? []
+          : [{ Type: 'bind' as const, Source: plan.artifacts, Target: `${TASK_DIRECTORY}/in`, ReadOnly: true }]),
       ],
       ...(settings.cpus > 0 && { NanoCpus: Math.round(settings.cpus * 1e9) }),
       ...(memory > 0 && { Memory: memory, MemorySwap: memory }),

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { chmod } from 'node:fs/promises';
+import { chmod, readdir } from 'node:fs/promises';
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
@@ -11,6 +11,7 @@ import { removeLeftovers } from '../process/leftovers.ts';
 import { LogBudget, ProgramOutput } from '../process/program-output.ts';
 import { ProtocolSession } from '../process/protocol-session.ts';
 import { directoryPrefix, ownOwner } from '../process/tag.ts';
+import { failureOfHanded, handedArtifacts } from '../process/task-artifacts.ts';
 import { TaskFiles } from '../process/task-files.ts';
 import { TASK_PROTOCOL } from '../process/task-messages.ts';
 import { captureLimitOf, ownVariables, takeOutput } from '../process/task-output.ts';
@@ -100,9 +101,10 @@ export function containerExecutor(options: ContainerExecutorOptions): Executor {
         const secret = checkWishes(settings, context);
         await puller.ensure(settings.image, settings.pullPolicy, secret, settings.platform, context);
         context.signal.throwIfAborted();
-        files = await TaskFiles.make(directory, prefix, lease.input, TASK_DIRECTORY);
-        await openToAnyUser(files);
-        return await run(docker, lease, settings, context, files);
+        const artifacts = await handed(lease, context);
+        files = await TaskFiles.make(directory, prefix, lease.input, { seenAs: TASK_DIRECTORY });
+        await openToAnyUser(files, artifacts);
+        return await run(docker, lease, settings, context, files, artifacts);
       } catch (error) {
         return context.signal.aborted ? { kind: 'cancelled' } : failed(failureOf(error, options.socketPath));
       } finally {
@@ -128,6 +130,7 @@ export function containerExecutor(options: ContainerExecutorOptions): Executor {
     settings: ContainerTaskExecutor,
     context: AttemptContext,
     files: TaskFiles,
+    artifacts: string | undefined,
   ): Promise<Outcome> {
     const devices = settings.withoutDevices ? [] : context.devices;
     const socket = new TaskSocket(join(files.directory, 'socket'));
@@ -140,6 +143,7 @@ export function containerExecutor(options: ContainerExecutorOptions): Executor {
         settings,
         lease,
         directory: files.directory,
+        artifacts,
         devices,
         owner,
         ulimits: ulimitsOf(rules),
@@ -259,10 +263,28 @@ function settingsOf({ executor }: Lease): ContainerTaskExecutor | undefined {
 }
 
 /** The container's user may be any. Who may pass the directory above is this machine's matter. */
-async function openToAnyUser(files: TaskFiles): Promise<void> {
+async function openToAnyUser(files: TaskFiles, artifacts: string | undefined): Promise<void> {
   await chmod(files.directory, 0o777);
   await chmod(join(files.directory, 'input'), 0o644);
-  for (const name of ['work', 'tmp']) await chmod(join(files.directory, name), 0o777);
+  for (const name of ['work', 'tmp', 'out']) await chmod(join(files.directory, name), 0o777);
+  await chmod(join(files.directory, 'in'), 0o755);
+  if (artifacts === undefined) return;
+  await chmod(artifacts, 0o755);
+  for (const entry of await readdir(artifacts, { recursive: true, withFileTypes: true }))
+    if (entry.isDirectory()) await chmod(join(entry.parentPath, entry.name), 0o755);
+}
+
+/** What the container is handed could not be fetched. */
+class NotHanded extends Error {
+  override readonly name = 'NotHanded';
+}
+
+async function handed(lease: Lease, context: AttemptContext): Promise<string | undefined> {
+  try {
+    return await handedArtifacts(lease, context);
+  } catch (cause) {
+    throw new NotHanded('the artifacts are not there', { cause });
+  }
 }
 
 function ulimitsOf({ ulimits = [] }: ContainerRules): { Name: string; Soft: number; Hard: number }[] {
@@ -289,6 +311,7 @@ function failureOfContainer(ended: Ended, settings: ContainerTaskExecutor): Fail
 
 function failureOf(error: unknown, socketPath: string): FailureReport {
   const message = error instanceof Error ? error.message : String(error);
+  if (error instanceof NotHanded) return failureOfHanded(error.cause);
   if (error instanceof ContainerRefused) {
     return { type: FailureType.EVALUATION_ERROR, message, exceptionType: error.name, nonRetryable: true };
   }

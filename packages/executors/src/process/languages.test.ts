@@ -1,11 +1,11 @@
 // biome-ignore-all lint/suspicious/noTemplateCurlyInString: these texts are programs
-import { existsSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { FailureType } from '@baton/contract';
 import { type AttemptContext, TaskStopped } from '@baton/runtime';
 import { describe, expect, test, vi } from 'vitest';
-import { outputOf } from '../testing/attempt.ts';
+import { outputOf, start } from '../testing/attempt.ts';
 import { openProcessStage, type ProcessStage } from '../testing/processes.ts';
 
 /** Checkpoints in memory, as the master keeps them. */
@@ -57,6 +57,8 @@ const languages: Record<
         'open(os.environ["STAGE"] + "/up", "w").close()\nn = 0\nwhile True:\n    n += 1\n    time.sleep(0.01)\n    if task.checkpoint_wanted:\n        task.save({"n": n})\n    task.check()',
       streams: 'task.output("text ")\ntask.output(b"\\x00\\x01")\nreturn b"\\x02\\x03"',
       large: 'return "x" * 200_000',
+      files:
+        'assert open(task.artifacts["a/b"]).read() == "handed"\nassert open(task.artifacts_in + "/a/b").read() == "handed"\nopen("own", "w").write("by path")\none = task.put("one", "own")\ntask.put("two", b"bytes")\nopen(task.artifacts_out + "/three", "w").write("left")\ntry:\n    task.put("four", "/nowhere")\nexcept FileNotFoundError:\n    pass\nassert os.listdir(task.directory).count("own") == 0\nreturn one',
       warm: 'print("pid", os.getpid(), flush=True)\nif task.input == "die":\n    os._exit(3)\nif task.input == "grow":\n    global kept\n    kept = bytearray(200 << 20)\nif task.input == "raise":\n    raise ValueError("odd")\nreturn os.getpid()',
     },
   },
@@ -65,7 +67,7 @@ const languages: Record<
       const path = join(stage.directory, `${name}.ts`);
       writeFileSync(
         path,
-        `import { runTask } from ${JSON.stringify(client)};\nimport { randomBytes } from 'node:crypto';\nimport { writeFileSync } from 'node:fs';\nimport assert from 'node:assert/strict';\nconst dir = process.env.STAGE;\nconst sleep = (ms) => new Promise((done) => setTimeout(done, ms));\nlet kept;\nawait runTask(async (input, task) => {\n${languages.typescript!.programs[name]}\n}, { reusable: ${name === 'warm'} });\n`,
+        `import { runTask } from ${JSON.stringify(client)};\nimport { randomBytes } from 'node:crypto';\nimport { readFileSync, writeFileSync } from 'node:fs';\nimport assert from 'node:assert/strict';\nconst dir = process.env.STAGE;\nconst sleep = (ms) => new Promise((done) => setTimeout(done, ms));\nlet kept;\nawait runTask(async (input, task) => {\n${languages.typescript!.programs[name]}\n}, { reusable: ${name === 'warm'} });\n`,
       );
       return [process.execPath, '--disable-warning=ExperimentalWarning', path];
     },
@@ -85,6 +87,8 @@ const languages: Record<
       streams:
         'await task.output.write("text "); await task.output.write(new Uint8Array([0, 1])); return new Uint8Array([2, 3]);',
       large: 'return "x".repeat(200_000);',
+      files:
+        'assert.deepEqual(task.artifacts.inputs, [{ name: "a/b", sha256: "ab".repeat(32), sizeBytes: 6 }]); assert.equal(readFileSync(await task.artifacts.get("a/b"), "utf8"), "handed"); assert.equal(readFileSync(`${await task.artifacts.directory()}/a/b`, "utf8"), "handed"); await assert.rejects(task.artifacts.get("c"), { name: "TaskRefused" }); writeFileSync("own", "by path"); const one = await task.artifacts.put("one", "own"); await task.artifacts.put("two", Buffer.from("bytes")); writeFileSync(`${task.artifactsOut}/three`, "left"); await assert.rejects(task.artifacts.put("four", "/nowhere"), { code: "ENOENT" }); return one;',
       warm: 'console.log("pid", process.pid); if (input === "die") process.exit(3); if (input === "grow") kept = Buffer.alloc(200 << 20, 1); if (input === "raise") { const error = new Error("odd"); error.name = "ValueError"; throw error; } return process.pid;',
     },
   },
@@ -138,6 +142,37 @@ describe.each(Object.keys(languages))('a program in %s', (language) => {
   ] as const)('what it raises is told: %s', async ([name, failure]) => {
     const stage = openProcessStage();
     expect(await stage.run(commandOf(stage, name)).outcome).toMatchObject({ kind: 'failure', failure });
+  });
+
+  test('finds the files that it is handed, and leaves some', async () => {
+    const stage = openProcessStage();
+    const directory = join(stage.directory, 'handed');
+    mkdirSync(join(directory, 'a'), { recursive: true });
+    writeFileSync(join(directory, 'a/b'), 'handed');
+    const put: Record<string, string> = {};
+    const artifacts: AttemptContext['artifacts'] = {
+      inputs: [],
+      put: async (name, source) => {
+        const parts: Uint8Array[] = [];
+        for await (const part of source as AsyncIterable<Uint8Array>) parts.push(part);
+        put[name] = Buffer.concat(parts).toString();
+        return { __baton: 'artifact', name, sha256: 'cd'.repeat(32), sizeBytes: put[name].length };
+      },
+      get: (name) => Promise.reject(new Error(`not asked for: ${name}`)),
+      directory: () => Promise.resolve(directory),
+    };
+    const lease = {
+      executor: { case: 'process' as const, value: { command: commandOf(stage, 'files') } },
+      artifacts: { 'a/b': { sha256: 'ab'.repeat(32), sizeBytes: 6n } },
+    };
+    const { outcome } = start(stage.executor, lease, null, { artifacts, env: { STAGE: stage.directory } });
+    expect(outputOf(await outcome)).toEqual({
+      __baton: 'artifact',
+      name: 'one',
+      sha256: 'cd'.repeat(32),
+      sizeBytes: 7,
+    });
+    expect(put).toEqual({ one: 'by path', two: 'bytes', three: 'left' });
   });
 
   test('told to stop it ends by itself', async () => {

@@ -100,6 +100,8 @@ test('nothing of the worker’s own environment reaches it but what every progra
   const names = (outputOf(await outcome) as string).split('\0').filter(Boolean).sort();
   expect(names.map((line) => line.split('=')[0])).toEqual([
     'A',
+    'BATON_ARTIFACTS_IN',
+    'BATON_ARTIFACTS_OUT',
     'BATON_INPUT_FILE',
     'BATON_OUTPUT_FILE',
     'BATON_TASK_ATTEMPT',

@@ -10,6 +10,7 @@ import { Program, type ProgramEnd } from './program.ts';
 import { LogBudget } from './program-output.ts';
 import { ProtocolSession } from './protocol-session.ts';
 import { directoryPrefix, ownerPrefix, ownOwner, tagOf } from './tag.ts';
+import { failureOfHanded, handedArtifacts } from './task-artifacts.ts';
 import { TaskFiles } from './task-files.ts';
 import { TASK_PROTOCOL } from './task-messages.ts';
 import { captureLimitOf, ownVariables, takeOutput } from './task-output.ts';
@@ -98,9 +99,17 @@ class ProcessRunner implements Executor {
       return failed({ type: FailureType.UNKNOWN, message: 'the lease names no program' });
     }
     await this.#ready;
+    let artifacts: string | undefined;
+    try {
+      artifacts = await handedArtifacts(lease, context);
+    } catch (error) {
+      return context.signal.aborted ? { kind: 'cancelled' } : failed(failureOfHanded(error));
+    }
     let files: TaskFiles;
     try {
-      files = await TaskFiles.make(this.#options.directory, directoryPrefix(this.#owner), lease.input);
+      files = await TaskFiles.make(this.#options.directory, directoryPrefix(this.#owner), lease.input, {
+        ...(artifacts !== undefined && { artifacts }),
+      });
     } catch (error) {
       const message = `no directory for the task: ${describe(error)}`;
       return failed({ type: FailureType.UNKNOWN, message, exceptionType: nameOf(error) });

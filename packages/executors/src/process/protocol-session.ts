@@ -1,6 +1,7 @@
 import { FailureType, type Lease, PayloadEncoding } from '@baton/contract';
 import type { AttemptContext, FailureReport, Outcome } from '@baton/runtime';
 import { typeOfException } from './exit-failure.ts';
+import { artifactsOfStart } from './task-artifacts.ts';
 import type { TaskChannel } from './task-channel.ts';
 import type { TaskFiles } from './task-files.ts';
 import { type FromTask, type Id, TASK_PROTOCOL, type ToTask } from './task-messages.ts';
@@ -87,6 +88,7 @@ export class ProtocolSession {
       checkpoint: this.#context.checkpoint.latest,
       timeout_ms: startToCloseMs,
       devices,
+      ...artifactsOfStart(this.#lease, this.#files),
     });
   }
 
@@ -128,6 +130,9 @@ export class ProtocolSession {
       case 'load_checkpoint':
         this.#call(message.id, () => this.#load(message));
         break;
+      case 'put_artifact':
+        this.#call(message.id, () => this.#put(message));
+        break;
       case 'result':
         if (this.failure === undefined) {
           this.result = message;
@@ -140,13 +145,16 @@ export class ProtocolSession {
         this.#answered.resolve();
         break;
       default:
-        this.nonsense(`no message of type ${JSON.stringify((message as { type: unknown }).type)}`);
+        this.nonsense(
+          `no message of type ${JSON.stringify((message as { type: unknown }).type)}`,
+          (message as { id?: Id }).id,
+        );
     }
   }
 
-  nonsense(why: string): void {
+  nonsense(why: string, id?: Id): void {
     this.#context.log(`the task's protocol: ${why}`.slice(0, 1_000), 'log');
-    this.#send({ type: 'refused', message: why });
+    this.#send({ type: 'refused', ...withId(id), message: why });
   }
 
   /** Resolves when what it asked for is done or refused. */
@@ -216,6 +224,12 @@ export class ProtocolSession {
       file: this.#files.seen(name),
       ...(!isBytes && bytes.length <= inlineBytes && { value }),
     });
+  }
+
+  /** What is wrong with the file, or with the name, is found by the put: that fails the task too. */
+  async #put({ id, name, file }: Extract<FromTask, { type: 'put_artifact' }>): Promise<void> {
+    const artifact = await this.#context.artifacts.put(String(name ?? ''), this.#files.pieces(String(file ?? '')));
+    this.#send({ type: 'artifact_put', ...withId(id), artifact });
   }
 
   async #output({ id, text, base64 }: Extract<FromTask, { type: 'output' }>): Promise<void> {

@@ -1,5 +1,17 @@
 import { constants } from 'node:fs';
-import { mkdir, mkdtemp, open, realpath, rm, writeFile } from 'node:fs/promises';
+import {
+  type FileHandle,
+  lstat,
+  mkdir,
+  mkdtemp,
+  open,
+  readdir,
+  readlink,
+  realpath,
+  rm,
+  stat,
+  writeFile,
+} from 'node:fs/promises';
 import { isAbsolute, join, resolve, sep } from 'node:path';
 
 /** A path that a task names is not one of its own files, or is not to be read. */
@@ -7,26 +19,47 @@ export class TaskFileError extends Error {
   override readonly name = 'TaskFileError';
 }
 
+const pieceBytes = 1024 * 1024;
+/** Of names below a directory; none is that of a file that can be kept. */
+const maxNameLength = 4_096;
+
+export interface TaskFilesOptions {
+  /** The directory as the program sees it, where that is another path, as in a container. */
+  readonly seenAs?: string;
+  /** Where the program finds the artifacts that it is handed. Default: in `in`, which is empty. */
+  readonly artifacts?: string;
+}
+
 /** The directory of one attempt: private to the worker's user, and gone with the attempt. */
 export class TaskFiles {
   readonly directory: string;
-  /** As the program sees it, where that is another path, as in a container. */
+  /** As the program sees it. */
   readonly seenAs: string;
+  /** The directory of what the attempt is handed, as the program sees it. */
+  readonly artifactsIn: string;
 
-  private constructor(directory: string, seenAs: string) {
+  private constructor(directory: string, { seenAs = directory, artifacts }: TaskFilesOptions) {
     this.directory = directory;
     this.seenAs = seenAs;
+    this.artifactsIn = artifacts ?? this.seen('in');
   }
 
-  /** Makes `input` (the input's bytes), `work` and `tmp` in a new directory below `root`, whose name begins with `prefix`. */
-  static async make(root: string, prefix: string, input: Uint8Array, seenAs?: string): Promise<TaskFiles> {
+  /**
+   * Makes `input` (the input's bytes), `work`, `tmp`, `in` and `out` (of artifacts) in a new directory below `root`, whose name begins
+   * with `prefix`.
+   */
+  static async make(
+    root: string,
+    prefix: string,
+    input: Uint8Array,
+    options: TaskFilesOptions = {},
+  ): Promise<TaskFiles> {
     await mkdir(root, { recursive: true, mode: 0o700 });
     const directory = await realpath(await mkdtemp(join(root, prefix)));
-    const files = new TaskFiles(directory, seenAs ?? directory);
+    const files = new TaskFiles(directory, options);
     await Promise.all([
       writeFile(join(directory, 'input'), input, { mode: 0o600 }),
-      mkdir(join(directory, 'work'), { mode: 0o700 }),
-      mkdir(join(directory, 'tmp'), { mode: 0o700 }),
+      ...['work', 'tmp', 'in', 'out'].map((name) => mkdir(join(directory, name), { mode: 0o700 })),
     ]);
     return files;
   }
@@ -34,6 +67,11 @@ export class TaskFiles {
   /** What the program is told of one of them. */
   seen(name: string): string {
     return `${this.seenAs}/${name}`;
+  }
+
+  /** What the program is told of an artifact that it is handed. */
+  seenArtifact(name: string): string {
+    return `${this.artifactsIn}/${name}`;
   }
 
   async write(name: string, bytes: Uint8Array): Promise<void> {
@@ -45,27 +83,30 @@ export class TaskFiles {
    * is read, neither by `..` nor by a link. Throws `TaskFileError`.
    */
   async read(named: string, maxBytes: number): Promise<Uint8Array> {
-    const path = this.#resolve(named);
-    let real: string;
+    const { file, sizeBytes } = await this.#open(named);
     try {
-      real = await realpath(path);
-    } catch {
-      throw new TaskFileError(`there is no file ${JSON.stringify(named)} in the task's directory`);
-    }
-    if (real !== path && !real.startsWith(this.directory + sep)) {
-      throw new TaskFileError(`${JSON.stringify(named)} leads out of the task's directory`);
-    }
-    // Not followed once more, and never waited for, as a pipe would be.
-    const file = await open(real, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
-    try {
-      const stat = await file.stat();
-      if (!stat.isFile()) {
-        throw new TaskFileError(`${JSON.stringify(named)} is no plain file`);
-      }
-      if (stat.size > maxBytes) {
-        throw new TaskFileError(`${JSON.stringify(named)} has ${stat.size} bytes; at most ${maxBytes} are taken`);
+      if (sizeBytes > maxBytes) {
+        throw new TaskFileError(`${JSON.stringify(named)} has ${sizeBytes} bytes; at most ${maxBytes} are taken`);
       }
       return await file.readFile();
+    } finally {
+      await file.close();
+    }
+  }
+
+  /** As `read`, in pieces, of any size: what the file had when its reading began. Opened with the first piece. */
+  async *pieces(named: string): AsyncGenerator<Uint8Array> {
+    const { file, sizeBytes } = await this.#open(named);
+    try {
+      for (let at = 0; at < sizeBytes; ) {
+        const buffer = Buffer.allocUnsafe(Math.min(pieceBytes, sizeBytes - at));
+        const { bytesRead } = await file.read(buffer, 0, buffer.length, at);
+        if (bytesRead === 0) {
+          throw new TaskFileError(`${JSON.stringify(named)} became shorter while it was read`);
+        }
+        at += bytesRead;
+        yield buffer.subarray(0, bytesRead);
+      }
     } finally {
       await file.close();
     }
@@ -80,9 +121,83 @@ export class TaskFiles {
     }
   }
 
+  /**
+   * Names of all below one of its directories that is no directory, with `/`; links are not followed. None where the directory is gone.
+   * Throws `TaskFileError` where there are more than `most`.
+   */
+  async namesBelow(name: string, most: number): Promise<string[]> {
+    const root = join(this.directory, name);
+    const about = await lstat(root).catch(() => undefined);
+    if (about === undefined) {
+      return [];
+    }
+    if (!about.isDirectory()) {
+      throw new TaskFileError(`${JSON.stringify(this.seen(name))} is no directory any more`);
+    }
+    const names: string[] = [];
+    const directories = [''];
+    for (let under = directories.pop(); under !== undefined; under = directories.pop()) {
+      for (const entry of await readdir(join(root, under), { withFileTypes: true })) {
+        const path = under + entry.name;
+        if (path.length > maxNameLength) {
+          throw new TaskFileError(`${JSON.stringify(this.seen(name))} has a name of ${path.length} characters in it`);
+        }
+        if (entry.isDirectory()) {
+          directories.push(`${path}/`);
+        } else if (names.push(path) > most) {
+          throw new TaskFileError(`there are more than ${most} files in ${JSON.stringify(this.seen(name))}`);
+        }
+      }
+    }
+    return names.sort();
+  }
+
   /** Never throws: what cannot be removed stays in a temporary directory. */
   async remove(): Promise<void> {
     await rm(this.directory, { recursive: true, force: true, maxRetries: 3 }).catch(() => {});
+  }
+
+  /** A plain file of the directory, for reading. Whoever asks closes it. */
+  async #open(named: string): Promise<{ file: FileHandle; sizeBytes: number }> {
+    const path = this.#resolve(named);
+    let real: string;
+    try {
+      real = await realpath(path);
+    } catch {
+      throw new TaskFileError(`there is no file ${JSON.stringify(named)} in the task's directory`);
+    }
+    this.#checkInside(real, named);
+    // Never opened if it is something else: a pipe would be waited for, and to open a device may do something.
+    const before = await stat(real).catch(() => undefined);
+    if (before?.isFile() === false) {
+      throw new TaskFileError(`${JSON.stringify(named)} is no plain file`);
+    }
+    let file: FileHandle;
+    try {
+      file = await open(real, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+    } catch (error) {
+      throw new TaskFileError(`${JSON.stringify(named)} cannot be read: ${(error as Error).message}`);
+    }
+    try {
+      const about = await file.stat();
+      if (!about.isFile()) {
+        throw new TaskFileError(`${JSON.stringify(named)} is no plain file`);
+      }
+      if (process.platform === 'linux') {
+        // A directory on the way may have become a link since it was looked at.
+        this.#checkInside(await readlink(`/proc/self/fd/${file.fd}`), named);
+      }
+      return { file, sizeBytes: about.size };
+    } catch (error) {
+      await file.close();
+      throw error;
+    }
+  }
+
+  #checkInside(real: string, named: string): void {
+    if (!real.startsWith(this.directory + sep)) {
+      throw new TaskFileError(`${JSON.stringify(named)} leads out of the task's directory`);
+    }
   }
 
   #resolve(named: string): string {

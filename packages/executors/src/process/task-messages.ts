@@ -1,3 +1,5 @@
+import type { ArtifactValue } from '@baton/runtime';
+
 /** The version of the protocol that is spoken here: docs/reference/task-protocol.md. */
 export const TASK_PROTOCOL = 1;
 
@@ -31,6 +33,13 @@ export type FromTask =
   /** Nothing to save just now: the answer to `checkpoint_now`. */
   | { readonly type: 'checkpoint_skipped' }
   | { readonly type: 'load_checkpoint'; readonly id?: Id; readonly number?: number }
+  | {
+      readonly type: 'put_artifact';
+      readonly id?: Id;
+      readonly name: string;
+      /** In the task's directory; not to be changed until the answer. */
+      readonly file: string;
+    }
   | {
       readonly type: 'result';
       readonly value?: unknown;
@@ -73,6 +82,12 @@ export type ToTask =
       /** 0: none. */
       readonly timeout_ms: number;
       readonly devices: readonly string[];
+      /** What it is handed, by name; `file` is its path, for reading. */
+      readonly artifacts: Readonly<Record<string, { sha256: string; size_bytes: number; file: string }>>;
+      /** The directory with all of them. */
+      readonly artifacts_in: string;
+      /** A directory: what lies there when the task succeeds is kept under the names of the files. */
+      readonly artifacts_out: string;
     }
   | { readonly type: 'checkpoint_saved'; readonly id?: Id; readonly number: number }
   | {
@@ -84,6 +99,12 @@ export type ToTask =
       readonly file?: string;
       /** JSON of at most 64 KiB. */
       readonly value?: unknown;
+    }
+  | {
+      readonly type: 'artifact_put';
+      readonly id?: Id;
+      /** What names it, to be a part of the result where others are handed it. */
+      readonly artifact: ArtifactValue;
     }
   | { readonly type: 'output_taken'; readonly id?: Id }
   | { readonly type: 'refused'; readonly id?: Id; readonly message: string }

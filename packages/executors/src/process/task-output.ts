@@ -2,6 +2,7 @@ import { FailureType, type Lease, PayloadEncoding } from '@baton/contract';
 import type { AttemptContext, Outcome } from '@baton/runtime';
 import type { ProgramOutput } from './program-output.ts';
 import { outcomeOf, outputOfFile, type ProtocolSession } from './protocol-session.ts';
+import { keepOutputs } from './task-artifacts.ts';
 import { TaskFileError, type TaskFiles } from './task-files.ts';
 
 /** Of the standard output, where that is the task's. */
@@ -18,7 +19,7 @@ export function captureLimitOf(output: string): number {
   return output === 'stdout' || output === 'stdout_json' ? captureBytes : 0;
 }
 
-/** The output of a program that has ended well. Never rejects. */
+/** The output of a program that has ended well, once what it left in its directory of outputs is kept. Never rejects. */
 export async function takeOutput(
   settings: OutputSettings,
   context: AttemptContext,
@@ -27,16 +28,19 @@ export async function takeOutput(
   session: ProtocolSession,
 ): Promise<Outcome> {
   try {
-    return await outputOf(settings, context, files, stdout, session);
+    const outcome = await outputOf(settings, context, files, stdout, session);
+    await keepOutputs(context, files);
+    return outcome;
   } catch (error) {
     if (context.signal.aborted) {
       return { kind: 'cancelled' };
     }
-    const isOurs = error instanceof TaskFileError || error instanceof SyntaxError || error instanceof TypeError;
-    const message = `its output cannot be taken: ${error instanceof Error ? error.message : String(error)}`;
     const exceptionType = error instanceof Error ? error.name : typeof error;
+    const isOurs = ['TaskFileError', 'ArtifactError', 'SyntaxError', 'TypeError'].includes(exceptionType);
+    const message = `its output cannot be taken: ${error instanceof Error ? error.message : String(error)}`;
     const type = isOurs ? FailureType.EVALUATION_ERROR : FailureType.NETWORK_ERROR;
-    return { kind: 'failure', failure: { type, message, exceptionType, nonRetryable: false } };
+    const nonRetryable = error instanceof Error && 'nonRetryable' in error && error.nonRetryable === true;
+    return { kind: 'failure', failure: { type, message, exceptionType, nonRetryable } };
   }
 }
 
@@ -89,6 +93,8 @@ export function ownVariables(lease: Lease, context: AttemptContext, files: TaskF
     BATON_TASK_DIRECTORY: files.seenAs,
     BATON_INPUT_FILE: files.seen('input'),
     BATON_OUTPUT_FILE: files.seen('output'),
+    BATON_ARTIFACTS_IN: files.artifactsIn,
+    BATON_ARTIFACTS_OUT: files.seen('out'),
     ...(context.runId !== undefined && { BATON_RUN_ID: context.runId }),
     ...(context.nodeId !== undefined && { BATON_NODE_ID: context.nodeId }),
   };
