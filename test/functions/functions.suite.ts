@@ -154,6 +154,31 @@ export function functions(stack: () => ModeStack): void {
     expect((await run.result()).output).toBe(300 * 299);
   }, 60_000);
 
+  test('a task has the resources, requirements, variables and timeouts of its definition, or is a program', async () => {
+    const run = await baton().runs.start('equipped');
+    const { output } = await run.result();
+    expect(output).toEqual({ greeting: 'hello', printed: 'hello from a program' });
+    const [entry] = (await baton().runs.journal(run.id)).entries;
+    const made = await baton().tasks.get(entry!.refId!);
+    expect(made).toMatchObject({
+      kind: 'configured',
+      environment: { set: { GREETING: 'hello' } },
+      requires: { os: ['darwin', 'linux'] },
+      resources: { cpus: 0.5 },
+      progressTimeoutMs: 60_000,
+    });
+  });
+
+  test('a task that asks for what cannot be fails the function, with the reason', async () => {
+    const reasonOf = async (workflow: string, input?: unknown) => {
+      const run = await baton().runs.start(workflow, { input });
+      const failed = (await run.result().catch((error: unknown) => error)) as RunFailed;
+      return failed.run.failureMessage;
+    };
+    expect(await reasonOf('greedy', { cpus: -1 })).toMatch(/task\.resources\.cpus/);
+    expect(await reasonOf('meddling')).toMatch(/LD_PRELOAD.*cannot be set by a task/);
+  });
+
   test('an output above 2 MiB fails its step and says so; a plain task of a workflow is refused', async () => {
     const run = await baton().runs.start('heavy', { input: { steps: 1, bytes: 3_000_000, signal: 'go' } });
     const failed = (await run.result().catch((error: unknown) => error)) as RunFailed;

@@ -135,3 +135,38 @@ export const fan = workflow({
     return given.reduce((sum, n) => sum + n, 0);
   },
 });
+
+/** Reads what its policy has it given. */
+export const configured = task({
+  id: 'configured',
+  environment: { set: { GREETING: 'hello' } },
+  requires: { os: ['darwin', 'linux'] },
+  resources: { cpus: 0.5, memoryGib: 0.01 },
+  progressTimeoutMs: 60_000,
+  run: (_: null, ctx) => ctx.env.GREETING,
+});
+
+/** Tasks with resources, requirements, variables and programs. */
+export const equipped = workflow({
+  id: 'equipped',
+  run: async (ctx) => {
+    const greeting = await ctx.run(configured, null);
+    const program = { type: 'process', command: ['sh', '-c', 'printf "$GREETING"'], output: 'stdout' } as const;
+    const printed = await ctx.run('print', null, {
+      executor: program,
+      environment: { set: { GREETING: 'hello from a program' } },
+    });
+    return { greeting, printed };
+  },
+});
+
+/** Asks for what cannot be. */
+export const greedy = workflow({
+  id: 'greedy',
+  run: (ctx, resources: { cpus?: number }) => ctx.run(double, 1, { resources }),
+});
+
+export const meddling = workflow({
+  id: 'meddling',
+  run: (ctx) => ctx.run(double, 1, { environment: { set: { LD_PRELOAD: '/tmp/x.so' } } }),
+});

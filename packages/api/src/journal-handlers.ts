@@ -5,14 +5,18 @@ import {
   type MasterService,
   type NewJournalEntry,
   PayloadEncoding,
+  type TaskSpec,
+  TaskSpecSchema,
 } from '@baton/contract';
 import { Refusal, unstorableAt } from '@baton/domain';
-import type { CommandEntry, Engine, FunctionDefinition, JournalVerdict } from '@baton/engine';
+import type { CommandEntry, Engine, FunctionDefinition, JournalVerdict, TaskRequest } from '@baton/engine';
 import { timestampFromMs, timestampMs } from '@bufbuild/protobuf/wkt';
 import type { ServiceImpl } from '@connectrpc/connect';
 import { artifactsWanted } from './artifact-messages.ts';
 import { checkIds } from './check-ids.ts';
 import { journalKinds, journalMessage } from './journal-messages.ts';
+import { toTaskRequest } from './task-messages.ts';
+import { validateMessage } from './validate.ts';
 import { failureTypes, taskClasses, wordOf } from './words.ts';
 
 const MAX_TEXT = 65_536;
@@ -147,8 +151,26 @@ function madeBy(makes: NewJournalEntry['makes']): Pick<CommandEntry, 'task' | 'c
       ...(task.input !== undefined && { input: task.input }),
       ...(task.startToCloseMs && { startToCloseMs: Number(task.startToCloseMs) }),
       ...(Object.keys(task.artifacts).length > 0 && { artifacts: artifactsWanted(task.artifacts) }),
+      ...(task.spec && specOf(task.spec)),
       ...(Object.keys(retry).length > 0 && { retry: retry as never }),
     },
+  };
+}
+
+/** What a submit may say beside kind, queue and the like, by the rules that a submit has. */
+function specOf(spec: TaskSpec): Partial<TaskRequest> {
+  validateMessage(TaskSpecSchema, spec);
+  const { executor, environment, resources, requirements, scheduleToStartMs, progressTimeoutMs } = toTaskRequest(
+    spec,
+    'spec',
+  );
+  return {
+    ...(executor && { executor }),
+    ...(environment && { environment }),
+    ...(resources && { resources }),
+    ...(requirements && { requirements }),
+    ...(scheduleToStartMs !== undefined && { scheduleToStartMs }),
+    ...(progressTimeoutMs !== undefined && { progressTimeoutMs }),
   };
 }
 

@@ -3,6 +3,7 @@ import type { Duration } from './durable/duration.ts';
 import type { StepContext, StepOptions } from './durable/function-run.ts';
 import type { StandardSchema } from './standard-schema.ts';
 import type { TaskDefinition, TaskPolicy } from './task.ts';
+import type { TaskSubmission } from './task-spec.ts';
 import type { TaskClassName } from './words.ts';
 
 /** How a task that a function submits differs from its own policy. */
@@ -11,6 +12,8 @@ export interface RunTaskOptions extends TaskPolicy {
   readonly name?: string;
   /** Files that it is handed, by name: what `ctx.artifacts.put` of another task gave, and that one returned. */
   readonly artifacts?: Readonly<Record<string, ArtifactSource>>;
+  /** What carries it out, where that is no function of a worker: a program, a container, a gRPC or HTTP service. */
+  readonly executor?: TaskSubmission['executor'];
 }
 
 export interface ChildOptions {

@@ -43,7 +43,7 @@ import type { JournalMaker } from './journal.ts';
 import type { LaneBook } from './lane-book.ts';
 import type { Counters } from './metrics.ts';
 import { bisect, persist } from './persist.ts';
-import { keyConflict, laneKey, sameBytes } from './submit.ts';
+import { checkTexts, extraOf, keyConflict, laneKey, sameBytes } from './submit.ts';
 
 export interface StartFunction {
   /** Its stored definition. */
@@ -326,6 +326,7 @@ export function createFunctionRuns(
       for (const { id, runId, namespaceId, name, request } of made) {
         let files: ArtifactInput[] | undefined;
         try {
+          checkTexts(request);
           files = request.artifacts && (await artifacts.admit(namespaceId, request.artifacts));
         } catch (error) {
           if (!(error instanceof Refusal)) throw error;
@@ -349,7 +350,12 @@ export function createFunctionRuns(
           input: request.input ?? null,
           dueAtMs: null,
           idempotency: null,
-          extra: { runId, nodeId: name, ...(Object.keys(retry).length > 0 && { retry }) },
+          extra: {
+            ...extraOf(request, request.executor ?? { type: 'function' }),
+            runId,
+            nodeId: name,
+            ...(Object.keys(retry).length > 0 && { retry }),
+          },
         });
       }
       batch.sort((a, b) => compareIds(a.id, b.id));

@@ -236,7 +236,8 @@ export function laneKey(namespaceId: number, request: TaskRequest): LaneKey {
   };
 }
 
-function extraOf(request: TaskRequest, executor: TaskExecutor): NewTask['extra'] {
+/** What most tasks do not have. */
+export function extraOf(request: TaskRequest, executor: TaskExecutor): NewTask['extra'] {
   const extra: NonNullable<NewTask['extra']> = {};
   const stored = storedExecutor(executor, request.environment);
   if (stored) extra.executor = stored;
@@ -249,8 +250,11 @@ function extraOf(request: TaskRequest, executor: TaskExecutor): NewTask['extra']
   return Object.keys(extra).length > 0 ? extra : null;
 }
 
-/** Text columns cannot keep NUL or lone surrogates; inputs are bytes and can. */
-function checkTexts(request: TaskRequest): void {
+/**
+ * Text columns cannot keep NUL or lone surrogates; inputs are bytes and can. Resources, requirements and variables must make sense, too.
+ * @throws Refusal INVALID_REQUEST with all that is wrong
+ */
+export function checkTexts(request: TaskRequest): void {
   const violations: FieldViolation[] = [];
   const check = (field: string, text: string | undefined) => {
     if (text !== undefined && !isStorableText(text))

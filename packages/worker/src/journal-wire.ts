@@ -108,7 +108,7 @@ function failureMessage(failure: JournalFailure) {
 }
 
 function taskMessage(command: TaskCommand) {
-  const { kind, input, queue, taskClass, tags, priority, startToCloseTimeoutMs, retry, artifacts } = command;
+  const { kind, input, queue, taskClass, tags, priority, startToCloseTimeoutMs, retry, artifacts, spec } = command;
   return {
     kind,
     queue: queue ?? '',
@@ -122,6 +122,7 @@ function taskMessage(command: TaskCommand) {
     maxDelayMs: BigInt(Math.round(retry?.maxDelayMs ?? 0)),
     jitter: retry?.jitter ?? 0,
     ...(input && { input: input.bytes, encoding: encodingOf(input) }),
+    ...(spec && { spec }),
     artifacts: Object.fromEntries(
       Object.entries(artifacts ?? {}).map(([name, { sha256, sizeBytes, taskId }]) => [
         name,

@@ -6,7 +6,7 @@ import type { Operation } from './operation.ts';
 /** Starts a function that waits for signals and sends them: one after the other, through two masters, some of them twice. */
 export const signalRun: Operation = {
   name: 'signal run',
-  weight: 2,
+  weight: 4,
   async perform(line) {
     const mark = line.nextOp();
     const parts = Array.from({ length: SIGNALS }, () => ({

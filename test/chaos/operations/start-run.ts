@@ -6,7 +6,7 @@ import type { Operation } from './operation.ts';
 /** A small workflow, or a durable function; half of them with a key, some of those started twice. */
 export const startRun: Operation = {
   name: 'start run',
-  weight: 3,
+  weight: 6,
   async perform(line) {
     const workflow = line.random.pick([...WORKFLOWS.map(({ name }) => name), ...FUNCTIONS, ...FUNCTIONS]);
     const [keyed, twice, mark] = [line.random.chance(0.6), line.random.chance(0.3), line.nextOp()];

@@ -1,3 +1,5 @@
+import type { TaskSpec } from '@baton/contract';
+import { taskSpecOf } from '../task-spec.ts';
 import type { ChildOptions, RunTaskOptions, WorkflowContext } from '../workflow-function.ts';
 import { WorkflowUsageError } from './errors.ts';
 import type { FunctionRun } from './function-run.ts';
@@ -44,10 +46,31 @@ function inputOf(input: unknown, of: string): JournalPayload | undefined {
 
 function taskCommand(kind: string, input: JournalPayload | undefined, policy: RunTaskOptions): TaskCommand {
   const { queue, taskClass, tags, priority, startToCloseTimeoutMs, retry, artifacts } = policy;
-  return { kind, input, queue, taskClass, tags, priority, startToCloseTimeoutMs, retry, artifacts };
+  const spec = specOf(kind, policy);
+  return {
+    kind,
+    input,
+    queue,
+    taskClass,
+    tags,
+    priority,
+    startToCloseTimeoutMs,
+    retry,
+    artifacts,
+    ...(spec && { spec }),
+  };
+}
+
+/** What most tasks do not have. Throws `BatonError` (invalid_argument) for what cannot be. */
+function specOf(kind: string, policy: RunTaskOptions): TaskSpec | undefined {
+  const { executor, environment, resources, requires, scheduleToStartTimeoutMs, progressTimeoutMs } = policy;
+  const rest = { executor, environment, resources, requires, scheduleToStartTimeoutMs, progressTimeoutMs };
+  return Object.values(rest).every((value) => value === undefined) ? undefined : taskSpecOf({ kind, ...rest });
 }
 
 function definedOf(task: Named): RunTaskOptions {
   const { queue, taskClass, tags, priority, startToCloseTimeoutMs, retry } = task;
-  return { queue, taskClass, tags, priority, startToCloseTimeoutMs, retry };
+  const { environment, resources, requires, scheduleToStartTimeoutMs, progressTimeoutMs } = task;
+  const more = { environment, resources, requires, scheduleToStartTimeoutMs, progressTimeoutMs };
+  return { queue, taskClass, tags, priority, startToCloseTimeoutMs, retry, ...more };
 }

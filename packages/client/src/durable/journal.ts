@@ -1,3 +1,5 @@
+import type { TaskSpec } from '@baton/contract';
+
 /** What a function can ask for that is kept in its journal. */
 export type CommandKind = 'step' | 'sleep' | 'signal' | 'task' | 'child';
 
@@ -44,6 +46,8 @@ export interface JournalEntry {
 /** A task that a function submits. */
 export interface TaskCommand {
   readonly kind: string;
+  /** Kind, executor, environment, resources, requirements and the other timeouts, of a task that has any. */
+  readonly spec?: TaskSpec;
   readonly input: JournalPayload | undefined;
   readonly queue?: string;
   readonly taskClass?: string;

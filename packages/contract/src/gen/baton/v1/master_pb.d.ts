@@ -12,6 +12,7 @@ import type { ContainerTaskExecutor, HttpExecutor, ProcessExecutor, TaskEnvironm
 import type { MachineHealth } from "./machine_pb.js";
 import type { Checkpoint } from "./checkpoint_pb.js";
 import type { JournalEntry, JournalKind } from "./journal_pb.js";
+import type { TaskSpec } from "./task_pb.js";
 
 /**
  * Describes the file baton/v1/master.proto.
@@ -1657,6 +1658,14 @@ export declare type JournalTask = Message<"baton.v1.JournalTask"> & {
    * @generated from field: map<string, baton.v1.ArtifactRef> artifacts = 14;
    */
   artifacts: { [key: string]: ArtifactRef };
+
+  /**
+   * What is to be said beside the fields above, of a task that needs it: kind, executor, environment, resources, requirements,
+   * schedule_to_start_timeout and progress_timeout are read, nothing else.
+   *
+   * @generated from field: baton.v1.TaskSpec spec = 15;
+   */
+  spec?: TaskSpec | undefined;
 };
 
 /**
