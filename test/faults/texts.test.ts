@@ -228,6 +228,10 @@ const TAKEN = [
     'name',
     'task.kind',
     'task.queue',
+    // Not read of a spec.
+    'task.spec.idempotencyKey',
+    'task.spec.labels.name',
+    'task.spec.tags.0',
     'task.tags.0',
   ].map((field) => `MasterService/AppendJournal appends.0.entries.0.${field} NUL`),
   'MasterService/AppendJournal namespace NUL',
