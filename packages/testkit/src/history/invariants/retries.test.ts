@@ -11,6 +11,8 @@ function lostTwice(
   writtenAtMs: readonly number[],
   checkpoints: readonly CheckpointRow[] = [],
   events: readonly LogEvent[] = [],
+  form: 'function' | 'graph' = 'function',
+  between: Partial<AttemptRow>[] = [],
 ) {
   const { settings, database } = soundHistory();
   const [task] = database.tasks as TaskRow[];
@@ -34,8 +36,13 @@ function lostTwice(
     database: {
       ...database,
       tasks: [{ ...task!, id: 'driver', runId: 'run', nodeId: null, retry: null }],
-      runs: [{ ...run!, id: 'run', form: 'function' }],
-      attempts: [row(1, 0, { failure: crash }), row(2, 20, { failure: crash }), row(3, 40, { state: 'succeeded' })],
+      runs: [{ ...run!, id: 'run', form }],
+      attempts: [
+        row(1, 0, { failure: crash }),
+        ...between.map((each, i) => row(2 + i, 12 + i, { endedAtMs: 12.5 + i, ...each })),
+        row(8, 20, { failure: crash }),
+        row(9, 40, { state: 'succeeded' }),
+      ],
       leases: [],
       checkpoints,
       events,
@@ -46,7 +53,7 @@ function lostTwice(
 
 test('a second loss in a row is followed by a delay', () => {
   expect(lostTwice([]).map(({ message }) => message)).toEqual([
-    expect.stringContaining('the delay after epoch 2 of task driver is 0 ms'),
+    expect.stringContaining('the delay after epoch 8 of task driver is 0 ms'),
   ]);
 });
 
@@ -60,7 +67,7 @@ test('a new checkpoint forgets the losses before, also one that was deleted sinc
     taskId: 'driver',
     number: epoch,
     epoch,
-    createdAtMs: 20 * epoch - 15,
+    createdAtMs: epoch === 1 ? 5 : 25,
     saveId: `save-${epoch}`,
   });
   const seen = (atMs: number): LogEvent => ({
@@ -70,8 +77,13 @@ test('a new checkpoint forgets the losses before, also one that was deleted sinc
     attempt: 2,
     atMs,
   });
-  expect(lostTwice([], [kept(2)])).toEqual([]);
+  expect(lostTwice([], [kept(8)])).toEqual([]);
   expect(lostTwice([], [kept(1)])).toHaveLength(1);
   expect(lostTwice([], [], [seen(25)])).toEqual([]);
   expect(lostTwice([], [], [seen(5), { ...seen(25), type: EVENT.taskLeased }])).toHaveLength(1);
+});
+
+test('a function may have waited where its attempt is returned; another task was handed back, which forgets nothing', () => {
+  expect(lostTwice([], [], [], 'function', [{ state: 'returned' }])).toEqual([]);
+  expect(lostTwice([], [], [], 'graph', [{ state: 'returned' }])).toHaveLength(1);
 });

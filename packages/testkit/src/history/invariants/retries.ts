@@ -24,6 +24,7 @@ export function checkRetries(history: History): InvariantResult {
   const found = findings(9, 'delays kept, budgets kept, nothing after a final failure');
   const { settings } = history;
   const { tasks, grants } = indexHistory(history);
+  const isDriver = driversOf(history);
   const hasWritten = journalWritesOf(history);
   const hasSaved = savesOf(history);
   for (const [taskId, list] of grants) {
@@ -31,25 +32,32 @@ export function checkRetries(history: History): InvariantResult {
     if (!task) continue;
     const policy: RetryPolicy = { ...settings.retry, ...task.retry, maxAttempts: task.maxAttempts };
     const used: Record<Budget, number> = { none: 0, application: 0, crash: 0, infra: 0, memory: 0 };
+    // Losses that count at least: fewer than `used`, where it is not known whether they were forgotten.
+    let leastLosses = 0;
     list.forEach(({ ended, epoch, grantedAtMs }, i) => {
       // What kills its worker from here on is something else than what did before.
-      if (ended && (hasSaved(ended) || hasWritten(task, grantedAtMs, ended.endedAtMs))) used.crash = 0;
+      if (ended && (hasSaved(ended) || (isDriver(task) && hasWritten(task, grantedAtMs, ended.endedAtMs))))
+        leastLosses = used.crash = 0;
+      // A function that waits has come so far; handed back, it has not. Both are written down as returned.
+      if (ended?.state === 'returned' && isDriver(task)) leastLosses = 0;
       if (ended?.state !== 'failed' && ended?.state !== 'lost') return;
       const budget = ended.state === 'lost' ? 'crash' : budgetOf(ended.failure?.type ?? 'UNKNOWN');
       const failures = ++used[budget];
+      const leastFailures = budget === 'crash' ? ++leastLosses : failures;
       const next = list[i + 1];
       if (!next) return;
       found.exercise();
       const where = { taskId, epoch: next.epoch };
       const after = `task ${taskId} was granted again after epoch ${epoch}`;
       if (ended.failure?.nonRetryable) found.violate(`${after}, whose failure is not to be retried`, where);
-      else if (failures >= limitOf(budget, policy, settings))
+      else if (leastFailures >= limitOf(budget, policy, settings))
         found.violate(
-          `${after}, the ${failures}. of budget ${budget}, of which ${limitOf(budget, policy, settings)} end it`,
+          `${after}, the ${leastFailures}. of budget ${budget}, of which ${limitOf(budget, policy, settings)} end it`,
           where,
         );
       const chosenMs = ended.retryDelayMs ?? 0;
-      const [leastMs, mostMs] = delayOf(budget, failures, policy, ended);
+      const [leastMs] = delayOf(budget, leastFailures, policy, ended);
+      const [, mostMs] = delayOf(budget, failures, policy, ended);
       if (chosenMs < leastMs || chosenMs > mostMs)
         found.violate(
           `the delay after epoch ${epoch} of task ${taskId} is ${chosenMs} ms; the policy says ${leastMs} to ${mostMs}`,
@@ -63,16 +71,17 @@ export function checkRetries(history: History): InvariantResult {
   return found.result();
 }
 
-/** Whether the task, the driver of a function, added to its journal in this time: that forgets its crashes. */
+/** Whether a task is a durable function. */
+function driversOf({ database }: History): (task: TaskRow) => boolean {
+  const functions = new Set(database.runs.filter(({ form }) => form === 'function').map(({ id }) => id));
+  return ({ runId, nodeId }) => runId !== null && nodeId === null && functions.has(runId);
+}
+
+/** Whether a function added to its journal in this time: that forgets its crashes. */
 function journalWritesOf({ database }: History): (task: TaskRow, fromMs: number, toMs: number) => boolean {
   const writes = new Map<string, number[]>();
   for (const { runId, atMs } of database.journal ?? []) if (!writes.get(runId)?.push(atMs)) writes.set(runId, [atMs]);
-  const functions = new Set(database.runs.filter(({ form }) => form === 'function').map(({ id }) => id));
-  return ({ runId, nodeId }, fromMs, toMs) =>
-    runId !== null &&
-    nodeId === null &&
-    functions.has(runId) &&
-    (writes.get(runId) ?? []).some((atMs) => atMs >= fromMs && atMs <= toMs);
+  return ({ runId }, fromMs, toMs) => (writes.get(runId!) ?? []).some((atMs) => atMs >= fromMs && atMs <= toMs);
 }
 
 /** Whether a new checkpoint was saved in this attempt: that forgets crashes, too. Of those that were deleted since, the log tells. */
