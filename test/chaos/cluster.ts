@@ -1,7 +1,7 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { type FaultProxy, startFaultProxy, startTestPostgres, type TestPostgres } from '@baton/testkit';
+import { type FaultProxy, programMain, startFaultProxy, startTestPostgres, type TestPostgres } from '@baton/testkit';
 import postgres from 'postgres';
 import { LEDGER_VARIABLE } from './effects.ts';
 import { createProgram, type Program } from './program.ts';
@@ -94,10 +94,12 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
       owned.push(() => link.close());
       return link;
     };
-    const program = (name: string, main: '@baton/master/main' | '@baton/worker/main', env: Record<string, string>) => {
+    const masterMain = await programMain('@baton/master/main');
+    const workerMain = await programMain('@baton/worker/main');
+    const program = (name: string, main: string, env: Record<string, string>) => {
       const made = createProgram({
         name,
-        main: fileURLToPath(import.meta.resolve(main)),
+        main,
         cwd: home,
         logFile: join(logs, `${name}.log`),
         env: { ...surroundings, LOG_DIR: join(logs, name), ...env },
@@ -114,7 +116,7 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
       through.port = String(link.port);
       masters.push({
         link,
-        program: program(`m${i}`, '@baton/master/main', {
+        program: program(`m${i}`, masterMain, {
           BATON_PORT: '0',
           DATABASE_URL: through.href,
           BATON_LEASE_TTL_MS: String(LEASE_TTL_MS),
@@ -151,7 +153,7 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
       }
       workers.push({
         links,
-        program: program(`w${i}`, '@baton/worker/main', {
+        program: program(`w${i}`, workerMain, {
           BATON_URL: links.map(({ link }) => link.url).join(','),
           BATON_WORKER_NAME: `w${i}`,
           BATON_WORKER_PORT: '0',

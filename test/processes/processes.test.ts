@@ -19,7 +19,8 @@ const until = <T>(look: () => T, what: string) =>
 async function open(
   options: Parameters<typeof startStack>[0] = {},
 ): Promise<{ stack: Stack; baton: Baton; notes: string }> {
-  const stack = await startStack(options);
+  // Of all tests, some run the programs as they are started by users: from their sources.
+  const stack = await startStack({ from: 'source', ...options });
   return { stack, baton: createBaton({ url: stack.url }), notes: join(stack.home, 'notes') };
 }
 

@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
+import { withSourcePlaces } from './programs.ts';
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -52,7 +53,7 @@ export class ChildStartError extends Error {
   override readonly name = 'ChildStartError';
 
   constructor(child: string, how: string, log: string) {
-    super(`${child} ${how}\n${log.split('\n').slice(-30).join('\n')}`);
+    super(`${child} ${how}\n${withSourcePlaces(log.split('\n').slice(-30).join('\n'))}`);
   }
 }
 

@@ -23,4 +23,5 @@ export {
   startFaultProxy,
 } from './fault-proxy.ts';
 export type { ProxyProtocol } from './fault-proxy-framing.ts';
+export { type ProgramName, programMain, withSourcePlaces } from './programs.ts';
 export { NoSuchWorkerError, type Stack, type StackOptions, startStack, type WorkerSetup } from './stack.ts';

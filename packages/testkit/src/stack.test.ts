@@ -7,7 +7,7 @@ import { startStack } from './stack.ts';
 test('a stack serves, survives the kill of its processes on the same ports, and leaves nothing behind', async () => {
   const pids: number[] = [];
   {
-    await using stack = await startStack({ workers: 1 });
+    await using stack = await startStack({ workers: 1, from: 'source' });
     const { url } = stack;
     const baton = createBaton({ url });
     const module = join(stack.home, 'tasks.mjs');
