@@ -14,6 +14,7 @@ import {
   workersOfSessions,
 } from '@baton/store';
 import { type Capabilities, canDo, toAbility } from './ability.ts';
+import { durationText } from './blocker-words.ts';
 import type { EngineEnvironment } from './environment.ts';
 import { persist } from './persist.ts';
 
@@ -220,7 +221,7 @@ function stepOf(next: BreakerView): Pick<BreakerStep, 'to' | 'successes'> {
 }
 
 function openedBy(failures: number, policy: BreakerPolicy): string {
-  return `${failures} machine-made failures within ${Math.round(policy.windowMs / 60_000)} min that have no task in common`;
+  return `${failures} machine-made failures within ${durationText(policy.windowMs)} that have no task in common`;
 }
 
 function reasonOf(breaker: OpenBreaker, next: BreakerView, policy: BreakerPolicy): string {

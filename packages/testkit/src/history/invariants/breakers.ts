@@ -4,6 +4,9 @@ import { type Findings, findings, type InvariantResult } from '../findings.ts';
 import type { History } from '../history.ts';
 import { type Grant, indexHistory, push } from '../history-index.ts';
 
+/** Between a look at the failures and the step that follows from it: where a connection has to be given up in between, ms. */
+const STATEMENT_MS = 10_000;
+
 /**
  * 10: breaker edges are only the legal ones; no grant while OPEN; one probe at a time in HALF_OPEN. Grants are checked against
  * the worker's own breaker: a lease does not say which device it is for.
@@ -75,7 +78,7 @@ function checkReasons(
   changes.forEach((change, i) => {
     const before = changes[i - 1];
     if (change.from === 'closed' && change.to === 'open') {
-      const fromMs = Math.max(change.atMs - policy.windowMs - slackMs, before?.atMs ?? Number.NEGATIVE_INFINITY);
+      const fromMs = Math.max(change.atMs - policy.windowMs - STATEMENT_MS, before?.atMs ?? Number.NEGATIVE_INFINITY);
       const failed = attempts.filter(
         (a) => isAbout(a, change.device) && a.endedAtMs >= fromMs && a.endedAtMs <= change.atMs + slackMs,
       );
