@@ -1,6 +1,11 @@
 // What a worker answers where it can be reached, from outside, by JSON and by streams.
+import { execFile } from 'node:child_process';
+import { once } from 'node:events';
 import { writeFile } from 'node:fs/promises';
+import { type IncomingMessage, request } from 'node:http';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import { createBaton } from '@baton/client';
 import { SystemService, TaskService, TaskState, WorkerService, WorkerState } from '@baton/contract';
 import type { Child } from '@baton/testkit';
@@ -17,6 +22,7 @@ const stack = useStack({
 });
 const of = (worker: Child) => createClient(WorkerService, createGrpcTransport({ baseUrl: worker.url }));
 const system = () => createClient(SystemService, createGrpcTransport({ baseUrl: stack().url }));
+const cli = fileURLToPath(new URL('./bin.ts', import.meta.resolve('@baton/cli')));
 let files = 0;
 const newFile = () => join(stack().home, `file-${++files}`);
 const json = (value: unknown) => ({ case: 'inputJson' as const, value: JSON.stringify(value) });
@@ -111,6 +117,94 @@ test('streams what runs here as it is written', async () => {
   const ticks = lines.slice(0, -1).map((line) => Number(/^tick (\d+)$/.exec(line)?.[1]));
   expect(ticks).toEqual(ticks.map((_, i) => ticks[0]! + i));
   expect(lines.at(-1)).toBe('the end');
+});
+
+test('the lines of a task end with it; what is in memory is read later', async () => {
+  const worker = stack().worker('w2');
+  const baton = createBaton({ url: stack().url });
+  const file = newFile();
+  await writeFile(file, '');
+  const task = await baton.submit({ kind: 'ticks', input: { file }, tags: ['worker:w2'] });
+  const textsOf = async (request: object) => {
+    const lines: string[] = [];
+    for await (const batch of of(worker).streamLogs(request)) lines.push(...batch.lines.map(({ text }) => text));
+    return lines;
+  };
+  const live = await textsOf({ taskId: task.id, recent: 10_000 });
+  expect(live.at(-1)).toBe('the end');
+  await task.result();
+  expect(await textsOf({ taskId: task.id, follow: false })).toEqual(live);
+  const seen: string[] = [];
+  for await (const { text, taskId } of baton.workers.logs('w2', { taskId: task.id })) seen.push(`${taskId} ${text}`);
+  expect(seen).toEqual(live.map((text) => `${task.id} ${text}`));
+  const words = ['worker', 'logs', 'w2', '--task', task.id, '--recent', '1', '--url', stack().url];
+  const { stdout } = await promisify(execFile)(process.execPath, [cli, ...words], {
+    env: { ...process.env, LOG_DIR: stack().home },
+  });
+  expect(stdout).toMatch(new RegExp(`^\\S+ \\S+ ${task.id} 1 log +the end\n$`));
+  const absent = await baton.workers
+    .logs('w1', { taskId: task.id })
+    .next()
+    .catch((thrown: unknown) => thrown);
+  expect(absent).toMatchObject({ code: 'not_found', reason: 'TASK_NOT_HERE' });
+  const error = await textsOf({ taskId: '999999' }).catch((thrown: unknown) => ConnectError.from(thrown));
+  expect(error).toMatchObject({ code: Code.NotFound, rawMessage: expect.stringContaining('worker w2') });
+});
+
+/** Opens a stream as curl would; nothing of the answer is read until somebody does. */
+async function openStream(worker: Child, body: object): Promise<IncomingMessage> {
+  const message = Buffer.from(JSON.stringify(body));
+  const head = Buffer.from([0, 0, 0, 0, message.length]);
+  const asked = request(`${worker.url}/baton.v1.WorkerService/StreamLogs`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/connect+json', 'content-length': head.length + message.length },
+  });
+  asked.end(Buffer.concat([head, message]));
+  const [answer] = (await once(asked, 'response')) as [IncomingMessage];
+  return answer;
+}
+
+async function* messagesOf(answer: IncomingMessage) {
+  let rest = Buffer.alloc(0);
+  for await (const chunk of answer as AsyncIterable<Buffer>) {
+    rest = Buffer.concat([rest, chunk]);
+    while (rest.length >= 5 && rest.length >= 5 + rest.readUInt32BE(1)) {
+      const end = 5 + rest.readUInt32BE(1);
+      yield JSON.parse(rest.toString('utf8', 5, end)) as { lines: { text: string }[]; skipped?: string };
+      rest = rest.subarray(end);
+    }
+  }
+}
+
+test('a reader that does not read and one that goes away in the middle slow nothing down', {
+  timeout: 120_000,
+}, async () => {
+  const worker = await stack().addWorker({
+    name: 'loud',
+    tasksModule: new URL('./stream-tasks.ts', import.meta.url),
+  });
+  const baton = createBaton({ url: stack().url });
+  const babble = (lines: number) =>
+    baton.submit({ kind: 'babbles', input: { lines, bytes: 400, turnEvery: 100 }, tags: ['worker:loud'] });
+  await (await babble(1_000)).result();
+  const deaf = await openStream(worker, { recent: 1 });
+  const gone = await openStream(worker, { recent: 1 });
+  const lines = 60_000;
+  const task = await babble(lines);
+  await once(gone, 'data');
+  gone.destroy();
+  await task.result();
+  expect((await of(worker).getStatus({})).running).toEqual([]);
+  // Each line is read, or told to be missed; the last one is there.
+  let heard = 0;
+  let skipped = 0;
+  for await (const message of messagesOf(deaf)) {
+    heard += message.lines.length;
+    skipped += Number(message.skipped ?? 0);
+    if (message.lines.at(-1)!.text.startsWith(`${lines} `)) break;
+  }
+  expect(skipped).toBeGreaterThan(0);
+  expect(heard + skipped).toBe(1 + lines);
 });
 
 test('drains: takes no new work, finishes what it holds, leaves, ends', async () => {

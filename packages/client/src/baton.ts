@@ -76,7 +76,7 @@ export function createBaton(options: BatonOptions = {}): Baton {
     runs: new Runs(transport, settings),
     events: new Events(transport, settings),
     system: new System(transport, settings),
-    workers: new Workers(transport, settings),
+    workers: new Workers(transport, settings, (workerUrl) => createFetchTransport({ url: workerUrl, fetch })),
     queues: new Queues(transport, settings),
     blobs: new Blobs(transport, settings),
     artifacts: new Artifacts(transport, settings),

@@ -152,6 +152,7 @@ export {
   taskStateNames,
   type WorkerStateName,
 } from './words.ts';
+export type { WorkerLogLine, WorkerLogOptions } from './worker-logs.ts';
 export {
   type ChildOptions,
   isWorkflowFunction,

@@ -2,6 +2,7 @@ import { SystemService, type Worker } from '@baton/contract';
 import { type Client, createClient, type Transport } from '@connectrpc/connect';
 import { type BreakerView, breakerView } from './breaker-view.ts';
 import { type CallOptions, type CallSettings, callOnce, callRepeatably, requestOptions } from './call.ts';
+import { BatonError } from './error.ts';
 import { type HealthSampleView, healthSampleView, type MachineHealthView, machineHealthView } from './machine-view.ts';
 import { type List, listOf, type PageOptions } from './pages.ts';
 import { optionalDate, optionalMs } from './time.ts';
@@ -13,6 +14,7 @@ import {
   type WorkerStateName,
   workerStateName,
 } from './words.ts';
+import { streamWorkerLogs, type WorkerLogLine, type WorkerLogOptions } from './worker-logs.ts';
 
 export interface HealthView {
   /** Every part that is needed to serve is healthy. */
@@ -147,10 +149,12 @@ export class System {
 export class Workers {
   readonly #client: Client<typeof SystemService>;
   readonly #settings: CallSettings;
+  readonly #connectTo: (url: string) => Transport;
 
-  constructor(transport: Transport, settings: CallSettings) {
+  constructor(transport: Transport, settings: CallSettings, connectTo: (url: string) => Transport) {
     this.#client = createClient(SystemService, transport);
     this.#settings = settings;
+    this.#connectTo = connectTo;
   }
 
   /** `includeGone`: also those that left or were lost. */
@@ -180,6 +184,25 @@ export class Workers {
       ),
     );
     return { worker: workerView(worker!), history: history.map(healthSampleView) };
+  }
+
+  /**
+   * What runs on a worker writes, of one task or of all, from the worker itself: it has to be reachable from here. Its memory is short, and
+   * who reads too slowly misses lines; `tasks.logs` has them all. Goes on by itself when the connection breaks.
+   *
+   * Throws `BatonError`: not_found TASK_NOT_HERE for a task that is not there; failed_precondition WORKER_NOT_REACHABLE where the worker is
+   * gone, or serves nothing.
+   */
+  async *logs(name: string, options: WorkerLogOptions = {}): AsyncGenerator<WorkerLogLine, void, undefined> {
+    const { worker } = await this.get(name, { signal: options.signal });
+    const isGone = worker.state === 'stopped' || worker.state === 'lost';
+    if (isGone || worker.serviceUrl === undefined)
+      throw new BatonError({
+        code: 'failed_precondition',
+        reason: 'WORKER_NOT_REACHABLE',
+        message: `worker ${name} ${isGone ? `is ${worker.state}` : 'serves nothing (BATON_WORKER_PORT)'}; the lines of a task are at the master, too`,
+      });
+    yield* streamWorkerLogs(this.#connectTo(worker.serviceUrl), this.#settings, options);
   }
 
   /** Circuit breakers that are open or half-open, by worker and device. `includeClosed`: also those that have opened before, or count failures now. */

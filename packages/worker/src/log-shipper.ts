@@ -79,9 +79,7 @@ export class LogShipper {
     attempt.logPosition = this.#position++;
     this.#buffer.push(line);
     this.#bufferBytes += sizeOf(line);
-    if (this.#options.hub.listened) {
-      this.#options.hub.publish(line);
-    }
+    this.#options.hub.publish(line);
     this.#dropSurplus();
     this.#schedule(this.#waiting >= batchLines ? 0 : flushAfterMs);
   }

@@ -140,6 +140,7 @@ export class Session {
       shared,
       onSaid: (attempt, message) => this.#sayings.say(attempt, message),
       log: options.log,
+      onOver: (taskId) => options.hub.ended(taskId),
       onResult: (result: TaskResult) => this.#exchange.add(result),
       onTaken: (result: TaskResult) => {
         this.work.acknowledge([result]);

@@ -23,6 +23,7 @@ function open(
   const shared = new SharedState(slots);
   shared.leaseUntilMs = monotonicMs() + 60_000;
   const work = new Work({
+    onOver: () => {},
     executors: [{ type: 'function', start: (lease, context) => run(context, lease) }],
     slots,
     prefetchCap: 100,

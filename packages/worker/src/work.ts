@@ -48,6 +48,8 @@ export interface WorkOptions {
   readonly log: Logger;
   /** A result is ready to be sent. */
   readonly onResult: (result: TaskResult) => void;
+  /** An attempt writes no more lines. */
+  readonly onOver: (taskId: string) => void;
   /** The master has taken a result by another way. */
   readonly onTaken: (result: TaskResult) => void;
 }
@@ -121,6 +123,18 @@ export class Work {
 
   get idleSlots(): number {
     return Math.max(0, this.#options.slots - this.#running);
+  }
+
+  /** Whether an attempt of it waits or runs here. */
+  hasOpen(taskId: string): boolean {
+    const phase = this.#held.get(taskId)?.phase;
+    return phase === 'queued' || phase === 'running';
+  }
+
+  /** The last line that the attempt of it that is held has written; sequence 0: none yet. */
+  lastLine(taskId: string): { epoch: number; sequence: bigint } | undefined {
+    const attempt = this.#held.get(taskId);
+    return attempt && { epoch: attempt.epoch, sequence: BigInt(attempt.logSequence) };
   }
 
   holds(taskId: string, epoch: number): boolean {
@@ -573,7 +587,8 @@ export class Work {
   /** The lease is still held: until the master has the result. */
   #end(attempt: Attempt, ending: Ending, ranMs: number): void {
     attempt.phase = 'finished';
-    const { logs, outputs } = this.#options;
+    const { logs, outputs, onOver } = this.#options;
+    onOver(attempt.taskId);
     // Its lines and its output first: with the result the lease ends, and what comes later is refused.
     const flushed = attempt.logSequence > 0 ? logs.flushed(attempt) : undefined;
     const kept = outputs.ended(attempt, ending.kind === 'success');
@@ -663,6 +678,7 @@ export class Work {
       }
     }
     this.#options.outputs.discard(attempt);
+    this.#options.onOver(attempt.taskId);
   }
 
   #handBackQueued(): void {

@@ -1,8 +1,9 @@
 import { type StreamLogsResponse, WorkerService, WorkerState } from '@baton/contract';
 import { durationFromMs } from '@bufbuild/protobuf/wkt';
-import { Code, createClient } from '@connectrpc/connect';
+import { Code, ConnectError, createClient } from '@connectrpc/connect';
 import { createConnectTransport, createGrpcTransport } from '@connectrpc/connect-node';
 import { expect, test } from 'vitest';
+import { reasonOf } from './refusal.ts';
 import { type OpenOptions, openWorker, success } from './testing/open-worker.ts';
 
 async function openServed(options: OpenOptions = {}) {
@@ -76,6 +77,53 @@ test('what runs here is heard live, of one task or of all', async () => {
   expect(value.lines[0]).toMatchObject({ taskId: two, text: 'heard' });
   expect(new Set(value.lines.map(({ taskId }: { taskId: string }) => taskId))).toEqual(new Set([two]));
   stop.abort();
+});
+
+test('the lines of a task end with it; those in memory are read later too, and go on from a cursor', async () => {
+  const { master, executor, client } = await openServed();
+  const id = master.submit({ kind: 'hold' });
+  const task = await executor.running(id);
+  task.context.log('one');
+  task.context.log('two');
+  const stream = client.streamLogs({ taskId: id, recent: 10 })[Symbol.asyncIterator]();
+  const { value: first } = await stream.next();
+  expect(first.lines.map(({ text }: { text: string }) => text)).toEqual(['one', 'two']);
+  task.context.log('three');
+  task.end();
+  const rest: string[] = [];
+  for (let next = await stream.next(); !next.done; next = await stream.next())
+    rest.push(...next.value.lines.map(({ text }: { text: string }) => text));
+  expect(rest).toEqual(['three']);
+  // It has ended; its lines are there for a while.
+  await master.result(id);
+  const texts = async (request: object) => {
+    const found: string[] = [];
+    for await (const { lines } of client.streamLogs(request)) found.push(...lines.map(({ text }) => text));
+    return found;
+  };
+  expect(await texts({ taskId: id, follow: false })).toEqual(['one', 'two', 'three']);
+  expect(await texts({ follow: false, recent: 1 })).toEqual(['three']);
+  expect(await texts({ taskId: id, cursor: first.cursor })).toEqual(['three']);
+});
+
+test('the lines of a task that is taken away end, too', async () => {
+  const { master, executor, client } = await openServed();
+  const id = master.submit({ kind: 'hold' });
+  const task = await executor.running(id);
+  task.context.log('one');
+  const stream = client.streamLogs({ taskId: id, recent: 1 })[Symbol.asyncIterator]();
+  await stream.next();
+  const end = stream.next();
+  await client.cancelTask({ taskId: id });
+  expect((await end).done).toBe(true);
+});
+
+test('a task that is not here is not found, with the reason and where its lines are', async () => {
+  const { client } = await openServed();
+  const reading = client.streamLogs({ taskId: '42' })[Symbol.asyncIterator]().next();
+  const error = await reading.then(() => undefined, ConnectError.from);
+  expect(error).toMatchObject({ code: Code.NotFound, rawMessage: expect.stringContaining('baton task logs 42') });
+  expect(reasonOf(error as ConnectError)).toBe('TASK_NOT_HERE');
 });
 
 test('drain tells how much is held, then the worker ends', async () => {

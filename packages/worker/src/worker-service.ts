@@ -1,3 +1,4 @@
+import { setTimeout as pause } from 'node:timers/promises';
 import {
   type GetStatusResponse,
   GetStatusResponseSchema,
@@ -7,6 +8,7 @@ import {
   type WorkerCapabilities,
   type WorkerService,
 } from '@baton/contract';
+import { errorDetails } from '@baton/contract/grpc';
 import type { HealthMonitor, LoadMeter } from '@baton/hardware';
 import { create } from '@bufbuild/protobuf';
 import { durationFromMs, durationMs } from '@bufbuild/protobuf/wkt';
@@ -18,6 +20,8 @@ import { type Session, stampEveryMs } from './session.ts';
 import type { SharedState } from './shared-state.ts';
 import { type StateName, workerStates } from './state.ts';
 
+/** So long a task that is not here is waited for before its lines are refused. */
+const arrivalMs = 1_000;
 const defaultWaitMs = 60_000;
 /** The longest that one GetTask of a master waits. */
 const maxGetTaskWaitMs = 60_000;
@@ -112,7 +116,7 @@ export function workerService(options: WorkerServiceOptions): ServiceImpl<typeof
 
     cancelTask(request) {
       if (runtime.session?.work.cancel(request.taskId, undefined, request.reason) !== true) {
-        throw new ConnectError(`task ${request.taskId} does not run here`, Code.NotFound);
+        throw notHere(`task ${request.taskId} does not run on worker ${options.name}`);
       }
       return {};
     },
@@ -130,14 +134,33 @@ export function workerService(options: WorkerServiceOptions): ServiceImpl<typeof
     },
 
     async *streamLogs(request, context) {
-      for await (const lines of options.hub.follow(
-        request.taskId,
-        AbortSignal.any([context.signal, options.closing]),
-      )) {
-        yield { lines };
+      const { taskId, cursor, follow = true } = request;
+      const { hub } = options;
+      const isHere = () => taskId === '' || runtime.session?.work.hasOpen(taskId) === true;
+      const signal = AbortSignal.any([context.signal, options.closing]);
+      // Of one that was submitted just now the lease may be on its way.
+      const until = performance.now() + arrivalMs;
+      while (!isHere() && !hub.has(taskId) && follow && performance.now() < until && !signal.aborted) {
+        await pause(arrivalMs / 20);
+      }
+      if (!isHere() && !hub.has(taskId)) {
+        throw notHere(
+          `task ${taskId} neither runs nor waits on worker ${options.name}; its lines are at the master: StreamTaskLogs, baton task logs ${taskId}`,
+        );
+      }
+      const recent = request.recent ?? (follow ? 0 : Number.POSITIVE_INFINITY);
+      const isOver = () => !follow || !isHere();
+      const last = runtime.session?.work.lastLine(taskId);
+      for await (const { skipped, ...lines } of hub.follow({ taskId, cursor, recent, last, isOver }, signal)) {
+        yield { ...lines, skipped: BigInt(skipped) };
       }
     },
   };
+}
+
+function notHere(message: string): ConnectError {
+  const reason = { desc: errorDetails.ErrorInfoSchema, value: { reason: 'TASK_NOT_HERE', domain: 'baton' } };
+  return new ConnectError(message, Code.NotFound, undefined, [reason]);
 }
 
 function isOver(task: Task | undefined): boolean {

@@ -1,12 +1,20 @@
 import { buildCommand, buildRouteMap } from '@stricli/core';
 import type { CliContext } from '../context.ts';
 import { type CommonFlags, commonFlags, connectionFlags, helpText, outputAlias } from '../flags.ts';
-import type { DrainFlags, HealthFlags, ListFlags, ResetFlags, StartFlags } from './worker-flags.ts';
+import type { DrainFlags, HealthFlags, ListFlags, LogsFlags, ResetFlags, StartFlags } from './worker-flags.ts';
 
 function minutes(value: string): number {
   const count = Number(value);
   if (!/^\d{1,4}$/.test(value) || count < 1 || count > 1440) {
     throw new SyntaxError(`${value} is no number of minutes from 1 to 1440`);
+  }
+  return count;
+}
+
+function recentLines(value: string): number {
+  const count = Number(value);
+  if (!/^\d{1,5}$/.test(value) || count > 10_000) {
+    throw new SyntaxError(`${value} is no number of lines from 0 to 10000`);
   }
   return count;
 }
@@ -102,6 +110,39 @@ const health = buildCommand<HealthFlags, [string], CliContext>({
   },
 });
 
+const logs = buildCommand<LogsFlags, [string], CliContext>({
+  loader: async () => (await import('./logs.ts')).logs,
+  parameters: {
+    flags: {
+      ...commonFlags,
+      task: text('Of this task alone', 'TASK'),
+      follow: {
+        kind: 'boolean',
+        default: false,
+        withNegated: false,
+        brief: 'Stay, and show lines as they are written',
+      },
+      recent: {
+        kind: 'parsed',
+        parse: recentLines,
+        optional: true,
+        brief: 'Begin with so many of the newest lines; default 10 with --follow, else all that are in memory',
+        placeholder: 'N',
+      },
+    },
+    aliases: { ...outputAlias, f: 'follow' },
+    positional: named,
+  },
+  docs: {
+    brief: 'What runs on a worker writes',
+    fullDescription: helpText(
+      'What runs on a worker writes, from the memory of the worker itself: its address has to be reachable from here.',
+      ['baton worker logs gpu-7 --follow', 'baton worker logs gpu-7 --task 42 -f', 'baton worker logs gpu-7 -o json'],
+      'All lines of a task, wherever it ran, are shown by `baton task logs`.',
+    ),
+  },
+});
+
 const drain = buildCommand<DrainFlags, [string], CliContext>({
   loader: async () => (await import('./drain.ts')).drain,
   parameters: {
@@ -161,10 +202,11 @@ const reset = buildCommand<ResetFlags, [string], CliContext>({
   },
 });
 
-export const command = buildRouteMap<'start' | 'list' | 'show' | 'health' | 'drain' | 'breakers' | 'reset', CliContext>(
-  {
-    routes: { start, list, show, health, drain, breakers, reset },
-    defaultCommand: 'start',
-    docs: { brief: 'Run, list and drain workers; see and close their breakers' },
-  },
-);
+export const command = buildRouteMap<
+  'start' | 'list' | 'show' | 'health' | 'logs' | 'drain' | 'breakers' | 'reset',
+  CliContext
+>({
+  routes: { start, list, show, health, logs, drain, breakers, reset },
+  defaultCommand: 'start',
+  docs: { brief: 'Run, list and drain workers; see and close their breakers' },
+});

@@ -8,6 +8,12 @@ export interface ResetFlags extends CommonFlags {
   readonly device?: string;
 }
 
+export interface LogsFlags extends CommonFlags {
+  readonly task?: string;
+  readonly follow: boolean;
+  readonly recent?: number;
+}
+
 export interface HealthFlags extends CommonFlags {
   readonly minutes: number;
 }

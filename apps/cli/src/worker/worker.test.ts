@@ -46,6 +46,17 @@ test('drain says what the worker still holds', async () => {
   expect(await log()).toMatchObject([{ command: 'worker drain', worker: 'worker-1' }, {}]);
 });
 
+test('logs of a worker that is gone, or serves nothing, are refused with the way to them', async () => {
+  const { baton, fake } = await commandLine();
+  fake.addWorker({ name: 'silent' });
+  fake.addWorker({ name: 'gone', state: WorkerState.STOPPED, serviceUrl: 'http://127.0.0.1:1' });
+  const silent = await baton(['worker', 'logs', 'silent']);
+  expect(silent.stderr).toContain('BATON_WORKER_PORT');
+  expect(silent.exitCode).not.toBe(0);
+  expect((await baton(['worker', 'logs', 'gone', '-f'])).stderr).toContain('worker gone is stopped');
+  expect((await baton(['worker', 'logs', 'gone', '--recent', '10001'])).stderr).toContain('from 0 to 10000');
+});
+
 test('list shows which workers and devices are held back, and goes on without that under an older master', async () => {
   const { baton, fake } = await commandLine();
   fake.addWorker({ name: 'w1' });

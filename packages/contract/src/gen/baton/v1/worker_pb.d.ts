@@ -306,6 +306,27 @@ export declare type StreamLogsRequest = Message<"baton.v1.StreamLogsRequest"> & 
    * @generated from field: string task_id = 1;
    */
   taskId: string;
+
+  /**
+   * Go on behind this; from an earlier response. One of an earlier life of the worker stands before all that it has in memory.
+   *
+   * @generated from field: string cursor = 2;
+   */
+  cursor: string;
+
+  /**
+   * Begin with so many of the newest lines that are in memory; not with a cursor. Default: none, and without `follow` all.
+   *
+   * @generated from field: optional uint32 recent = 3;
+   */
+  recent?: number | undefined;
+
+  /**
+   * Default true: stay, with one task until it runs here no more. False: what is in memory, and the end.
+   *
+   * @generated from field: optional bool follow = 4;
+   */
+  follow?: boolean | undefined;
 };
 
 /**
@@ -322,6 +343,20 @@ export declare type StreamLogsResponse = Message<"baton.v1.StreamLogsResponse"> 
    * @generated from field: repeated baton.v1.LogLine lines = 1;
    */
   lines: LogLine[];
+
+  /**
+   * Behind the last of these lines.
+   *
+   * @generated from field: string cursor = 2;
+   */
+  cursor: string;
+
+  /**
+   * Lines before these that are in memory no longer: the reader was too slow, or the cursor is old.
+   *
+   * @generated from field: uint64 skipped = 3;
+   */
+  skipped: bigint;
 };
 
 /**
@@ -446,7 +481,8 @@ export declare const WorkerService: GenService<{
     output: typeof ShutdownResponseSchema;
   },
   /**
-   * What runs here writes, as it is written. Lines before the call come from TaskService.StreamTaskLogs.
+   * What runs here writes, as it is written. A reader that is too slow misses lines, and never slows the worker; all of them come from
+   * TaskService.StreamTaskLogs. NOT_FOUND (TASK_NOT_HERE) for a task that neither runs nor waits here, and of which no line is in memory.
    *
    * @generated from rpc baton.v1.WorkerService.StreamLogs
    */
