@@ -36,6 +36,14 @@ export interface RpcTable {
   handle(handler: UniversalHandler, request: NodeRequest, response: NodeResponse): void;
 }
 
+/** How a write ends under which the connection is closed; Connect takes these for faults of this side. */
+const cutWrites: readonly unknown[] = ['ECANCELED', 'EPIPE'];
+
+function isOfGonePeer(error: unknown): boolean {
+  const { code, cause } = ConnectError.from(error);
+  return code === Code.Aborted || cutWrites.includes((cause as NodeJS.ErrnoException | undefined)?.code);
+}
+
 /**
  * The RPCs of a router as handlers of node's requests, over HTTP/1 and HTTP/2: gRPC, gRPC-Web, Connect and JSON.
  * It does what `connectNodeAdapter` does, and reports errors rather than printing them; also, a request that
@@ -63,7 +71,7 @@ export function createRpcTable(options: RpcOptions): RpcTable {
     handle(handler, request, response) {
       const fail = (error: unknown) => {
         // Aborted is what becomes of a peer that went away; there is nobody to answer and nothing to report.
-        if (ConnectError.from(error).code !== Code.Aborted) {
+        if (!isOfGonePeer(error)) {
           options.onError(error, nameOf(handler));
         }
         if (response.headersSent) {

@@ -144,9 +144,11 @@ test('a reader that leaves, or is told to, is forgotten', async () => {
 
 test('a client that breaks its connection is forgotten, also one that has stopped reading', async () => {
   const { hub, one, say } = open();
+  const faults: unknown[] = [];
   const server = await serve({
     port: 0,
     services: [WorkerService],
+    onError: (error) => faults.push(error),
     routes: (router, { closing }) => {
       const options = { name: 'w', hub, closing, runtime: { session: undefined } };
       router.service(WorkerService, workerService(options as unknown as Parameters<typeof workerService>[0]));
@@ -173,6 +175,8 @@ test('a client that breaks its connection is forgotten, also one that has stoppe
   await vi.waitUntil(() => hub.followers === 1);
   reads.destroy();
   await vi.waitUntil(() => hub.followers === 0);
+  await server.close();
+  expect(faults).toEqual([]);
 });
 
 test('what is in memory is known by its task', () => {
