@@ -120,7 +120,7 @@ export async function runBench(
           await repeat(async (rep, runs) => {
             runs.push(
               ...(await measureGaps(server, options, (run) =>
-                progress(`${rep}: ${run.way}: gap p50 ${run.gapMs.p50} ms, p99 ${run.gapMs.p99} ms`),
+                progress(`${rep}: ${run.way} on a ${run.on}: gap p50 ${run.gapMs.p50} ms, p99 ${run.gapMs.p99} ms`),
               )),
             );
           }),

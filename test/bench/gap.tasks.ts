@@ -4,7 +4,7 @@ import { task } from '@baton/client';
 
 const now = () => Number(process.hrtime.bigint()) / 1e6;
 
-const held = async (ms: number) => {
+export const held = async (ms: number) => {
   const began = now();
   await sleep(ms);
   return [began, now()];

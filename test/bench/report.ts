@@ -80,7 +80,7 @@ export function summarizeArtifacts(runs: readonly ArtifactRun[]): Result<Artifac
 export function summarizeGaps(runs: readonly GapRun[]): Result<GapRun>[] {
   return grouped(
     runs,
-    ({ way, tasks, taskMs }) => ({ way, tasks, task_ms: taskMs }),
+    ({ way, on, tasks, taskMs }) => ({ way, on, tasks, task_ms: taskMs }),
     ({ gapMs }) => ({ gap_p50_ms: gapMs.p50, gap_p95_ms: gapMs.p95, gap_p99_ms: gapMs.p99, gap_max_ms: gapMs.max }),
   );
 }
