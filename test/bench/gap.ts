@@ -1,5 +1,5 @@
 import { fileURLToPath } from 'node:url';
-import { createBaton, type SubmitOptions } from '@baton/client';
+import { createBaton, type TaskSubmission } from '@baton/client';
 import { startStack } from '@baton/testkit';
 import type { BenchOptions } from './options.ts';
 import type { BenchServer } from './server.ts';
@@ -19,7 +19,7 @@ export interface GapRun {
 }
 
 const PROGRAM = fileURLToPath(new URL('gap.program.ts', import.meta.url));
-const WAYS: Readonly<Record<GapRun['way'], Pick<SubmitOptions, 'executor'> & { kind: string }>> = {
+const WAYS: Readonly<Record<GapRun['way'], Pick<TaskSubmission, 'kind' | 'executor'>>> = {
   function: { kind: 'gap-main' },
   thread: { kind: 'gap-thread' },
   process: { kind: 'gap-process' },

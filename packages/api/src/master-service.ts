@@ -286,12 +286,13 @@ function unstorableResult(place: string): Failure {
 
 /** What a worker has free; null: it does not say, and gets no tasks with resources. */
 function roomOf(offer: Offer): OfferRoom | null {
-  const { free, devices, warm, resourceSlots } = offer;
+  const { free, devices, warm, resourceSlots, nextDevices } = offer;
   if (!free) return null;
   return {
     cpus: Math.max(0, free.cpus ?? 0) || 0,
     memoryBytes: Math.max(0, Number(free.memoryBytes ?? 0n)),
     devices: devices.map((d) => ({ uuid: d.uuid, freeMemoryBytes: Number(d.freeMemoryBytes) })),
+    nextDevices,
     warm,
     resourceSlots: Math.min(resourceSlots, offer.freeSlots),
   };

@@ -228,7 +228,7 @@ export function createDispatcher(
         const preferred = preferredWorker(lane);
         if (!isOpenTo(lane, offer.ability, preferred)) continue;
         if (plans.isPlanned(offer.ability, lane, offer.room)) {
-          if (!plans.hasRoom(offer.ability, lane, offer.room)) continue;
+          if (!plans.hasRoom(offer.ability, lane, offer.room, true)) continue;
           isPlanned = true;
         }
         isPreferred ||= preferred === offer.ability.workerName.toLowerCase();
@@ -509,11 +509,13 @@ export function createDispatcher(
     waiting: () => offers.size,
     hungry(longerThanMs) {
       const hungry: { sessionId: string; laneIds: number[] }[] = [];
-      for (const { sessionId, ability, since } of offers.values()) {
+      for (const { sessionId, ability, since, room } of offers.values()) {
         if (env.now() - since < longerThanMs || breakers.stateOf(ability.workerId) !== 'closed') continue;
-        // Nobody holds tasks with resources in advance: to ask for them back would change nothing.
+        // Those with resources only where they would start at once: whoever holds one in advance has it wait for its device.
         const laneIds = [...lanes.all()]
-          .filter((lane) => !lane.needs?.resources && canDo(ability, lane))
+          .filter(
+            (lane) => canDo(ability, lane) && (!lane.needs?.resources || plans.hasRoom(ability, lane, room, false)),
+          )
           .map((lane) => lane.id);
         if (laneIds.length > 0) hungry.push({ sessionId, laneIds });
       }

@@ -32,6 +32,8 @@ export interface OfferRoom {
   memoryBytes: number;
   /** Devices that none of its leases has. */
   devices: readonly { uuid: string; freeMemoryBytes: number }[];
+  /** Devices that one of its leases has, and for which one more may wait there. Default: none. */
+  nextDevices?: readonly string[];
   /** Kinds for which it keeps something ready. */
   warm: readonly string[];
   /** Of its free slots, those for tasks with resources: they start at once there, or next. */
@@ -64,8 +66,8 @@ export interface PlannedGrants {
 export interface PlannedClaims {
   /** Whether this lane's tasks are given out by a plan to this worker; else by the plain claim. */
   isPlanned(ability: Ability, lane: Lane, room: OfferRoom | null): boolean;
-  /** Whether one of its tasks would find room now. */
-  hasRoom(ability: Ability, lane: Lane, room: OfferRoom | null): boolean;
+  /** Whether one of its tasks would find room: so that it starts now, or (`mayWait`) as the next on a device. */
+  hasRoom(ability: Ability, lane: Lane, room: OfferRoom | null, mayWait: boolean): boolean;
   claim(offers: readonly PlannedOffer[], perLane: number): Promise<PlannedGrants>;
   /** One task, to see whether a worker is well again. */
   claimProbe(offer: PlannedOffer): Promise<PlannedGrants>;
@@ -92,12 +94,13 @@ function use(
   sessionId: string,
   resources: Resources | null,
   devices: readonly string[],
+  waits: boolean,
 ): void {
   const sum = used.get(sessionId) ?? { slots: 0, resourceSlots: 0, cpus: 0, memoryBytes: 0, devices: new Set() };
   used.set(sessionId, sum);
   sum.slots++;
   if (!resources) return;
-  sum.resourceSlots++;
+  if (!waits) sum.resourceSlots++;
   sum.cpus += resources.cpus;
   sum.memoryBytes += resources.memoryBytes;
   for (const uuid of devices) sum.devices.add(uuid);
@@ -150,9 +153,19 @@ export function createPlannedClaims(env: EngineEnvironment, lanes: LaneBook, onF
     });
   }
 
+  function nextDevices(ability: Ability, room: OfferRoom | null): OfferingWorker['devices'] {
+    return (room?.nextDevices ?? []).flatMap((uuid) => {
+      const gpu = ability.gpus.find((each) => each.uuid === uuid);
+      if (!gpu || !isFree(ability, uuid)) return [];
+      return [{ uuid, model: gpu.model, memoryBytes: gpu.memoryBytes, isNext: true }];
+    });
+  }
+
   function offering(offer: PlannedOffer, used: Used | undefined): OfferingWorker {
     const { ability, room, sessionId } = offer;
-    const devices = freeDevices(ability, room).filter((device) => !used?.devices.has(device.uuid));
+    const devices = [...freeDevices(ability, room), ...nextDevices(ability, room)].filter(
+      (device) => !used?.devices.has(device.uuid),
+    );
     return {
       id: sessionId,
       name: ability.workerName,
@@ -205,8 +218,10 @@ export function createPlannedClaims(env: EngineEnvironment, lanes: LaneBook, onF
       for (const grant of proposed.grants) {
         const { ability } = bySession.get(grant.workerId)!;
         const lane = lanes.get(laneOf.get(grant.taskId)!)!;
-        use(used, grant.workerId, laneFit(ability, lane).resources, grant.devices);
-        const devices = grant.devices.map((uuid) => deviceKey(ability, uuid));
+        const next = bySession.get(grant.workerId)!.room?.nextDevices ?? [];
+        const waits = grant.devices.some((uuid) => next.includes(uuid));
+        use(used, grant.workerId, laneFit(ability, lane).resources, grant.devices, waits);
+        const devices = grant.devices.map((uuid) => ({ ...deviceKey(ability, uuid), isNext: next.includes(uuid) }));
         claims.push({ taskId: grant.taskId, sessionId: grant.workerId, devices });
       }
     }
@@ -234,7 +249,8 @@ export function createPlannedClaims(env: EngineEnvironment, lanes: LaneBook, onF
     }
     const granted = new Set(grants.map((grant) => grant.taskId));
     const missed = claims.filter((claim) => !granted.has(claim.taskId));
-    const wanted = missed.flatMap((claim) => claim.devices);
+    // Those that were to wait for a device know that it is leased.
+    const wanted = missed.flatMap((claim) => claim.devices.filter((device) => !device.isNext));
     if (wanted.length > 0) await noteTaken(wanted);
     const devices = new Map<string, readonly string[]>();
     const laneOf = new Map(heads.map((head) => [head.taskId, head.laneId]));
@@ -288,12 +304,16 @@ export function createPlannedClaims(env: EngineEnvironment, lanes: LaneBook, onF
       return strategy !== 'priority' && strategy !== 'work_stealing';
     },
 
-    hasRoom(ability, lane, room) {
+    hasRoom(ability, lane, room, mayWait) {
       const { resources, devices } = laneFit(ability, lane);
       if (!resources) return true;
-      if (!room || room.resourceSlots === 0) return false;
-      const free = resources.gpus === 0 ? [] : freeDevices(ability, room).filter((device) => devices.has(device.uuid));
-      return shortages({ cpus: room.cpus, memoryBytes: room.memoryBytes, devices: free }, resources).length === 0;
+      if (!room) return false;
+      const { cpus, memoryBytes } = room;
+      const fits = (of: OfferingWorker['devices']) =>
+        shortages({ cpus, memoryBytes, devices: of.filter((device) => devices.has(device.uuid)) }, resources).length ===
+        0;
+      if (room.resourceSlots > 0 && fits(resources.gpus === 0 ? [] : freeDevices(ability, room))) return true;
+      return mayWait && resources.gpus === 1 && fits(nextDevices(ability, room));
     },
 
     async claim(offers, perLane) {

@@ -215,6 +215,52 @@ describe('devices', () => {
     await expect.poll(leased, { timeout: 10_000 }).toEqual([]);
   });
 
+  it('have a next lease while one runs, of the same worker, and no third one; it stays when the one before it ends', async () => {
+    const anna = await worker('anna', { gpus: [gpu('a1')] });
+    const bert = await worker('bert', { gpus: [gpu('b1')] });
+    const next = { devices: [], resourceSlots: 0, nextDevices: ['a1'] };
+    for (let i = 0; i < 4; i++) await submitGpu();
+    const [first] = await take(anna, { freeSlots: 1 });
+    const [second, ...more] = await take(anna, next);
+    expect(second).toMatchObject({ devices: ['a1'] });
+    expect(more).toEqual([]);
+    expect(await leased()).toEqual(['a1', 'a1']);
+    // Two at most, and neither of them anew: whatever is offered.
+    expect(await take(anna, next)).toEqual([]);
+    expect(await take(anna)).toEqual([]);
+    await end(anna, first!);
+    expect(await leased()).toEqual(['a1']);
+    const [third] = await take(anna, next);
+    expect(third).toMatchObject({ devices: ['a1'] });
+    const [here] = await take(bert);
+    expect(here).toMatchObject({ devices: ['b1'] });
+    await end(anna, second!);
+    await end(bert, here!);
+    await end(anna, third!);
+    expect(await leased()).toEqual([]);
+  });
+
+  it('that another worker has are not waited for, and two masters do not give one place twice', async () => {
+    const real = `GPU-${crypto.randomUUID()}`;
+    const anna = await worker('anna', { gpus: [{ ...gpu(real), simulated: false }] });
+    const bert = await worker('bert', { gpus: [{ ...gpu(real), simulated: false }] });
+    for (let i = 0; i < 6; i++) await submitGpu();
+    const next = { devices: [], resourceSlots: 0, nextDevices: [real] };
+    const [first] = await take(anna, { freeSlots: 1 });
+    expect(await take(bert, next)).toEqual([]);
+    for (let i = 0; i < 10; i++) {
+      const granted = await Promise.all([
+        take(anna, { ...next, master: masters[0] }),
+        take(bert, { master: masters[1] }),
+        take(bert, { ...next, master: masters[1] }),
+      ]);
+      expect(granted.flat().length).toBeLessThanOrEqual(1);
+      for (const assignment of granted[0]!) await end(anna, assignment, 'returned');
+    }
+    expect(await leased()).toEqual([real]);
+    await end(anna, first!);
+  });
+
   it('a task of class gpu has one without asking for it, and one that takes another class none', async () => {
     const anna = await worker('anna', { gpus: [gpu('a1', 1), gpu('a2')] });
     const [onGpu, onCpu] = [await submit({ taskClass: 'gpu' }), await submit()];

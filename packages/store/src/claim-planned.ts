@@ -7,13 +7,19 @@ import { numbers, texts } from './literals.ts';
 export interface PlannedClaim {
   taskId: string;
   sessionId: string;
-  devices: readonly DeviceKey[];
+  devices: readonly ClaimedDevice[];
+}
+
+export interface ClaimedDevice extends DeviceKey {
+  /** Another lease of the same worker may have it: then this one is its next, and waits there. Default false. */
+  isNext?: boolean;
 }
 
 /**
  * Moves the tasks of a plan from ready to leases, each with its devices. What CLAIM guards is guarded here too: lanes that are paused,
  * sessions that are over, drain or are held back by their breakers. And: a task is granted with all of its devices or not at all, none of
- * which is leased or has an open breaker.
+ * which is leased or has an open breaker. A device that is claimed as the next one's may have one lease, of the same worker, which lets
+ * nobody end it meanwhile: so the leases of a device are two at most, and both of one worker, which runs them one after the other.
  *
  * Two grants of one device at the same moment, by masters or statements that do not see each other, meet at the primary key of
  * device_leases: the later one fails as a whole, with 23505, and is planned again. Which of a plan's tasks were not granted is seen by
@@ -40,12 +46,18 @@ with input as materialized (
     and case when $4::boolean then s.worker_id in (select worker_id from probing) else not s.held_back end
   order by s.id for share of s
 ), wanted as materialized (
-  select h.task_id, s.worker_id, d.scope, d.uuid from heads h join takers s on s.id = h.session_id
-  cross join lateral jsonb_to_recordset(h.devices::jsonb) as d(scope integer, uuid text)
+  select h.task_id, s.worker_id, d.scope, d.uuid, coalesce(d.next, false) as next from heads h join takers s on s.id = h.session_id
+  cross join lateral jsonb_to_recordset(h.devices::jsonb) as d(scope integer, uuid text, next boolean)
   where h.devices <> ''
+), before as materialized (
+  select w.task_id, x.place from wanted w cross join lateral (
+    select d.place from baton.device_leases d
+    where d.scope = w.scope and d.uuid = w.uuid and d.worker_id = w.worker_id limit 1 for key share skip locked
+  ) x where w.next
 ), refused as materialized (
   select distinct w.task_id from wanted w
-  where exists (select from baton.device_leases x where x.scope = w.scope and x.uuid = w.uuid)
+  where (select count(*) from baton.device_leases x where x.scope = w.scope and x.uuid = w.uuid)
+      <> (select count(*) from before b where b.task_id = w.task_id)
     or exists (select from baton.breakers b where b.worker_id = w.worker_id and b.device = w.uuid and b.state = 'open')
 ), granted as (
   delete from baton.ready y
@@ -59,8 +71,9 @@ with input as materialized (
          max_attempts, crashes, infra, ooms, input_encoding, devices <> ''
   from granted
 ), given as (
-  insert into baton.device_leases (scope, uuid, worker_id, task_id, epoch)
-  select w.scope, w.uuid, w.worker_id, g.task_id, g.epoch + 1 from granted g join wanted w on w.task_id = g.task_id
+  insert into baton.device_leases (scope, uuid, place, worker_id, task_id, epoch)
+  select w.scope, w.uuid, coalesce(1 - b.place, 0), w.worker_id, g.task_id, g.epoch + 1
+  from granted g join wanted w on w.task_id = g.task_id left join before b on b.task_id = g.task_id
   order by w.scope, w.uuid
 ), marked as (
   update baton.breakers b set probe_task_id = g.task_id, probe_epoch = g.epoch + 1
@@ -75,6 +88,8 @@ select session_id, task_id, lane_id, epoch + 1 as epoch, attempt + 1 as attempt,
        input_encoding, input
 from granted`;
 
+const deviceRow = ({ scope, uuid, isNext }: ClaimedDevice) => ({ scope, uuid, ...(isNext && { next: true }) });
+
 /**
  * @param isProbe one task, for the session of a worker whose breaker is half-open
  * @throws 23505 where another grant took one of the devices at this moment; then nothing is granted
@@ -85,7 +100,7 @@ export async function claimPlanned(sql: Sql, claims: readonly PlannedClaim[], is
     [
       numbers(claims.map((c) => c.taskId)),
       numbers(claims.map((c) => c.sessionId)),
-      texts(claims.map((c) => (c.devices.length > 0 ? JSON.stringify(c.devices) : ''))),
+      texts(claims.map((c) => (c.devices.length > 0 ? JSON.stringify(c.devices.map(deviceRow)) : ''))),
       isProbe,
     ],
     { prepare: true },

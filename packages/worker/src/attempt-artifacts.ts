@@ -121,7 +121,8 @@ export class AttemptFiles implements AttemptFilesEnd {
 
   async #get(name: string): Promise<string> {
     const { cache, blobs } = this.#options;
-    this.#checkRuns();
+    // Fetched ahead for one that waits, too.
+    if (this.#attempt.phase !== 'queued') this.#checkRuns();
     const handed = this.inputs.find((input) => input.name === name);
     if (handed === undefined) {
       const names = this.inputs.map((input) => JSON.stringify(input.name)).join(', ');
@@ -141,7 +142,8 @@ export class AttemptFiles implements AttemptFilesEnd {
   #check(): void {
     const { stop, phase } = this.#attempt;
     if (stop?.kind === 'lost') throw stop;
-    if (phase !== 'running' && !(phase === 'finished' && this.#finishing !== undefined)) throw attemptOver();
+    if (phase !== 'running' && phase !== 'queued' && !(phase === 'finished' && this.#finishing !== undefined))
+      throw attemptOver();
   }
 
   #checkRuns(): void {

@@ -19,7 +19,10 @@ import { failureOutcome } from './task-result.ts';
 import { Waiters } from './waiters.ts';
 
 /** Of an offer what is free beside slots. */
-export type OfferedRoom = Pick<MessageInitShape<typeof OfferSchema>, 'free' | 'devices' | 'warm' | 'resourceSlots'>;
+export type OfferedRoom = Pick<
+  MessageInitShape<typeof OfferSchema>,
+  'free' | 'devices' | 'nextDevices' | 'warm' | 'resourceSlots'
+>;
 
 const retry = { baseMs: 100, capMs: 5_000 };
 /** Results of one exchange: far below what a master reads in one message (4 MiB). */

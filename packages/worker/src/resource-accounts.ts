@@ -25,6 +25,8 @@ export class ResourceAccounts {
   #memoryTaken = 0;
   #held = 0;
   readonly #devicesTaken = new Map<string, object>();
+  /** By device, who has it next, and how that one is told. */
+  readonly #next = new Map<string, { lease: Lease; holder: object; onTurn: (misfit?: string) => void }>();
 
   constructor({ cpus, memoryBytes, devices = noDevices }: ResourceAccountsOptions) {
     this.#cpus = cpus;
@@ -40,25 +42,44 @@ export class ResourceAccounts {
   /**
    * Takes what the lease asks for, for `holder`; tells what does not fit, or undefined. The master plans with what was offered, so that
    * something does not fit only where two answers crossed, or a device has fallen ill meanwhile.
+   *
+   * A lease of one device that another has is the next there: it has its CPUs and memory at once, `waits` is true, and `onTurn` is called
+   * when it has the device, or with what is in the way of that.
    */
-  take(lease: Lease, holder: object): string | undefined {
+  take(lease: Lease, holder: object, onTurn?: (misfit?: string) => void): { misfit?: string; waits?: boolean } {
     const { resources, devices } = lease;
     const cpus = resources?.cpus ?? 0;
     const memory = Number(resources?.memoryBytes ?? 0n);
-    if (cpus > this.#cpus - this.#cpusTaken + rounding) return 'too few CPUs are free';
-    if (memory > this.#memoryBytes - this.#memoryTaken) return 'too little memory is free';
-    const known = this.#book.list();
+    if (cpus > this.#cpus - this.#cpusTaken + rounding) return { misfit: 'too few CPUs are free' };
+    if (memory > this.#memoryBytes - this.#memoryTaken) return { misfit: 'too little memory is free' };
+    const unusable = this.#unusable(devices);
+    if (unusable !== undefined) return { misfit: unusable };
+    const taken = devices.find((uuid) => this.#devicesTaken.has(uuid));
+    if (taken !== undefined && (devices.length > 1 || onTurn === undefined || this.#next.has(taken)))
+      return { misfit: `device ${taken} is taken` };
+    this.#cpusTaken += cpus;
+    this.#memoryTaken += memory;
+    this.#held++;
+    if (taken !== undefined && onTurn !== undefined) {
+      this.#next.set(taken, { lease, holder, onTurn });
+      return { waits: true };
+    }
+    this.#begin(devices, holder);
+    return {};
+  }
+
+  #begin(devices: readonly string[], holder: object): void {
+    for (const uuid of devices) this.#devicesTaken.set(uuid, holder);
+    if (devices.length > 0) this.#book.leaseBegan?.(devices);
+  }
+
+  #unusable(devices: readonly string[]): string | undefined {
+    const known = devices.length === 0 ? [] : this.#book.list();
     for (const uuid of devices) {
       const device = known.find((each) => each.uuid === uuid);
       if (device === undefined) return `there is no device ${uuid}`;
       if (!device.usable) return `device ${uuid} is not usable: ${device.reason ?? 'no reason is known'}`;
-      if (this.#devicesTaken.has(uuid)) return `device ${uuid} is taken`;
     }
-    this.#cpusTaken += cpus;
-    this.#memoryTaken += memory;
-    for (const uuid of devices) this.#devicesTaken.set(uuid, holder);
-    this.#held++;
-    if (devices.length > 0) this.#book.leaseBegan?.(devices);
     return undefined;
   }
 
@@ -67,8 +88,20 @@ export class ResourceAccounts {
     this.#cpusTaken = --this.#held === 0 ? 0 : this.#cpusTaken - (lease.resources?.cpus ?? 0);
     this.#memoryTaken -= Number(lease.resources?.memoryBytes ?? 0n);
     const given = lease.devices.filter((uuid) => this.#devicesTaken.get(uuid) === holder);
+    for (const uuid of lease.devices) if (this.#next.get(uuid)?.holder === holder) this.#next.delete(uuid);
     for (const uuid of given) this.#devicesTaken.delete(uuid);
     if (given.length > 0) this.#book.leaseEnded?.(given);
+    for (const uuid of given) this.#pass(uuid);
+  }
+
+  /** To whom waits for it. */
+  #pass(uuid: string): void {
+    const next = this.#next.get(uuid);
+    if (next === undefined) return;
+    this.#next.delete(uuid);
+    const misfit = this.#unusable([uuid]);
+    if (misfit === undefined) this.#begin([uuid], next.holder);
+    next.onTurn(misfit);
   }
 
   /** What is free now, for an offer. */
@@ -82,6 +115,13 @@ export class ResourceAccounts {
         create(OfferedDeviceSchema, { uuid, freeMemoryBytes: BigInt(Math.max(0, Math.floor(freeMemoryBytes))) }),
       ),
     };
+  }
+
+  /** Devices that a lease has, and for which none waits. */
+  nextDevices(): string[] {
+    if (this.#devicesTaken.size === 0) return [];
+    const waiting = (uuid: string) => this.#devicesTaken.has(uuid) && !this.#next.has(uuid);
+    return this.#book.list().flatMap(({ uuid, usable }) => (usable && waiting(uuid) ? [uuid] : []));
   }
 
   /** The devices that may be offered now; changes where an open offer has to be made anew. */

@@ -165,6 +165,7 @@ export class Session {
         room: () => ({
           ...options.accounts.offered(),
           resourceSlots: this.work.resourceSlots,
+          nextDevices: this.work.nextDevices,
           warm: options.executors.flatMap((executor) => executor.warm?.() ?? []),
         }),
       }),
@@ -191,16 +192,16 @@ export class Session {
       shared.stampLoop(now, now - due);
       due = now + stampEveryMs;
       this.work.handBackSurplus();
-      const { signature } = options.accounts;
+      const signature = `${options.accounts.signature} ${this.work.nextDevices}`;
       if (signature !== offered) {
-        // A device is free that was not, or the other way round.
+        // A device is free, or has room for the next, that was not or had none, or the other way round.
         offered = signature;
         this.#exchange.renewPoll();
       }
       this.work.resume();
     };
     let due = monotonicMs();
-    let offered = options.accounts.signature;
+    let offered = `${options.accounts.signature} ${this.work.nextDevices}`;
     stamp();
     this.#stamp = setInterval(stamp, stampEveryMs);
     options.heartbeat.send({

@@ -115,7 +115,10 @@ export class TaskData implements DataSink {
   async input(attempt: Attempt): Promise<Uint8Array> {
     const { sha256, sizeBytes } = attempt.lease.inputBlob!;
     const stopped = () => {
-      check(attempt);
+      // Also before it begins: inputs are fetched ahead.
+      if (attempt.phase !== 'queued') {
+        check(attempt);
+      }
       if (attempt.stop !== undefined) {
         throw attempt.stop;
       }

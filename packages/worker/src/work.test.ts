@@ -260,7 +260,7 @@ test('a lease with resources takes its room until its code has ended, goes befor
   take(3, ['d1']);
   expect(offered()).toEqual([3, 900n, 'd2']);
   // Taken, unknown, ill, and too many CPUs.
-  take(4, ['d1']);
+  take(4, ['d1', 'd2']);
   take(5, ['d9']);
   take(6, [], 4);
   devices[1] = { ...devices[1]!, usable: false, reason: 'hot' };
@@ -283,4 +283,138 @@ test('a lease with resources takes its room until its code has ended, goes befor
   work.stopAccepting();
   expect(offered()).toEqual([4, 1_000n, 'd1']);
   expect(seen).toEqual([[], ['d1'], []]);
+});
+
+test('the next task of a device waits for it, holds nobody else up, and starts when the code before it has ended', async () => {
+  const gates = new Map<string, () => void>();
+  const devices = [device('d1')];
+  const { work, accounts, outcomes, accept } = open(
+    ({ taskId }) => new Promise<Outcome>((resolve) => gates.set(taskId, () => resolve(success(1)))),
+    2,
+    undefined,
+    devices,
+  );
+  const take = (...ids: number[]) =>
+    work.accept(
+      ids.map((id) =>
+        create(LeaseSchema, {
+          taskId: String(id),
+          epoch: 1,
+          attempt: 1,
+          executor: { case: 'function', value: {} },
+          devices: ['d1'],
+        }),
+      ),
+    );
+  // Nothing is asked for ahead before it is known how long such tasks take.
+  take(1);
+  await turn();
+  expect(work.nextDevices).toEqual([]);
+  gates.get('1')!();
+  await turn();
+  take(2);
+  await turn();
+  expect(work.nextDevices).toEqual(['d1']);
+  take(3);
+  expect(work.nextDevices).toEqual([]);
+  // A third one has no place; one without a device goes past the one that waits.
+  take(4);
+  accept(5);
+  await turn();
+  expect(outcomes()).toEqual(['1 success', '4 returned']);
+  expect([...gates.keys()]).toEqual(['1', '2', '5']);
+  // Its lease is another's by now, but its code goes on, and has the device as long.
+  work.lose('2', 1, 'gone');
+  await turn();
+  expect(gates.has('3')).toBe(false);
+  gates.get('2')!();
+  await turn();
+  expect(gates.has('3')).toBe(true);
+  expect(accounts.held).toBe(1);
+  // What waits goes back when others wait for work, when the worker stops, and where the device has fallen ill.
+  take(6);
+  expect(work.recall(1)).toBe(1);
+  take(7);
+  devices[0] = { ...devices[0]!, usable: false, reason: 'hot' };
+  gates.get('3')!();
+  await turn();
+  devices[0] = device('d1');
+  take(8, 9);
+  await turn();
+  work.stopAccepting();
+  expect(outcomes().slice(2)).toEqual(['6 returned', '7 returned', '3 success', '9 returned']);
+  gates.get('8')!();
+  gates.get('5')!();
+  await turn();
+  expect(accounts.held).toBe(0);
+  expect(work.queued).toBe(0);
+});
+
+test('tasks that take long on a device are not fetched ahead', async () => {
+  vi.useFakeTimers({ toFake: ['performance'] });
+  onTestFinished(() => void vi.useRealTimers());
+  let end = () => {};
+  const run = () => new Promise<Outcome>((resolve) => (end = () => resolve(success(1))));
+  const { work, shared } = open(run, 2, undefined, [device('d1')]);
+  shared.leaseUntilMs = 2 ** 40;
+  const take = (taskId: string) =>
+    work.accept([
+      create(LeaseSchema, { taskId, epoch: 1, attempt: 1, executor: { case: 'function', value: {} }, devices: ['d1'] }),
+    ]);
+  take('1');
+  await turn();
+  vi.advanceTimersByTime(60_000);
+  end();
+  await turn();
+  take('2');
+  await turn();
+  expect(work.nextDevices).toEqual([]);
+});
+
+test('an input that is a blob is fetched while others run, once, and again where that failed', async () => {
+  const gates: (() => void)[] = [];
+  const inputs: string[] = [];
+  const fetches: ((error?: Error) => void)[] = [];
+  const { work, outcomes } = open(
+    (_, { taskId, input }) => {
+      inputs.push(`${taskId} ${new TextDecoder().decode(input)}`);
+      return new Promise<Outcome>((resolve) => gates.push(() => resolve(success(1))));
+    },
+    1,
+    () =>
+      new Promise((resolve, reject) =>
+        fetches.push((error) => (error ? reject(error) : resolve(new TextEncoder().encode('data')))),
+      ),
+  );
+  const take = (id: number, sizeBytes = 4n) =>
+    work.accept([
+      create(LeaseSchema, {
+        taskId: String(id),
+        epoch: 1,
+        attempt: 1,
+        executor: { case: 'function', value: {} },
+        inputBlob: { sha256: 'a', sizeBytes },
+      }),
+    ]);
+  take(1);
+  await turn();
+  take(2);
+  take(3);
+  // More than is kept in memory: fetched when its turn comes.
+  take(4, 2n ** 30n);
+  expect(fetches).toHaveLength(3);
+  fetches[0]!();
+  fetches[1]!();
+  fetches[2]!(new Error('the master is away'));
+  for (const id of [1, 2, 3, 4]) {
+    await vi.waitFor(() => {
+      for (const fetched of fetches.slice(3)) fetched();
+      expect(gates).toHaveLength(id);
+    });
+    gates[id - 1]!();
+    await turn();
+  }
+  expect(inputs).toEqual(['1 data', '2 data', '3 data', '4 data']);
+  expect(fetches).toHaveLength(5);
+  expect(outcomes()).toHaveLength(4);
 });

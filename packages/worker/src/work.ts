@@ -7,6 +7,7 @@ import { Attempt, type DataSink, type LogSink, type OutputSink, type SignSink } 
 import type { AttemptFilesEnd } from './attempt-data.ts';
 import { monotonicMs } from './clock.ts';
 import type { Executor, Outcome } from './executor.ts';
+import { FetchAhead } from './fetch-ahead.ts';
 import { aborted, first } from './first.ts';
 import { Prefetch } from './prefetch.ts';
 import { type ResourceAccounts, takesRoom } from './resource-accounts.ts';
@@ -20,6 +21,9 @@ const sliceMs = 5;
 const maxTimerMs = 0x7fffffff;
 /** A task that is asked to save where it stands before it is handed back has so long. */
 const checkpointNowMs = 10_000;
+/** Tasks with devices that take longer than this, on average, are not fetched ahead: what is more urgent would wait behind them. */
+const longDeviceTaskMs = 10_000;
+const deviceTaskWeight = 0.2;
 /** A cancel that came before its lease is kept so long: the lease is on its way, in another answer. */
 const cancelAheadMs = 30_000;
 
@@ -65,10 +69,16 @@ export class Work {
   /** Queued attempts; those that left the queue otherwise are skipped when their turn comes. */
   #queue: Attempt[] = [];
   #queueHead = 0;
+  /** Those of them, and of those below. */
   #queued = 0;
+  /** Queued, and not in the queue yet: another attempt has their device. */
+  readonly #waiting = new Set<Attempt>();
+  /** How long tasks with devices ran, on average; undefined: none has ended. */
+  #deviceTaskMs: number | undefined;
   #running = 0;
   #xor = 0n;
   readonly prefetch: Prefetch;
+  readonly #ahead: FetchAhead;
   #accepting = true;
   #pumping = false;
   /** From `performance.now()` to `monotonicMs()`. */
@@ -88,6 +98,7 @@ export class Work {
     this.#options = options;
     this.#executors = new Map(options.executors.map((executor) => [executor.type, executor]));
     this.prefetch = new Prefetch(options.slots, options.prefetchCap);
+    this.#ahead = new FetchAhead(options.data);
     this.#signs = { board: options.shared.signs, say: options.onSaid };
   }
 
@@ -121,6 +132,12 @@ export class Work {
     return Math.max(0, Math.min(open, this.wanted));
   }
 
+  /** Devices that are in use, for which the next task may be fetched already. */
+  get nextDevices(): string[] {
+    const isShort = this.#deviceTaskMs !== undefined && this.#deviceTaskMs <= longDeviceTaskMs;
+    return this.#accepting && isShort ? this.#options.accounts.nextDevices() : [];
+  }
+
   get idleSlots(): number {
     return Math.max(0, this.#options.slots - this.#running);
   }
@@ -144,6 +161,7 @@ export class Work {
   /** Takes leases that were granted. One that is held already is ignored; a newer epoch of the same task replaces it. */
   accept(leases: readonly Lease[]): void {
     const { logs, outputs, data, variables } = this.#options;
+    const withData: Attempt[] = [];
     for (const lease of leases) {
       const known = this.#held.get(lease.taskId);
       if (known !== undefined) {
@@ -156,12 +174,17 @@ export class Work {
       this.#held.set(attempt.taskId, attempt);
       this.#xor ^= attempt.fingerprint;
       const misfit = takesRoom(lease) ? this.#takeRoom(attempt) : undefined;
-      if (attempt.hasRoom) {
+      if (this.#waiting.has(attempt)) {
+        // Its device is another's yet.
+      } else if (attempt.hasRoom) {
         this.#queueFirst(attempt);
       } else {
         this.#queue.push(attempt);
       }
       this.#queued++;
+      if (lease.inputBlob !== undefined || Object.keys(lease.artifacts).length > 0) {
+        withData.push(attempt);
+      }
       if (misfit !== undefined) {
         this.#options.log.warn('lease handed back that does not fit', { ...attempt.fields, reason: misfit });
         this.#stop(attempt, 'hand-back', misfit);
@@ -175,20 +198,43 @@ export class Work {
     this.#publish();
     if (!this.#accepting) {
       this.#handBackQueued();
+      this.#handBackWaiting();
     }
     this.#pump();
+    for (const attempt of withData) {
+      if (attempt.phase === 'queued') {
+        this.#ahead.consider(attempt);
+      }
+    }
   }
 
   #takeRoom(attempt: Attempt): string | undefined {
-    const misfit = this.#options.accounts.take(attempt.lease, attempt);
+    const onTurn = (unfit?: string) => this.#takeTurn(attempt, unfit);
+    const { misfit, waits = false } = this.#options.accounts.take(attempt.lease, attempt, onTurn);
     attempt.hasRoom = misfit === undefined;
+    if (waits) {
+      this.#waiting.add(attempt);
+    }
     return misfit;
+  }
+
+  /** The device that it waited for is free, and its own; or is not fit any more. */
+  #takeTurn(attempt: Attempt, unfit: string | undefined): void {
+    this.#waiting.delete(attempt);
+    if (unfit !== undefined) {
+      this.#options.log.warn('lease handed back that does not fit', { ...attempt.fields, reason: unfit });
+      this.#stop(attempt, 'hand-back', unfit);
+      return;
+    }
+    this.#queueFirst(attempt);
+    this.#pump();
   }
 
   /** What it has it gives back when its code has ended, not before: whether its lease is still held or not. */
   #freeRoom(attempt: Attempt): void {
     if (attempt.hasRoom) {
       attempt.hasRoom = false;
+      this.#waiting.delete(attempt);
       this.#options.accounts.release(attempt.lease, attempt);
     }
   }
@@ -271,6 +317,7 @@ export class Work {
   stopAccepting(): void {
     this.#accepting = false;
     this.#handBackQueued();
+    this.#handBackWaiting();
     this.#publish();
   }
 
@@ -291,7 +338,7 @@ export class Work {
 
   /** Others wait for work: hands back up to so many leases that have not been started, those granted last first. Returns how many. */
   recall(count: number): number {
-    let returned = 0;
+    let returned = this.#handBackWaiting(count, 'others wait for work');
     for (let i = this.#queue.length - 1; i >= this.#queueHead && returned < count; i--) {
       const attempt = this.#queue[i]!;
       if (attempt.phase === 'queued') {
@@ -402,6 +449,9 @@ export class Work {
     );
     this.#queued--;
     this.#running++;
+    if (attempt.lease.inputBlob === undefined) {
+      this.#ahead.leave(attempt);
+    }
     const type = attempt.lease.executor.case ?? 'function';
     const executor = this.#executors.get(type);
     if (executor === undefined) {
@@ -436,7 +486,10 @@ export class Work {
   async #startWithBlob(executor: Executor, attempt: Attempt): Promise<Outcome> {
     let input: Uint8Array;
     try {
-      input = await this.#options.data.input(attempt);
+      input = (await this.#ahead.leave(attempt)) ?? (await this.#options.data.input(attempt));
+      if (attempt.stop !== undefined) {
+        return { kind: 'cancelled' };
+      }
     } catch (error) {
       const message = error instanceof Error ? error.message : String(error);
       return attempt.stop !== undefined
@@ -451,6 +504,12 @@ export class Work {
           };
     }
     return executor.start({ ...attempt.lease, input, inputBlob: undefined }, attempt);
+  }
+
+  /** It never begins: what was fetched for it goes. */
+  #forgetAhead(attempt: Attempt): void {
+    this.#ahead.leave(attempt);
+    this.#disposeOf(attempt);
   }
 
   #codeEnds(attempt: Attempt, outcome: Outcome): void {
@@ -517,6 +576,7 @@ export class Work {
       attempt.requestStop(kind, message);
       this.#queued--;
       this.#freeRoom(attempt);
+      this.#forgetAhead(attempt);
       this.#end(attempt, kind === 'cancel' ? { kind: 'cancelled' } : { kind: 'returned' }, 0);
       return;
     }
@@ -547,6 +607,10 @@ export class Work {
     const ranMs = performance.now() - attempt.startedAt;
     this.#running--;
     this.prefetch.taskEnded(ranMs);
+    if (attempt.lease.devices.length > 0) {
+      const before = this.#deviceTaskMs ?? ranMs;
+      this.#deviceTaskMs = before + (ranMs - before) * deviceTaskWeight;
+    }
     const ending = this.#endingOf(attempt, outcome, ranMs);
     attempt.rest = outcome.kind === 'success' ? outcome.rest : undefined;
     this.#end(attempt, ending, ranMs);
@@ -668,6 +732,7 @@ export class Work {
     if (phase === 'queued') {
       this.#queued--;
       this.#freeRoom(attempt);
+      this.#forgetAhead(attempt);
     } else if (phase === 'running') {
       clearTimeout(attempt.timer);
       this.#signs.board.leave(attempt.seat);
@@ -690,6 +755,14 @@ export class Work {
         this.#stop(attempt, 'hand-back', 'the worker has no slot for it');
       }
     }
+  }
+
+  #handBackWaiting(most = this.#waiting.size, reason = 'the worker takes no new work'): number {
+    const returned = [...this.#waiting].reverse().slice(0, most);
+    for (const attempt of returned) {
+      this.#stop(attempt, 'hand-back', reason);
+    }
+    return returned.length;
   }
 
   #drop(attempt: Attempt): void {

@@ -39,6 +39,28 @@ function granted(tasks: ReadyTask[], workers: OfferingWorker[], options: Partial
   return grants.map(({ taskId, workerId, devices }) => [taskId, workerId, ...devices].join(' '));
 }
 
+describe('devices that are next', () => {
+  const next = (uuid: string, gib: number) => ({ ...gpu(uuid, gib), isNext: true });
+
+  it('are waited for by who asks for one device and can begin nowhere, one each, without a slot for resources', () => {
+    const busy = () => worker('busy', { resourceSlots: 0, devices: [next('n1', 80)] });
+    const free = worker('free', { devices: [gpu('f1', 16)] });
+    const tasks = () => ['t1', 't2', 't3'].map((id) => task(id, { gpus: 1 }));
+    expect(granted(tasks(), [busy(), free])).toEqual(['t1 free f1', 't2 busy n1']);
+    expect(granted([task('large', { gpus: 1, gpuMemoryBytes: 64 * GIB })], [free, busy()])).toEqual(['large busy n1']);
+    expect(granted([task('plain', { cpus: 1 })], [busy()])).toEqual([]);
+    expect(granted([task('full', { gpus: 1, cpus: 17 })], [busy()])).toEqual([]);
+    expect(granted(tasks(), [{ ...busy(), slots: 0 }])).toEqual([]);
+  });
+
+  it('are not for tasks of several devices', () => {
+    const mixed = worker('mixed', { devices: [gpu('f1', 80), next('n1', 80)] });
+    expect(granted([task('two', { gpus: 2 })], [mixed])).toEqual([]);
+    const both = worker('both', { devices: [next('n1', 80), next('n2', 80)] });
+    expect(granted([task('two', { gpus: 2 })], [both])).toEqual([]);
+  });
+});
+
 describe('strategies', () => {
   const tasks = () => [
     task('old', null, { position: '1' }),

@@ -48,6 +48,8 @@ interface Candidate {
   readonly resources: Resources | null;
   readonly chosen: readonly FreeDevice[];
   readonly left: readonly number[];
+  /** It would wait there for its device. */
+  readonly waits: boolean;
   /** 0: it keeps something ready for this kind, 1: its tasks of this kind had these devices last, 2: neither. */
   readonly nearness: number;
 }
@@ -55,7 +57,7 @@ interface Candidate {
 /**
  * Matches ready tasks and workers that ask for work. Pure: what it proposes is to be guarded by who carries it out.
  *
- * Tasks go in the strategy's order, each to the best of the workers that fit: first those that are warm for its kind or have the devices
+ * Tasks go in the strategy's order, each to the best of the workers that fit: first those where it starts now, then those that are warm for its kind or have the devices
  * that it had last, then by the strategy, then by the placement, then those that were named first. A task for which there is no place
  * now is passed over; a task's devices are all of one worker.
  */
@@ -94,7 +96,7 @@ export function plan(tasks: readonly ReadyTask[], workers: readonly OfferingWork
     slots--;
     rest.busy++;
     if (resources) {
-      rest.resourceSlots--;
+      if (!best.waits) rest.resourceSlots--;
       rest.cpus -= resources.cpus;
       rest.memoryBytes -= resources.memoryBytes;
     }
@@ -106,6 +108,7 @@ export function plan(tasks: readonly ReadyTask[], workers: readonly OfferingWork
 
   function compare(a: Candidate, b: Candidate): number {
     return (
+      Number(a.waits) - Number(b.waits) ||
       a.nearness - b.nearness ||
       byStrategy(a.rest, b.rest) ||
       comparePlaces(placement, a.left, b.left) ||
@@ -136,16 +139,21 @@ function candidateOf(rest: Rest, task: ReadyTask, placement: Placement, fit: Pla
   if (fits === false) return null;
   const { resources: there, mayUse } = fits === true ? {} : fits;
   const taken = there === undefined ? task.resources : there;
-  if (taken && (rest.resourceSlots <= 0 || shortages({ ...rest, devices: [] }, { ...taken, gpus: 0 }).length > 0))
-    return null;
+  if (taken && shortages({ ...rest, devices: [] }, { ...taken, gpus: 0 }).length > 0) return null;
   const resources = taken ?? NOTHING;
   const devices = mayUse ? rest.devices.filter((device) => mayUse(device.uuid)) : rest.devices;
   const known = rest.worker.affinity.get(task.kind) ?? [];
-  const chosen = chooseDevices(devices, resources, placement, known);
+  const choose = (isNext: boolean) => {
+    const those = devices.filter((device) => (device.isNext ?? false) === isNext);
+    return chooseDevices(those, resources, placement, known);
+  };
+  const free = taken && rest.resourceSlots <= 0 ? null : choose(false);
+  // Whoever asks for several waits for none of them: those that are free already would idle meanwhile.
+  const chosen = free ?? (resources.gpus === 1 ? choose(true) : null);
   if (!chosen) return null;
   const isNear = chosen.length > 0 && chosen.every((device) => known.includes(device.uuid));
   const nearness = rest.worker.warm.has(task.kind) ? 0 : isNear ? 1 : 2;
-  return { rest, resources: taken, chosen, left: leftOver(rest, resources, chosen), nearness };
+  return { rest, resources: taken, chosen, left: leftOver(rest, resources, chosen), waits: free === null, nearness };
 }
 
 function compareText(a: string, b: string): number {

@@ -1,11 +1,13 @@
 import type { Resources } from '../resources.ts';
 
-/** A device that no lease holds, as far as is known. */
+/** A device that no lease holds, as far as is known, or one that is next. */
 export interface FreeDevice {
   readonly uuid: string;
   readonly model: string;
   /** Free now, bytes. */
   readonly memoryBytes: number;
+  /** A lease of this worker has it: a task that is given it waits there until that has ended, and takes no slot before. Default false. */
+  readonly isNext?: boolean;
 }
 
 /** A task that may be leased. */

@@ -99,6 +99,12 @@ export class ProcessTree {
     return { residentBytes, cpuMs: this.#cgroup?.cpuMs() ?? this.#lastCpuMs };
   }
 
+  /** Resident memory of those that the last look found. Costs no look at the others. */
+  knownResidentBytes(): number {
+    this.#remember([this.pid]);
+    return this.#living().reduce((sum, pid) => sum + (readStat(pid)?.residentBytes ?? 0), 0);
+  }
+
   /** Asks all of them; those that ignore it stay. */
   signal(signal: 'SIGTERM' | 'SIGCONT'): void {
     sendTo(-this.pid, signal);

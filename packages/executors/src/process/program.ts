@@ -122,8 +122,9 @@ export class Program {
     return this.#hasEnded;
   }
 
+  /** Of all its processes that were there when they were last looked at. */
   get residentBytes(): number {
-    return this.tree.usage().residentBytes;
+    return this.tree.knownResidentBytes();
   }
 
   /** Kills what is left of it, and reads what it had printed. False: some of it cannot be killed. */

@@ -127,7 +127,7 @@ export const leases = baton.table(
   ],
 );
 
-/** Devices that leases hold; see migration 0007. */
+/** Devices that leases hold; see migrations 0007 and 0009. */
 export const deviceLeases = baton.table(
   'device_leases',
   {
@@ -137,9 +137,11 @@ export const deviceLeases = baton.table(
     taskId: id('task_id').notNull(),
     epoch: integer('epoch').notNull(),
     grantedAt: at('granted_at').notNull().default(now),
+    place: smallint('place').notNull().default(0),
   },
   (t) => [
-    primaryKey({ name: 'device_leases_pkey', columns: [t.scope, t.uuid] }),
+    primaryKey({ name: 'device_leases_pkey', columns: [t.scope, t.uuid, t.place] }),
+    check('device_leases_place_check', sql`${t.place} in (0, 1)`),
     index('device_leases_task').on(t.taskId),
   ],
 );

@@ -384,6 +384,14 @@ export declare type Offer = Message<"baton.v1.Offer"> & {
    * @generated from field: uint32 resource_slots = 6;
    */
   resourceSlots: number;
+
+  /**
+   * Devices that a lease of this worker has: a task that asks for one device may be granted it, and waits there until that lease has ended.
+   * Such a task needs one of free_slots, and none of resource_slots.
+   *
+   * @generated from field: repeated string next_devices = 7;
+   */
+  nextDevices: string[];
 };
 
 /**
