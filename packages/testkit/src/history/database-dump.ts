@@ -115,6 +115,8 @@ export interface DeviceLeaseRow {
   /** 0: its UUID is unique in the world; else the worker. */
   readonly scope: number;
   readonly uuid: string;
+  /** 0 or 1: one runs, and one waits for it. */
+  readonly place: number;
   readonly workerId: number;
   readonly taskId: string;
   readonly epoch: number;

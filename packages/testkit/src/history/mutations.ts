@@ -409,13 +409,26 @@ export const MUTATIONS: readonly Mutation[] = [
     h.database.deviceLeases = [CAST.plain, CAST.scheduled].map((mark) => ({
       scope: 0,
       uuid: 'GPU-1',
+      place: 0,
       workerId: 1,
       taskId: idOf(h, mark),
       epoch: 1,
     }));
   }),
+  mutation(11, 'a device whose next lease is of another worker', (h) => {
+    h.database.deviceLeases = [CAST.plain, CAST.scheduled].map((mark, place) => ({
+      scope: 0,
+      uuid: 'GPU-1',
+      place,
+      workerId: place,
+      taskId: idOf(h, mark),
+      epoch: 1,
+    }));
+  }),
   mutation(11, 'a device whose lease has gone', (h) => {
-    h.database.deviceLeases = [{ scope: 0, uuid: 'GPU-1', workerId: 1, taskId: idOf(h, CAST.plain), epoch: 1 }];
+    h.database.deviceLeases = [
+      { scope: 0, uuid: 'GPU-1', place: 0, workerId: 1, taskId: idOf(h, CAST.plain), epoch: 1 },
+    ];
   }),
   mutation(11, 'two processes with one device at the same time', (h) => {
     const [one, two] = [CAST.plain, CAST.scheduled].map((mark) => effectOf(h, mark));

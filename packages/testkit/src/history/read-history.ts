@@ -218,7 +218,8 @@ async function readAll(sql: postgres.Sql): Promise<DatabaseDump> {
     .known;
   const deviceLeases = knowsDevices
     ? await all<DeviceLeaseRow, DeviceLeaseRow>(
-        'select scope, uuid, worker_id as "workerId", task_id as "taskId", epoch from baton.device_leases',
+        `select scope, uuid, coalesce((to_jsonb(d) ->> 'place')::integer, 0) as place, worker_id as "workerId", task_id as "taskId", epoch
+         from baton.device_leases d`,
         (row) => row,
       )
     : undefined;

@@ -141,14 +141,16 @@ function checkProcesses(history: History, index: HistoryIndex, found: Findings):
 
 function checkDevices({ database, effects }: History, found: Findings): void {
   const live = new Set(database.leases.map(({ taskId, epoch }) => `${taskId}.${epoch}`));
-  const holders = new Map<string, string>();
-  for (const { scope, uuid, taskId, epoch } of database.deviceLeases ?? []) {
+  const holders = new Map<string, { place: number; workerId: number; taskId: string }>();
+  for (const { scope, uuid, place, workerId, taskId, epoch } of database.deviceLeases ?? []) {
     found.exercise();
     const where = { taskId, epoch };
     const device = `${scope}/${uuid}`;
     const other = holders.get(device);
-    if (other !== undefined) found.violate(`device ${uuid} is held by tasks ${other} and ${taskId}`, where);
-    holders.set(device, taskId);
+    // One that runs, and one that waits for it at the same worker. That they do not run at once is seen by their effects.
+    if (other !== undefined && (other.place === place || other.workerId !== workerId))
+      found.violate(`device ${uuid} is held by tasks ${other.taskId} and ${taskId}`, where);
+    holders.set(device, { place, workerId, taskId });
     if (!live.has(`${taskId}.${epoch}`))
       found.violate(`device ${uuid} is held by task ${taskId}, which has no such lease`, where);
   }
