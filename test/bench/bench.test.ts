@@ -16,7 +16,9 @@ import { testDatabase } from '@baton/testkit';
 import postgres from 'postgres';
 import { expect, inject, test } from 'vitest';
 import type { DrainRun } from './drain.ts';
+import type { ExecutorRun } from './executors.ts';
 import type { FunctionRun } from './functions.ts';
+import type { GapRun } from './gap.ts';
 import { IncompleteHistoryError, verifyHistory } from './history.ts';
 import type { LatencyRun } from './latency.ts';
 import type { Report, Result } from './report.ts';
@@ -149,6 +151,43 @@ test('functions measures steps and runs, and DBOS doing the same on the same ser
     ['dbos', 'runs', 40],
   ]);
   for (const { perSecond } of runs) expect(perSecond).toBeGreaterThan(0);
+});
+
+test('gap measures each way on a slot and on a device', { timeout }, async () => {
+  const report = await measured('gap', '--tasks', '5', '--reps', '1');
+  const runs = (report.results as Result<GapRun>[]).flatMap((result) => result.runs);
+  expect(runs.map(({ way, on }) => `${way} ${on}`)).toEqual(
+    ['slot', 'device'].flatMap((on) => ['function', 'thread', 'process', 'program'].map((way) => `${way} ${on}`)),
+  );
+  for (const { gapMs } of runs) {
+    expect(gapMs.samples).toBe(5);
+    // One after the other: two at once on the slot or the device would show as less than nothing.
+    expect(gapMs.p50).toBeGreaterThan(0);
+  }
+});
+
+test('executors measures the same task by each, and says what was not run', { timeout }, async () => {
+  const report = await measured('executors', '--tasks', '4', '--reps', '1', '--concurrency', '2');
+  const runs = (report.results as Result<ExecutorRun>[]).flatMap((result) => result.runs);
+  expect(runs.map((run) => run.way)).toEqual([
+    'function',
+    'function in a thread',
+    'function in a process',
+    'process, cold',
+    'process, warm',
+    'grpc',
+    'http',
+    'container, cold',
+  ]);
+  expect(runs[0]).toMatchObject({ atOnce: 2, tasks: 4, overheadP50Ms: 0 });
+  for (const { notRun, perSecond, childrenUs, way } of runs) {
+    if (way !== 'container, cold') expect(notRun, way).toBeUndefined();
+    if (notRun !== undefined) expect(perSecond).toBeNull();
+    else {
+      expect(perSecond).toBeGreaterThan(0);
+      expect(childrenUs).toBeGreaterThanOrEqual(0);
+    }
+  }
 });
 
 test('a command line that makes no sense is refused with what there is', async () => {

@@ -1,5 +1,6 @@
 import { measureArtifacts } from './artifacts.ts';
 import { measureDrain } from './drain.ts';
+import { measureExecutors } from './executors.ts';
 import { measureFunctions } from './functions.ts';
 import { measureGaps } from './gap.ts';
 import { measureLatency } from './latency.ts';
@@ -9,6 +10,7 @@ import {
   type Report,
   summarizeArtifacts,
   summarizeDrain,
+  summarizeExecutors,
   summarizeFunctions,
   summarizeGaps,
   summarizeLatency,
@@ -121,6 +123,20 @@ export async function runBench(
             runs.push(
               ...(await measureGaps(server, options, (run) =>
                 progress(`${rep}: ${run.way} on a ${run.on}: gap p50 ${run.gapMs.p50} ms, p99 ${run.gapMs.p99} ms`),
+              )),
+            );
+          }),
+        );
+      case 'executors':
+        return summarizeExecutors(
+          await repeat(async (rep, runs) => {
+            runs.push(
+              ...(await measureExecutors(server, options, (run) =>
+                progress(
+                  run.notRun === undefined
+                    ? `${rep}: ${run.way}, ${run.atOnce} at once: ${round(run.perSecond!)} tasks/s, p50 ${run.taskMs!.p50} ms, ${round(run.cpu!.totalUs)} us a task, foreign cores ${round(run.cpu!.foreignCores)}`
+                    : `${rep}: ${run.way}, ${run.atOnce} at once: NOT RUN, ${run.notRun}`,
+                ),
               )),
             );
           }),

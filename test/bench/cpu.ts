@@ -82,16 +82,18 @@ function seconds(pid: number): number {
   return readStat(pid)?.own ?? 0;
 }
 
-/** The postmaster, its backends and helpers, and those that have ended. */
-function treeSeconds(root: number): number {
-  const top = readStat(root);
-  let sum = (top?.own ?? 0) + (top?.reaped ?? 0);
+/** A process, all below it, and those of them that have ended and were waited for: as the postmaster and its backends. */
+export function treeSeconds(root: number, { isRootCounted = true }: { isRootCounted?: boolean } = {}): number {
+  const stats = new Map<number, ProcessStat>();
   for (const name of readdirSync('/proc')) {
-    if (!/^\d+$/.test(name)) continue;
-    const stat = readStat(Number(name));
-    if (stat?.parent === root) sum += stat.own + stat.reaped;
+    const stat = /^\d+$/.test(name) ? readStat(Number(name)) : undefined;
+    if (stat !== undefined) stats.set(Number(name), stat);
   }
-  return sum;
+  const children = Map.groupBy(stats, ([, { parent }]) => parent);
+  const below = (pid: number): number =>
+    (children.get(pid) ?? []).reduce((sum, [child, { own, reaped }]) => sum + own + reaped + below(child), 0);
+  const top = stats.get(root);
+  return (isRootCounted ? (top?.own ?? 0) : 0) + (top?.reaped ?? 0) + below(root);
 }
 
 export function parentOf(pid: number): number | undefined {

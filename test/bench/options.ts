@@ -1,15 +1,25 @@
 import { parseArgs } from 'node:util';
 
-export const BENCHES = ['drain', 'submit', 'latency', 'sizes', 'workflows', 'functions', 'artifacts', 'gap'] as const;
+export const BENCHES = [
+  'drain',
+  'submit',
+  'latency',
+  'sizes',
+  'workflows',
+  'functions',
+  'artifacts',
+  'gap',
+  'executors',
+] as const;
 export type BenchName = (typeof BENCHES)[number];
 
 /** What is measured and how often. Read once from the command line, then handed down. */
 export interface BenchOptions {
   readonly bench: BenchName;
   readonly output: 'table' | 'json';
-  /** drain: tasks loaded before the workers come. sizes: tasks that come and go. gap: of each way. */
+  /** drain: tasks loaded before the workers come. sizes: tasks that come and go. gap, executors: of each way. */
   readonly tasks: number;
-  /** drain and latency: BATON_WORKER_SLOTS of each worker, one measurement for each number. */
+  /** drain and latency: BATON_WORKER_SLOTS of each worker, one measurement for each number. executors: callers. */
   readonly concurrency: readonly number[];
   /** drain: worker processes, one measurement for each number. */
   readonly workers: readonly number[];
@@ -37,9 +47,10 @@ const TASKS: Partial<Record<BenchName, number>> = {
   functions: 1_000,
   artifacts: 256,
   gap: 1_000,
+  executors: 400,
 };
 
-export const USAGE = `npm run bench -- drain|submit|latency|sizes|workflows|functions|artifacts|gap [options]
+export const USAGE = `npm run bench -- drain|submit|latency|sizes|workflows|functions|artifacts|gap|executors [options]
 
   drain     N no-op tasks are loaded, then worker processes take them: tasks/s from the first grant to the last outcome
   submit    tasks are submitted: one by one, 16 and 128 at once, gathered by the SDK, in calls of 1 000
@@ -48,13 +59,17 @@ export const USAGE = `npm run bench -- drain|submit|latency|sizes|workflows|func
   workflows nodes/s of a chain, a fan-out and a lattice of no-op tasks, small and large, by one worker
   functions durable functions: steps/s of one of 1 000 steps; runs/s of three steps, 16 at once, beside DBOS
   artifacts a file from one worker to another: MB/s of put and get, and where it is known or at hand already
-  gap       what a worker of one slot leaves between two tasks, in its main thread, a thread and a process
+  gap       what a worker leaves between two tasks of its one slot, and of its one device (simulated): functions in the
+            main thread, a thread and a process, programs that stay
+  executors the same small task by each executor: tasks/s, time beside that of a function, CPU of each part
 
   -o, --output table|json    default table; JSON is one object on stdout
   --tasks N                  drain and sizes: default 100000 and 200000; workflows: of the largest graphs, default 10000;
                              functions: steps of the one function, and half of the runs, default 1000;
-                             artifacts: size of the file, MiB, default 256; gap: of each way, default 1000
-  --concurrency 1,10,50      drain and latency: slots of each worker; workflows: the last
+                             artifacts: size of the file, MiB, default 256; gap: of each way, default 1000;
+                             executors: of each way, default 400 (containers: a 20th)
+  --concurrency 1,10,50      drain and latency: slots of each worker; workflows: the last;
+                             executors: callers at once, default 1,4
   --workers 1,2              drain: worker processes
   --reps N                   default 3; sizes: 1
   --seconds N                submit and latency: length of each measurement; default 3 and 15
@@ -81,7 +96,7 @@ export function readOptions(argv: readonly string[]): BenchOptions {
     bench,
     output,
     tasks: number('tasks', TASKS[bench] ?? 100_000),
-    concurrency: numbers('concurrency', bench === 'latency' ? [10] : [1, 10, 50]),
+    concurrency: numbers('concurrency', bench === 'latency' ? [10] : bench === 'executors' ? [1, 4] : [1, 10, 50]),
     workers: numbers('workers', [1, 2]),
     reps: number('reps', bench === 'sizes' ? 1 : 3),
     seconds: number('seconds', bench === 'latency' ? 15 : 3),

@@ -1,6 +1,7 @@
 import type { ArtifactRun } from './artifacts.ts';
 import type { CpuShare } from './cpu.ts';
 import type { DrainRun } from './drain.ts';
+import type { ExecutorRun } from './executors.ts';
 import type { FunctionRun } from './functions.ts';
 import type { GapRun } from './gap.ts';
 import type { LatencyRun } from './latency.ts';
@@ -24,7 +25,9 @@ export interface Report {
   machine: Machine;
   postgres: { source: 'embedded' | 'yours'; version: string; settings: Readonly<Record<string, string>> };
   repetitions: number;
-  results: Result<DrainRun | SubmitRun | LatencyRun | SizeRun | WorkflowRun | FunctionRun | ArtifactRun | GapRun>[];
+  results: Result<
+    DrainRun | SubmitRun | LatencyRun | SizeRun | WorkflowRun | FunctionRun | ArtifactRun | GapRun | ExecutorRun
+  >[];
 }
 
 export function summarizeDrain(runs: readonly DrainRun[]): Result<DrainRun>[] {
@@ -82,6 +85,27 @@ export function summarizeGaps(runs: readonly GapRun[]): Result<GapRun>[] {
     runs,
     ({ way, on, tasks, taskMs }) => ({ way, on, tasks, task_ms: taskMs }),
     ({ gapMs }) => ({ gap_p50_ms: gapMs.p50, gap_p95_ms: gapMs.p95, gap_p99_ms: gapMs.p99, gap_max_ms: gapMs.max }),
+  );
+}
+
+export function summarizeExecutors(runs: readonly ExecutorRun[]): Result<ExecutorRun>[] {
+  return grouped(
+    runs,
+    ({ way, atOnce, tasks }) => ({ way, at_once: atOnce, tasks }),
+    ({ perSecond, taskMs, overheadP50Ms, overheadP99Ms, cpu, childrenUs }) => ({
+      tasks_per_second: perSecond,
+      task_p50_ms: taskMs?.p50 ?? null,
+      task_p99_ms: taskMs?.p99 ?? null,
+      overhead_p50_ms: overheadP50Ms,
+      overhead_p99_ms: overheadP99Ms,
+      postgres_us: cpu?.postgresUs ?? null,
+      master_us: cpu?.masterUs ?? null,
+      worker_us: cpu?.workerUs ?? null,
+      children_us: childrenUs,
+      client_us: cpu?.clientUs ?? null,
+      total_us: cpu?.totalUs ?? null,
+      foreign_cores: cpu?.foreignCores ?? null,
+    }),
   );
 }
 

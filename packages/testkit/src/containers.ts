@@ -11,6 +11,8 @@ const run = promisify(execFile);
 /** A podman of one's own, with its Docker-compatible API. */
 export interface TestContainers {
   readonly socketPath: string;
+  /** Process of the service. */
+  readonly servicePid: number;
   /** An image of busybox alone: sh, cat, sleep, … */
   readonly image: string;
   /** `podman …` beside the API. */
@@ -95,6 +97,7 @@ export async function startContainers(): Promise<TestContainers> {
   }
   return {
     socketPath,
+    servicePid: service.pid!,
     image,
     podman,
     async close() {
