@@ -52,15 +52,19 @@ const ways = {
   'process, warm': () => ({ process: { command: [process.execPath, program, '--stay'], keep_warm: true } }),
   grpc: () => ({ grpc: { address: grpc.address, method: 'test.Json/Run' } }),
   http: () => ({ http: { url: http.address } }),
-  container: () => ({
+  container: () => inContainer(),
+} as const;
+
+function inContainer(...words: string[]) {
+  return {
     container: {
       image: containers!.image,
-      command: [node, program],
+      command: [node, program, ...words],
       network: 'none',
       mounts: mounts.map((path) => ({ source: path, target: path, read_only: true })),
     },
-  }),
-} as const;
+  };
+}
 
 /** A sample, two nodes that look at it, and one that waits for both. */
 const pipeline = (who: object) => ({
@@ -110,3 +114,17 @@ for (const [way, who] of Object.entries(ways)) {
     );
   });
 }
+
+test.skipIf(containers === undefined)(
+  'a program that would stay for the next task is ended in a container, and what it said stands',
+  { timeout: 120_000 },
+  async () => {
+    const definition = {
+      name: 'stays',
+      nodes: { moments: { ...inContainer('--stay'), input: { step: 'moments', values: [1, 2] } } },
+    };
+    const run = await createBaton({ url: stack().url }).runs.start(definition as never);
+    await run.result();
+    expect(await containers!.podman('ps', '--all', '--quiet')).toBe('');
+  },
+);

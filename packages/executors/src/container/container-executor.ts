@@ -39,6 +39,8 @@ export interface ContainerExecutorOptions {
 const defaultGraceMs = 5_000;
 /** What the end of a container, and its removal, may take beyond the grace. */
 const removalMs = 15_000;
+/** How long a program may live that has said how it ends. */
+const farewellMs = 5_000;
 const defaultLogBytes = 16 * 1024 * 1024;
 /** A daemon that does not end a stream is not waited for longer. */
 const readMs = 2_000;
@@ -209,6 +211,11 @@ export function containerExecutor(options: ContainerExecutorOptions): Executor {
     };
     context.signal.addEventListener('abort', onAbort, { once: true });
     if (context.signal.aborted) onAbort();
+    let farewell: NodeJS.Timeout | undefined;
+    // A program that would stay for the next task has none in a container.
+    void session.answered.then(() => {
+      farewell = setTimeout(() => container.kill().catch(() => {}), farewellMs);
+    });
     try {
       const { StatusCode } = await end;
       const late = setTimeout(() => stream.destroy(), readMs);
@@ -221,6 +228,7 @@ export function containerExecutor(options: ContainerExecutorOptions): Executor {
       const { State } = await container.inspect();
       return { exitCode: StatusCode, isOutOfMemory: State.OOMKilled === true, stdout, errors: stderr.tail };
     } finally {
+      clearTimeout(farewell);
       context.signal.removeEventListener('abort', onAbort);
     }
   }
