@@ -1,6 +1,6 @@
 // Artifacts of tasks that are programs: real children, on workers with caches of their own.
 import { createHash } from 'node:crypto';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, openAsBlob, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createBaton, type SubmitOptions } from '@baton/client';
 import { useStack } from '@baton/testkit/vitest';
@@ -112,6 +112,30 @@ test.each([
   const { id } = await bash(script);
   expect(await failureOf(id)).toMatchObject({ type: 'EVALUATION_ERROR', ...failure });
   expect(await producedBy(id)).toEqual({});
+});
+
+test('files of clients are handed to tasks, and to nodes by the input of a run', async () => {
+  const bytes = Buffer.alloc(9_000_000, 'some bytes ');
+  const path = join(stack().home, 'of-a-client');
+  writeFileSync(path, bytes);
+  const file = await baton().artifacts.put('of-a-client', await openAsBlob(path));
+  expect(file).toEqual({ __baton: 'artifact', name: 'of-a-client', sha256: hashOf(bytes), sizeBytes: bytes.length });
+  const none = await baton().artifacts.put('empty', '');
+  expect(none).toMatchObject({ sha256: hashOf(''), sizeBytes: 0 });
+  const script = 'sha256sum < "$BATON_ARTIFACTS_IN/data" | cut -c -64; wc -c < "$BATON_ARTIFACTS_IN/none"';
+  const command = ['bash', '-c', script];
+  const task = await baton().tasks.submit({
+    kind: 'hash',
+    executor: { type: 'process', command, output: 'stdout' },
+    artifacts: { data: file, none },
+  });
+  expect(await task.result()).toBe(`${hashOf(bytes)}\n0\n`);
+  const artifacts = { data: { $expr: 'input.file' }, none: { $expr: 'input.none' } };
+  const run = await baton().runs.start(
+    { name: 'of-a-client', nodes: { hash: { process: { command, output: 'stdout' }, artifacts } } },
+    { input: { file, none } },
+  );
+  expect(await run.output()).toEqual({ hash: `${hashOf(bytes)}\n0\n` });
 });
 
 test('nodes of a workflow that are programs hand files on', async () => {

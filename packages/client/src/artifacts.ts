@@ -1,5 +1,5 @@
 import { type Artifact, ArtifactService } from '@baton/contract';
-import { type ArtifactValue, isArtifactValue } from '@baton/domain';
+import { type ArtifactValue, artifactNameProblem, isArtifactValue } from '@baton/domain';
 import { type Client, createClient, type Transport } from '@connectrpc/connect';
 import { type BlobValue, isBlobValue } from './blob-value.ts';
 import { type BlobContent, Blobs } from './blobs.ts';
@@ -71,6 +71,22 @@ export class Artifacts {
       );
       return { items: artifacts.map(artifactView), nextPageToken };
     });
+  }
+
+  /**
+   * Uploads a file that no task has produced, up to 10 GiB, and gives what names it: to be handed to tasks (`artifacts` of a submit, inputs
+   * of runs). A `Blob` is read twice and never whole (`openAsBlob` of Node, a `File` of a page). What is kept already is not sent. What no
+   * task names goes a day after its last use. Rejects with `INVALID_NAME` (invalid_argument) for a name that is none.
+   */
+  async put(name: string, data: Uint8Array | string | Blob, options?: CallOptions): Promise<ArtifactValue> {
+    const problem = artifactNameProblem(name);
+    if (problem !== null)
+      throw new BatonError({
+        code: 'invalid_argument',
+        reason: 'INVALID_NAME',
+        message: `the name ${JSON.stringify(name)} of an artifact ${problem}`,
+      });
+    return { __baton: 'artifact', name, ...(await this.#blobs.putFile(data, options)) };
   }
 
   /** Its bytes, as those of a blob: verified, and from where the connection broke when it does. */

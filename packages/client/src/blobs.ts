@@ -7,6 +7,14 @@ import { BatonError } from './error.ts';
 import { reconnecting } from './reconnect.ts';
 import { optionalDate } from './time.ts';
 
+/** A commit hashes all bytes once more. */
+const COMMIT_BYTES_A_MS = 20_000;
+
+interface FileName {
+  readonly sha256: string;
+  readonly sizeBytes: number;
+}
+
 export interface PutBlobOptions extends CallOptions {
   /** How whoever receives the blob is to read it. Default bytes. */
   readonly encoding?: BlobEncoding;
@@ -112,6 +120,31 @@ export class Blobs {
     };
   }
 
+  /** Of any size that artifacts may have, read twice and never whole: known bytes are not sent. */
+  async putFile(data: Uint8Array | string | Blob, options: CallOptions = {}): Promise<FileName> {
+    const { namespace } = this.#settings;
+    const source = data instanceof Blob ? data : new Blob([inMemory(data)! as Uint8Array<ArrayBuffer>]);
+    const hash = createHash();
+    for await (const chunk of chunksOf(source)) hash.update(chunk);
+    const sha256 = hexOf(hash.digest());
+    const sizeBytes = source.size;
+    const { uploadId, blob, maxChunkBytes } = await callRepeatably(this.#settings, options, () =>
+      this.#client.beginBlob(
+        { namespace, sha256, sizeBytes: BigInt(sizeBytes), artifact: true },
+        requestOptions(this.#settings, options),
+      ),
+    );
+    if (blob === undefined) {
+      const chunkBytes = maxChunkBytes || CHUNK_BYTES;
+      for (let offset = 0; offset < sizeBytes; offset += chunkBytes) {
+        const chunk = await source.slice(offset, offset + chunkBytes).arrayBuffer();
+        await this.#append(uploadId, offset, new Uint8Array(chunk), options);
+      }
+      await this.#commit(uploadId, sha256, options, Math.ceil(sizeBytes / COMMIT_BYTES_A_MS));
+    }
+    return { sha256, sizeBytes };
+  }
+
   async #putBytes(bytes: Uint8Array, options: CallOptions): Promise<{ sha256: string; sizeBytes: number }> {
     const sha256 = await hashOf(bytes);
     const sizeBytes = bytes.byteLength;
@@ -163,10 +196,10 @@ export class Blobs {
     );
   }
 
-  async #commit(uploadId: string, sha256: string, options: CallOptions): Promise<void> {
+  async #commit(uploadId: string, sha256: string, options: CallOptions, extraMs = 0): Promise<void> {
     const { namespace } = this.#settings;
     await callRepeatably(this.#settings, options, () =>
-      this.#client.commitBlob({ namespace, uploadId, sha256 }, requestOptions(this.#settings, options)),
+      this.#client.commitBlob({ namespace, uploadId, sha256 }, requestOptions(this.#settings, options, extraMs)),
     );
   }
 

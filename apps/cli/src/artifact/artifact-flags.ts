@@ -7,6 +7,10 @@ export interface ListFlags extends CommonFlags {
   readonly node?: string;
 }
 
+export interface PutFlags extends CommonFlags {
+  readonly name?: string;
+}
+
 export interface GetFlags extends ConnectionFlags {
   readonly output?: string;
   readonly item?: number;

@@ -1,7 +1,7 @@
 import { buildCommand, buildRouteMap } from '@stricli/core';
 import type { CliContext } from '../context.ts';
 import { commonFlags, connectionFlags, helpText, idArgument, outputAlias, wholeNumber } from '../flags.ts';
-import type { GetFlags, ListFlags } from './artifact-flags.ts';
+import type { GetFlags, ListFlags, PutFlags } from './artifact-flags.ts';
 
 const list = buildCommand<ListFlags, [string], CliContext>({
   loader: async () => (await import('./list.ts')).list,
@@ -64,7 +64,37 @@ const get = buildCommand<GetFlags, [string, string, string], CliContext>({
   },
 });
 
-export const command = buildRouteMap<'list' | 'get', CliContext>({
-  routes: { list, get },
+const put = buildCommand<PutFlags, [string], CliContext>({
+  loader: async () => (await import('./put.ts')).put,
+  parameters: {
+    flags: {
+      ...commonFlags,
+      name: {
+        kind: 'parsed',
+        parse: String,
+        optional: true,
+        brief: 'What it is called; default the name of the file',
+        placeholder: 'NAME',
+      },
+    },
+    aliases: outputAlias,
+    positional: { kind: 'tuple', parameters: [{ brief: 'A file', parse: String, placeholder: 'FILE' }] },
+  },
+  docs: {
+    brief: 'Upload a file, to be handed to tasks',
+    fullDescription: helpText(
+      'Upload a file of up to 10 GiB and print its SHA-256; with -o json, what names it in inputs of runs.',
+      [
+        'baton artifact put model.bin',
+        'baton task submit evaluate --artifact model=$(baton artifact put model.bin)',
+        'baton run start evaluate.yaml --input model="$(baton artifact put model.bin -o json)"',
+      ],
+      'What no task names is deleted a day after its last use.',
+    ),
+  },
+});
+
+export const command = buildRouteMap<'list' | 'get' | 'put', CliContext>({
+  routes: { list, get, put },
   docs: { brief: 'Files that tasks produce and hand on' },
 });

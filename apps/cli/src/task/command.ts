@@ -114,6 +114,14 @@ const submitFlags: FlagParametersForType<SubmitFlags, CliContext> = {
   grpc: text('Carry it out by a call of this gRPC service', 'HOST:PORT'),
   method: text('With --grpc: the method to call', 'SERVICE/METHOD'),
   process: text('Carry it out by this program: its words as a list of JSON, or the program alone', 'WORDS'),
+  artifact: {
+    kind: 'parsed',
+    parse: String,
+    variadic: true,
+    optional: true,
+    brief: 'A file that it is handed: by its SHA-256, or with @ a path, which is uploaded',
+    placeholder: 'NAME=SHA256',
+  },
   env: {
     kind: 'parsed',
     parse: String,
@@ -153,6 +161,7 @@ const submit = buildCommand<SubmitFlags, [string], CliContext>({
         `baton task submit resize --input '{"width": 640}' --class gpu --priority 10`,
         'baton task submit report --key 2026-11 --delay 5m',
         `baton task submit train --process '["python3", "/srv/train.py"]' --input epochs=3 --pass HF_TOKEN --wait`,
+        'baton task submit evaluate --artifact model=@model.bin --wait',
         'baton task submit hello --grpc 127.0.0.1:50051 --method helloworld.Greeter/SayHello --input name=Ada --wait',
       ],
       'With --wait it ends with 1 when the task failed or was cancelled.',

@@ -1,4 +1,5 @@
-import { JsonText, type TaskSubmission } from '@baton/client';
+import { type ArtifactSource, type Baton, JsonText, type TaskSubmission } from '@baton/client';
+import { openFile } from '../artifact/open-file.ts';
 import type { CliContext } from '../context.ts';
 import { usageError } from '../exit.ts';
 import { inputOf } from '../input.ts';
@@ -7,8 +8,10 @@ import type { SubmitFlags } from './task-flags.ts';
 /** `baton task submit KIND`. */
 export async function submit(this: CliContext, flags: SubmitFlags, kind: string): Promise<void> {
   const submission = submissionOf(flags, kind);
+  const named = artifactsOf(flags);
   const baton = await this.connect(flags);
-  const handle = await baton.submit({ ...submission, signal: this.signal });
+  const artifacts = await uploaded(baton, named, this.signal);
+  const handle = await baton.submit({ ...submission, artifacts, signal: this.signal });
   this.record({ task_id: handle.id, kind, deduplicated: handle.deduplicated });
   if (flags.wait) {
     const output = await handle.result({ signal: this.signal });
@@ -22,6 +25,37 @@ export async function submit(this: CliContext, flags: SubmitFlags, kind: string)
     const what = handle.deduplicated ? 'was submitted before with this key' : 'is submitted';
     this.screen.note({ text: `task ${handle.id} ${what}; follow it: baton task watch ${handle.id}`, style: 'dim' });
   }
+}
+
+/** By name, a SHA-256 or `@` and a path. */
+function artifactsOf({ artifact = [] }: SubmitFlags): readonly (readonly [name: string, source: string])[] {
+  return artifact.map((each) => {
+    const at = each.lastIndexOf('=');
+    const source = each.slice(at + 1);
+    if (at < 1 || !/^([0-9a-f]{64}|@.+)$/.test(source))
+      throw usageError(
+        `--artifact ${each} names no file`,
+        'such as: --artifact model=@model.bin, or =SHA256 of one that is kept',
+      );
+    return [each.slice(0, at), source];
+  });
+}
+
+async function uploaded(
+  baton: Baton,
+  named: ReturnType<typeof artifactsOf>,
+  signal: AbortSignal | undefined,
+): Promise<TaskSubmission['artifacts']> {
+  if (named.length === 0) return undefined;
+  const files = await Promise.all(
+    named.map(
+      async ([name, source]) => [name, source.startsWith('@') ? await openFile(source.slice(1)) : source] as const,
+    ),
+  );
+  const artifacts: Record<string, ArtifactSource> = {};
+  for (const [name, file] of files)
+    artifacts[name] = typeof file === 'string' ? { sha256: file } : await baton.artifacts.put(name, file, { signal });
+  return artifacts;
 }
 
 function submissionOf(flags: SubmitFlags, kind: string): TaskSubmission {

@@ -24,6 +24,7 @@ export interface SubmitFlags extends CommonFlags {
   readonly grpc?: string;
   readonly method?: string;
   readonly process?: string;
+  readonly artifact?: readonly string[];
   readonly env?: readonly string[];
   readonly pass?: readonly string[];
   readonly directory?: string;
