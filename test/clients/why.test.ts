@@ -76,14 +76,15 @@ test('a task behind a full worker says who is full and of what; the one that run
 
 test('after a pause that was acknowledged nothing is granted, until the queue goes on', async () => {
   const tasks = await Promise.all(
-    Array.from({ length: 400 }, () => client().submit({ kind: 'wait', queue: 'night', input: { ms: 5 } })),
+    // Half a minute of work: the command is there before its end on a loaded machine, too.
+    Array.from({ length: 300 }, () => client().submit({ kind: 'wait', queue: 'night', input: { ms: 200 } })),
   );
   const granted = async () => {
     const [row] = await sql`select clock_timestamp()::text as now,
       (select count(*)::integer from baton.leases) + (select count(*)::integer from baton.attempts a join baton.v_tasks t on t.id = a.task_id where t.queue = 'night') as n`;
     return row as { now: string; n: number };
   };
-  await expect.poll(async () => (await granted()).n).toBeGreaterThan(20);
+  await expect.poll(async () => (await granted()).n).toBeGreaterThan(2);
   expect((await baton('queue', 'pause', 'night')).stdout).toContain('is paused');
   const { now } = await granted();
   await expect
@@ -101,8 +102,10 @@ test('after a pause that was acknowledged nothing is granted, until the queue go
   const listed = JSON.parse((await baton('queue', 'list', '-o', 'json')).stdout) as { name: string }[];
   expect(listed.find((q) => q.name === 'night')).toMatchObject({ paused: true, ready: left.length, leased: 0 });
   expect((await late())[0]!.n).toBe(0);
+  // Some are enough.
+  await Promise.all(left.slice(4).map(({ id }) => client().tasks.handle(id).cancel('enough')));
   expect((await baton('queue', 'resume', 'night')).code).toBe(0);
-  await Promise.all(tasks.map((t) => t.result()));
+  await Promise.all(left.slice(0, 4).map(({ id }) => client().tasks.handle(id).result()));
 });
 
 test('when the only worker is killed, that nobody is there is what is said', async () => {

@@ -7,6 +7,9 @@ import { openStage, until } from './stage.ts';
 
 const timeout = 120_000;
 
+/** No load of this machine ends them; those of killed workers are ended by hand. */
+const longLease = { BATON_LEASE_TTL_MS: '60000' };
+
 /** Grants to a worker while its breaker was open, and grants beside a probe: there must be none. Times are Postgres's. */
 async function grantsAgainstBreakers(ledger: Ledger): Promise<readonly unknown[]> {
   return ledger.sql`
@@ -31,7 +34,7 @@ test.concurrent('a machine that crashes with ever other tasks is held back, over
 }, async (context) => {
   await using stage = await openStage(context);
   const stack = await stage.start({
-    env: { BATON_LEASE_TTL_MS: '1000', BATON_HEARTBEAT_MS: '200' },
+    env: longLease,
     // However long this machine takes to start the other worker.
     masterEnv: { BATON_BREAKER_SOLE_OPEN_MS: '300000' },
   });
@@ -45,6 +48,7 @@ test.concurrent('a machine that crashes with ever other tasks is held back, over
     const lost = await Promise.all([1, 2].map(() => baton.submit({ kind: 'hold', input: { dir, gate: 'never' } })));
     await Promise.all(lost.map(({ id }) => stage.until('start', 1, id)));
     await machine.kill('SIGKILL');
+    await ledger.expire('w1');
     const isReady = async () =>
       (await Promise.all(lost.map((task) => task.status()))).every((t) => t.state === 'ready');
     await until(isReady, 'the sweep');
@@ -87,8 +91,8 @@ test.concurrent('a lone worker that one task kills again and again goes on with 
 }, async (context) => {
   await using stage = await openStage(context);
   // Room for all: what is held beside it must not take the slot that it waits for.
-  const env = { BATON_LEASE_TTL_MS: '1000', BATON_HEARTBEAT_MS: '200', BATON_WORKER_SLOTS: '50' };
-  const stack = await stage.start({ env });
+  const stack = await stage.start({ env: { ...longLease, BATON_WORKER_SLOTS: '50' } });
+  const ledger = stage.own(openLedger(stack.databaseUrl));
   const baton = createBaton({ url: stack.url });
   const [machine] = stack.workers;
   const { dir } = stage;
@@ -98,6 +102,7 @@ test.concurrent('a lone worker that one task kills again and again goes on with 
     await Promise.all([1, 2, 3].map(() => baton.submit({ kind: 'hold', input: { dir } })));
     await machine!.exited;
     expect(stage.effects('start', bug.id)).toHaveLength(life);
+    await ledger.expire('w1');
     await machine!.restart();
   }
   await expect(bug.result()).rejects.toThrow('5 workers were lost');
@@ -111,7 +116,7 @@ test.concurrent('a device that fails three tasks is quarantined until somebody c
   timeout,
 }, async (context) => {
   await using stage = await openStage(context);
-  const stack = await stage.start({ workers: 0 });
+  const stack = await stage.start({ workers: 0, env: longLease });
   const baton = createBaton({ url: stack.url });
   const retry = { maxAttempts: 1 };
   const gpus = ['GPU-a', 'GPU-b'].map((uuid) => ({ uuid, memoryBytes: 80n * 2n ** 30n }));
@@ -158,6 +163,7 @@ test.concurrent('a worker that is half-open gets one task, and is shut out again
   await using stage = await openStage(context);
   const stack = await stage.start({
     workers: 0,
+    env: longLease,
     masterEnv: { BATON_BREAKER_OPEN_MS: '1000', BATON_BREAKER_SUCCESSES: '1' },
   });
   const ledger = stage.own(openLedger(stack.databaseUrl));
@@ -171,16 +177,16 @@ test.concurrent('a worker that is half-open gets one task, and is shut out again
   }
   await until(async () => (await stateOf(baton, 'w')) === 'open', 'the breaker to open');
   for (let i = 0; i < 8; i++) await submit();
-  let probe = await worker.take(4, 5_000);
+  let probe = await worker.take(4);
   expect(probe).toHaveLength(1);
   expect(await worker.take(4, 500)).toEqual([]);
   expect((await baton.workers.breakers())[0]).toMatchObject({ state: 'half_open', probeTaskId: probe[0]!.taskId });
   await worker.fail(probe[0]!, network);
   await until(async () => (await stateOf(baton, 'w')) === 'open', 'the breaker to open again');
   // What the task itself does says nothing of the machine: another probe comes.
-  probe = await worker.take(4, 5_000);
+  probe = await worker.take(4);
   await worker.fail(probe[0]!, { type: FailureType.EVALUATION_ERROR, message: 'no such column' });
-  probe = await worker.take(4, 5_000);
+  probe = await worker.take(4);
   expect(probe).toHaveLength(1);
   await worker.succeed(probe[0]!);
   await until(async () => (await stateOf(baton, 'w')) === 'closed', 'the breaker to close');
@@ -192,7 +198,7 @@ test.concurrent('a lone worker behind many tasks of one kind that fails is tried
   timeout,
 }, async (context) => {
   await using stage = await openStage(context);
-  const stack = await stage.start({ workers: 0, masterEnv: { BATON_BREAKER_SOLE_OPEN_MS: '1000' } });
+  const stack = await stage.start({ workers: 0, env: longLease, masterEnv: { BATON_BREAKER_SOLE_OPEN_MS: '1000' } });
   const ledger = stage.own(openLedger(stack.databaseUrl));
   const baton = createBaton({ url: stack.url });
   const worker = stage.own(await rawWorker(stack.url, 'lone', { kinds: ['buggy', 'well'] }));
@@ -207,7 +213,7 @@ test.concurrent('a lone worker behind many tasks of one kind that fails is tried
   await until(async () => (await stateOf(baton, 'lone')) === 'open', 'the breaker to open');
   const well = await Promise.all([1, 2].map(() => baton.submit({ kind: 'well', input: 1 })));
   for (const task of well) {
-    const [probe] = await worker.take(4, 10_000);
+    const [probe] = await worker.take(4);
     expect(probe).toMatchObject({ kind: 'well' });
     await worker.succeed(probe!);
     await task.result();

@@ -32,6 +32,8 @@ export interface Ledger extends AsyncDisposable {
    * one end, epochs with a gap, an end of another epoch than the last one granted, a grant before the end of the one before.
    */
   problems(acknowledged: readonly string[]): Promise<string[]>;
+  /** Ends the lease time of a worker that was killed: as if that time had gone by. Living workers keep long leases, however loaded this machine is. */
+  expire(worker: string): Promise<void>;
 }
 
 export function openLedger(databaseUrl: string): Ledger {
@@ -64,6 +66,11 @@ export function openLedger(databaseUrl: string): Ledger {
     async ended() {
       const [row] = await sql`select count(*)::int as count from baton.outcomes`;
       return row!.count;
+    },
+    async expire(worker) {
+      await sql`
+        update baton.sessions s set expires_at = clock_timestamp(), renewed_at = s.renewed_at - (s.expires_at - clock_timestamp())
+        from baton.workers w where w.name = ${worker} and s.worker_id = w.id and s.state <> 'closed'`;
     },
     async problems(acknowledged) {
       const problems: string[] = [];

@@ -14,7 +14,7 @@ import { createGrpcTransport } from '@connectrpc/connect-node';
 
 export interface RawWorker extends AsyncDisposable {
   readonly sessionId: string;
-  /** Leases that are granted within this time, at most `slots`. */
+  /** Leases that are granted within this time (default 20 s), at most `slots`; as soon as there are any. */
   take(slots: number, waitMs?: number): Promise<Lease[]>;
   succeed(lease: Lease): Promise<void>;
   fail(lease: Lease, failure: MessageInitShape<typeof FailureSchema>): Promise<void>;
@@ -62,7 +62,7 @@ export async function rawWorker(
   };
   return {
     sessionId,
-    async take(slots, waitMs = 2_000) {
+    async take(slots, waitMs = 20_000) {
       const taken = [...held.values()].flatMap((lease) => lease.devices);
       const devices = (capabilities.gpus ?? []).flatMap(({ uuid = '' }) =>
         quarantined.includes(uuid) || taken.includes(uuid) ? [] : [{ uuid }],

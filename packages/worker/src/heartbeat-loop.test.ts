@@ -20,7 +20,7 @@ test('the deadline of a heartbeat is a whole number of milliseconds, also when t
   });
   onTestFinished(() => loop.end());
   loop.begin({ sessionId: '1', leaseTtlMs: 600, intervalMs: 400, renewedAtMs: monotonicMs() + 0.123 });
-  await vi.waitFor(() => expect(timeouts.some((each) => each < 400)).toBe(true), { interval: 5 });
+  await vi.waitFor(() => expect(timeouts.some((each) => each < 400)).toBe(true), { interval: 5, timeout: 20_000 });
   expect(timeouts.filter((each) => !Number.isInteger(each))).toEqual([]);
 });
 
@@ -44,7 +44,7 @@ test('with several masters no one of them uses up the lease by its silence', asy
   onTestFinished(() => loop.end());
   loop.begin({ sessionId: '1', leaseTtlMs, intervalMs: 100_000, renewedAtMs });
   loop.beat();
-  await vi.waitFor(() => expect(calls.length).toBeGreaterThan(0), { interval: 5 });
+  await vi.waitFor(() => expect(calls.length).toBeGreaterThan(0), { interval: 5, timeout: 20_000 });
   const [first] = calls;
   expect(first!.timeoutMs).toBeGreaterThanOrEqual(100);
   expect(first!.timeoutMs).toBeLessThan(first!.leftMs / 2);

@@ -4,6 +4,9 @@ import { Code, ConnectError, createClient, createRouterTransport } from '@connec
 import { expect, test, vi } from 'vitest';
 import { inOrderOf, Rotation, type Way } from './rotation.ts';
 
+/** For vi.waitFor, which gives up after a second. */
+const soon = { timeout: 20_000 };
+
 /** A master that answers with its name, or fails as it is told to. */
 function fakeMaster(url: string) {
   const fake = {
@@ -115,7 +118,7 @@ test('a call that whoever made it has ended says nothing about the master', asyn
   masters[0]!.pause = new Promise(() => {});
   const abort = new AbortController();
   const call = client.registerWorker({}, { signal: abort.signal }).catch(code);
-  await vi.waitFor(() => expect(masters[0]!.calls).toBe(1));
+  await vi.waitFor(() => expect(masters[0]!.calls).toBe(1), soon);
   abort.abort();
   expect(await call).toBe(Code.Canceled);
   expect(moves).toEqual([]);
@@ -126,7 +129,7 @@ test('a call under way at a master that is left goes on, and its answer is heard
   const gate = Promise.withResolvers<void>();
   masters[0]!.pause = gate.promise;
   const call = client.registerWorker({});
-  await vi.waitFor(() => expect(masters[0]!.calls).toBe(1));
+  await vi.waitFor(() => expect(masters[0]!.calls).toBe(1), soon);
   expect(rotation.leave('http://a:1')).toBe(true);
   expect(rotation.leave('http://a:1')).toBe(false);
   gate.resolve();

@@ -10,6 +10,9 @@ import { SharedState } from './shared-state.ts';
 import { success } from './testing/open-worker.ts';
 import { Work } from './work.ts';
 
+/** For vi.waitFor, which gives up after a second. */
+const soon = { timeout: 20_000 };
+
 /** Work of one session, with code that each test gives. */
 function open(
   run: (context: AttemptContext, lease: Lease) => Outcome | Promise<Outcome>,
@@ -133,7 +136,7 @@ test('a silent attempt is stopped with TASK_TIMEOUT, and one that gives signs go
       }),
     ),
   );
-  await vi.waitFor(() => expect(results).toHaveLength(1));
+  await vi.waitFor(() => expect(results).toHaveLength(1), soon);
   expect(results[0]).toMatchObject({
     taskId: '1',
     outcome: { case: 'failure', value: { type: FailureType.TASK_TIMEOUT, message: 'no sign for 150 ms' } },
@@ -156,7 +159,7 @@ test('an attempt that ignores that it was silent too long is given up after the 
       executor: { case: 'function', value: {} },
     }),
   ]);
-  await vi.waitFor(() => expect(results).toHaveLength(1));
+  await vi.waitFor(() => expect(results).toHaveLength(1), soon);
   expect(results[0]!.outcome).toMatchObject({ case: 'failure', value: { type: FailureType.TASK_TIMEOUT } });
 });
 
@@ -185,7 +188,7 @@ test('an input that is a blob is there before the code starts; that it cannot be
     async () => Uint8Array.of(1, 2),
   );
   fetched.work.accept([create(LeaseSchema, { taskId: '1', epoch: 1, attempt: 1, inputBlob: blob })]);
-  await vi.waitFor(() => expect(fetched.outcomes()).toEqual(['1 success']));
+  await vi.waitFor(() => expect(fetched.outcomes()).toEqual(['1 success']), soon);
   expect(seen).toEqual([Uint8Array.of(1, 2)]);
 
   const missing = open(
@@ -194,7 +197,7 @@ test('an input that is a blob is there before the code starts; that it cannot be
     () => Promise.reject(new Error('away')),
   );
   missing.work.accept([create(LeaseSchema, { taskId: '1', epoch: 1, attempt: 1, inputBlob: blob })]);
-  await vi.waitFor(() => expect(missing.outcomes()).toEqual(['1 failure']));
+  await vi.waitFor(() => expect(missing.outcomes()).toEqual(['1 failure']), soon);
   expect(missing.results[0]!.outcome.value).toMatchObject({ type: FailureType.NETWORK_ERROR, message: 'away' });
 
   const stopped = open(
@@ -204,7 +207,7 @@ test('an input that is a blob is there before the code starts; that it cannot be
   );
   stopped.work.accept([create(LeaseSchema, { taskId: '1', epoch: 1, attempt: 1, inputBlob: blob })]);
   stopped.work.cancel('1', 1, 'not wanted');
-  await vi.waitFor(() => expect(stopped.outcomes()).toEqual(['1 cancelled']));
+  await vi.waitFor(() => expect(stopped.outcomes()).toEqual(['1 cancelled']), soon);
 });
 
 test('nothing begins once the lease time is over by the worker’s own clock; renewed, it goes on', async () => {

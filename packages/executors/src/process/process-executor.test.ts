@@ -155,7 +155,7 @@ test('directories that a killed worker left over are removed when the next one s
   const next = processExecutor({ variables: {}, directory: root });
   onTestFinished(() => next.close?.());
   await next.ready?.();
-  await vi.waitUntil(() => !existsSync(dead));
+  await vi.waitUntil(() => !existsSync(dead), { timeout: 20_000 });
   expect(existsSync(living)).toBe(true);
 });
 
@@ -202,13 +202,13 @@ test('asked to stop it has its grace; then it is killed', async () => {
   const polite = stage.bash(
     'trap "echo bye; touch $STAGE/bye; exit 0" TERM; touch "$STAGE/up"; while :; do sleep 0.05; done',
   );
-  await vi.waitUntil(() => existsSync(join(stage.directory, 'up')));
+  await vi.waitUntil(() => existsSync(join(stage.directory, 'up')), { timeout: 20_000 });
   polite.abort.abort(new TaskStopped('hand-back', 'the worker stops'));
   await polite.outcome;
   expect(existsSync(join(stage.directory, 'bye'))).toBe(true);
 
   const stubborn = stage.bash('trap "" TERM; touch "$STAGE/up2"; while :; do sleep 0.05; done', { stopGraceMs: 300 });
-  await vi.waitUntil(() => existsSync(join(stage.directory, 'up2')));
+  await vi.waitUntil(() => existsSync(join(stage.directory, 'up2')), { timeout: 20_000 });
   const from = performance.now();
   stubborn.abort.abort(new TaskStopped('cancel', 'not wanted'));
   expect(await stubborn.outcome).toEqual({ kind: 'cancelled' });
@@ -219,7 +219,7 @@ test('asked to stop it has its grace; then it is killed', async () => {
 test('a lost lease is the end at once', async () => {
   const stage = openProcessStage();
   const { outcome, abort } = stage.bash('trap "" TERM; touch "$STAGE/up"; while :; do sleep 0.05; done');
-  await vi.waitUntil(() => existsSync(join(stage.directory, 'up')));
+  await vi.waitUntil(() => existsSync(join(stage.directory, 'up')), { timeout: 20_000 });
   const from = performance.now();
   abort.abort(new TaskStopped('lost', 'another has it'));
   expect(await outcome).toEqual({ kind: 'cancelled' });
@@ -254,7 +254,7 @@ test('its lines are logged as they come, by stream', async () => {
       log: (text, stream) => seen.push(`${stream} ${text}`),
     },
   );
-  await vi.waitUntil(() => seen.length === 2);
+  await vi.waitUntil(() => seen.length === 2, { timeout: 20_000 });
   expect(seen.toSorted()).toEqual(['stderr two', 'stdout one']);
   writeFileSync(join(stage.directory, 'go'), '');
   await outcome;
