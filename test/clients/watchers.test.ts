@@ -42,15 +42,15 @@ test('200 watchers that stand still, and 200 that are given up, cost a master li
     return { iterator, cursor: first.value!.cursor };
   };
   // What everything costs that has nothing to do with watchers is there before.
-  await submitMany(5_000);
+  await submitMany(3_000);
   const before = residentMb(pid);
   const stalled = await Promise.all(Array.from({ length: 200 }, (_, n) => open(n)));
-  const submitted = await submitMany(10_000);
+  const submitted = await submitMany(5_000);
   const early = residentMb(pid);
-  submitted.push(...(await submitMany(20_000)));
+  submitted.push(...(await submitMany(10_000)));
   const late = residentMb(pid);
   // Mostly what was thrown away and not collected yet; it does not grow with what happens: kept for each watcher, the
-  // 30 000 events would be gigabytes.
+  // 15 000 events would be a gigabyte.
   expect(late - before, `${before} → ${early} → ${late} MB`).toBeLessThan(700);
   expect(late - early, `${before} → ${early} → ${late} MB`).toBeLessThan(150);
 
@@ -81,6 +81,6 @@ test('200 watchers that stand still, and 200 that are given up, cost a master li
     );
     aborted.abort();
   }
-  await submitMany(5_000);
+  await submitMany(3_000);
   expect(residentMb(pid) - before).toBeLessThan(700);
 });
