@@ -9,13 +9,16 @@ export interface Ended {
   readonly stderr: string;
 }
 
+/** Nor are registries asked for what no test is about. */
+const NPM_ASKS_NOBODY = { npm_config_update_notifier: 'false', npm_config_audit: 'false', npm_config_fund: 'false' };
+
 /** What a terminal of a user has: the Node of this process, npm's own settings, nothing of Baton and of the test run. */
 export function userEnvironment(more: Readonly<Record<string, string>> = {}): NodeJS.ProcessEnv {
   const ours =
     /^(BATON_|DATABASE_URL$|LOG_DIR$|INIT_CWD$|NODE_ENV$|NODE_COMPILE_CACHE$|TEST$|VITEST|npm_(package|lifecycle|config_local_prefix))/;
   const kept = Object.entries(process.env).filter(([name]) => !ours.test(name));
   const path = `${dirname(process.execPath)}:${process.env.PATH}`;
-  return { ...Object.fromEntries(kept), PATH: path, NO_COLOR: '1', npm_config_update_notifier: 'false', ...more };
+  return { ...Object.fromEntries(kept), PATH: path, NO_COLOR: '1', ...NPM_ASKS_NOBODY, ...more };
 }
 
 export function start(command: string, args: readonly string[], options: SpawnOptions): ChildProcess {

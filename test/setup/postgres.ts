@@ -32,6 +32,7 @@ async function startServer(project: TestProject) {
 async function makePrograms(project: TestProject): Promise<void> {
   const programs = await bundlePrograms();
   project.provide('programs', programs);
+  process.env.BATON_TEST_PROGRAMS = programs;
   await fillCompileCache(['@baton/master', '@baton/worker', join(programs, 'master.js'), join(programs, 'worker.js')]);
 }
 

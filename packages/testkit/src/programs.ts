@@ -22,13 +22,13 @@ export async function programMain(name: ProgramName, from: 'source' | 'bundle' =
   return join(directory, name === '@baton/master/main' ? 'master.js' : 'worker.js');
 }
 
-/** Outside of a vitest worker there is nothing provided. */
+/** Of the vitest run; programs that its tests start (benchmarks, campaigns) have it from their environment. Else there is none. */
 async function bundled(): Promise<string | undefined> {
   try {
     const { inject } = await import('vitest');
     return inject('programs');
   } catch {
-    return undefined;
+    return process.env.BATON_TEST_PROGRAMS;
   }
 }
 
