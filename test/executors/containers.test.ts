@@ -1,4 +1,5 @@
 // Tasks in containers: real ones, by podman's service, which speaks Docker's API.
+import { fileURLToPath } from 'node:url';
 import { createBaton, type SubmitOptions } from '@baton/client';
 import { startContainers, type TestContainers } from '@baton/testkit';
 import { useStack } from '@baton/testkit/vitest';
@@ -14,9 +15,13 @@ const stack = useStack({ workers: 0 });
 const baton = () => createBaton({ url: stack().url });
 const MIB = 1024 * 1024;
 
+/** Python of this machine and its helper, in an image that has busybox alone. */
+const helper = fileURLToPath(new URL('../../packages/executors/python', import.meta.url));
+const python = ['/usr', '/lib', '/lib64', helper].map((path) => ({ source: path, target: path, readOnly: true }));
+
 const workerEnv = () => ({
   BATON_CONTAINER_SOCKET: containers.socketPath,
-  BATON_CONTAINER_MOUNTS: `${stack().home}/shared,${stack().home}/readable:ro,cache-*`,
+  BATON_CONTAINER_MOUNTS: `${stack().home}/shared,${stack().home}/readable:ro,cache-*,${python.map(({ source }) => `${source}:ro`).join()}`,
   BATON_CONTAINER_NETWORKS: 'none,host',
   // What a daemon without CAP_SYS_RESOURCE can give.
   BATON_CONTAINER_ULIMITS: 'nofile=1024:4096,nproc=4096:4096',
@@ -116,7 +121,7 @@ describe('a task in a container', () => {
 });
 
 describe('artifacts of a container', () => {
-  testOfContainers('are handed for reading, put by what it leaves in a directory, and by messages', async () => {
+  testOfContainers('are handed for reading alone, and left in a directory', async () => {
     const made = await sh(
       `mkdir $BATON_ARTIFACTS_OUT/parts; echo -n zero > $BATON_ARTIFACTS_OUT/parts/0; head -c 5000000 /dev/zero > $BATON_ARTIFACTS_OUT/large
        ls $BATON_ARTIFACTS_IN | wc -l > $BATON_OUTPUT_FILE`,
@@ -141,6 +146,39 @@ describe('artifacts of a container', () => {
     );
     expect(asRoot).toBe('refused\nrefused\nzero');
     expect(await left()).toEqual([]);
+  });
+
+  testOfContainers('are put by the helper of Python over the socket', async () => {
+    const code = `import baton_task
+def main(task):
+    task.put("by-path", task.artifacts["data"])
+    try:
+        task._link.call({"type": "put_artifact", "name": "by-path", "file": "/etc/passwd"})
+    except baton_task.Refused as refused:
+        task.log(refused)
+    return task.put("by-bytes", b"of a container")
+baton_task.run(main)`;
+    const data = await baton().artifacts.put('data', 'x'.repeat(3_000_000));
+    const put = (program: string) =>
+      sh(
+        '',
+        { command: ['python3', '-c', program], mounts: python },
+        {
+          artifacts: { data },
+          environment: { set: { PYTHONPATH: helper, PATH: '/usr/local/bin:/usr/bin:/bin' } },
+        },
+      );
+    const refused = await put(code);
+    await refused.result().catch(() => {});
+    expect((await refused.status()).failure).toMatchObject({ exceptionType: 'TaskFileError' });
+    expect(await logsOf(refused.id)).toContainEqual(expect.stringContaining("is outside of the task's directory"));
+    const fine = await put(code.replace(/ {4}try:[\s\S]*?(?= {4}return)/, ''));
+    expect(await fine.result()).toMatchObject({ __baton: 'artifact', name: 'by-bytes', sizeBytes: 14 });
+    const kept = await baton().artifacts.list({ taskId: fine.id }).all();
+    expect(kept.map(({ name, sha256 }) => [name, sha256 === data.sha256])).toEqual([
+      ['by-bytes', false],
+      ['by-path', true],
+    ]);
   });
 
   testOfContainers('are not kept of one that fails, nor where they lead out of it', async () => {
