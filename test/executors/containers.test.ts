@@ -1,4 +1,5 @@
 // Tasks in containers: real ones, by podman's service, which speaks Docker's API.
+import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { createBaton, type SubmitOptions } from '@baton/client';
 import { startContainers, type TestContainers } from '@baton/testkit';
@@ -16,7 +17,7 @@ const baton = () => createBaton({ url: stack().url });
 const MIB = 1024 * 1024;
 
 /** Python of this machine and its helper, in an image that has busybox alone. */
-const helper = fileURLToPath(new URL('../../packages/executors/python', import.meta.url));
+const helper = dirname(fileURLToPath(import.meta.resolve('@baton/executors/baton_task.py')));
 const python = ['/usr', '/lib', '/lib64', helper].map((path) => ({ source: path, target: path, readOnly: true }));
 
 const workerEnv = () => ({
