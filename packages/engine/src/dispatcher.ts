@@ -1,8 +1,8 @@
 import type { Resources, TaskEnvironment } from '@baton/domain';
 import {
   type ArtifactInput,
+  claimHeads,
   claimProbe,
-  claimTasks,
   type Grant,
   type Lane,
   loadSpecs,
@@ -339,8 +339,8 @@ export function createDispatcher(
     const before = armings;
     counters.add('baton_claims_total');
     const claimedAt = env.now();
-    const grants = await persist(() => claimTasks(pools.hot, laneIds, wants), env.random);
-    if (grants.length < total) for (const laneId of laneIds) if ((armed.get(laneId) ?? 0) <= before) dry(laneId);
+    const { grants, isDry } = await persist(() => claimHeads(pools.hot, laneIds, wants), env.random);
+    if (isDry) for (const laneId of laneIds) if ((armed.get(laneId) ?? 0) <= before) dry(laneId);
     counters.add('baton_tasks_granted_total', grants.length);
     deliver(waiting, await complete(grants, claimedAt));
   }

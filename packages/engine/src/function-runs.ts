@@ -48,6 +48,8 @@ import { checkTexts, extraOf, keyConflict, laneKey, sameBytes } from './submit.t
 export interface StartFunction {
   /** Its stored definition. */
   workflow: WorkflowRow;
+  /** It was remembered: should there be a newer version by now, nothing is started, and 'outdated' is the answer. */
+  isRemembered?: boolean;
   input: Uint8Array | null;
   encoding: Encoding;
   idempotencyKey: string | null;
@@ -67,7 +69,11 @@ export interface SignalRequest {
 
 /** Runs of durable functions: each is a task that drives itself, a journal, and wakes. */
 export interface FunctionRuns {
-  start(namespaceId: number, request: StartFunction): Promise<{ runId: string; deduplicated: boolean }>;
+  start(
+    namespaceId: number,
+    request: StartFunction & { isRemembered?: false },
+  ): Promise<{ runId: string; deduplicated: boolean }>;
+  start(namespaceId: number, request: StartFunction): Promise<{ runId: string; deduplicated: boolean } | 'outdated'>;
   /** Functions become workflows that can be started by name; a changed one is the next version. */
   register(namespaceId: number, functions: readonly FunctionDefinition[]): Promise<void>;
   /** Ends runs whose driver has ended, cancels those that were asked to stop, wakes the others. */
@@ -123,18 +129,21 @@ export function createFunctionRuns(
 ): FunctionRuns {
   const { pools, settings } = env;
 
-  const starts = createCoalescer<NewFunctionRun, boolean | Refusal>({
+  const starts = createCoalescer<NewFunctionRun, boolean | 'outdated' | Refusal>({
     endOfTurn: env.endOfTurn,
     maxItems: settings.batchRows,
     maxBytes: settings.batchBytes,
     sizeOf: (run) => (run.input?.byteLength ?? 0) + 300,
     inFlight: 2,
     run: (batch) =>
-      bisect<NewFunctionRun, boolean | Refusal>(
+      bisect<NewFunctionRun, boolean | 'outdated' | Refusal>(
         batch,
         async (part) => {
-          const stored = await persist(() => startFunctionRuns(pools.hot, part), env.random);
-          return part.map((run) => stored.has(run.id));
+          const { stored, outdated } = await persist(() => startFunctionRuns(pools.hot, part), env.random);
+          // Once for all; also for those that an earlier try stored, whose answer was lost.
+          for (const laneId of new Set(part.map((run) => run.driver.laneId))) sinks.onReady(laneId);
+          sinks.onChanged();
+          return part.map((run) => (outdated.has(run.id) ? 'outdated' : stored.has(run.id)));
         },
         (_, error) =>
           new Refusal('invalid_argument', 'RUN_NOT_STORABLE', `Postgres refused the run: ${(error as Error).message}`),
@@ -168,7 +177,18 @@ export function createFunctionRuns(
     };
   }
 
-  async function start(namespaceId: number, request: StartFunction): Promise<{ runId: string; deduplicated: boolean }> {
+  async function start(
+    namespaceId: number,
+    request: StartFunction & { isRemembered?: false },
+  ): Promise<{ runId: string; deduplicated: boolean }>;
+  async function start(
+    namespaceId: number,
+    request: StartFunction,
+  ): Promise<{ runId: string; deduplicated: boolean } | 'outdated'>;
+  async function start(
+    namespaceId: number,
+    request: StartFunction,
+  ): Promise<{ runId: string; deduplicated: boolean } | 'outdated'> {
     const { workflow, input, encoding } = request;
     const definition = readFunctionForm(workflow.storedForm)!;
     const run: NewFunctionRun = {
@@ -177,6 +197,7 @@ export function createFunctionRuns(
       workflowName: workflow.name,
       workflowVersion: workflow.version,
       release: definition.release,
+      mustBeNewest: request.isRemembered ?? false,
       input,
       encoding,
       labels: request.labels,
@@ -195,6 +216,7 @@ export function createFunctionRuns(
     for (let tries = 0; ; tries++) {
       const stored = await starts.add(run);
       if (stored instanceof Refusal) throw stored;
+      if (stored === 'outdated') return stored;
       // Without a key only a repeated start, of the same id, writes nothing.
       if (stored || !run.idempotency) break;
       const key = { namespaceId, scope: `run:${workflow.name}`, key: run.idempotency.key };
@@ -207,8 +229,6 @@ export function createFunctionRuns(
       }
       if (tries >= MOST_TRIES) throw new Refusal('unavailable', 'KEY_EXPIRED_MEANWHILE', 'try again');
     }
-    sinks.onReady(run.driver.laneId);
-    sinks.onChanged();
     return { runId: run.id, deduplicated: false };
   }
 

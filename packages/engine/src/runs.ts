@@ -24,6 +24,7 @@ import { readFunctionForm } from './function-definition.ts';
 import type { FunctionRuns } from './function-runs.ts';
 import type { LaneBook } from './lane-book.ts';
 import type { Counters } from './metrics.ts';
+import { createNewestFunctions } from './newest-functions.ts';
 import { bisect, persist } from './persist.ts';
 import { compileWorkflow, createRunContexts } from './run-context.ts';
 import { createRunLoop } from './run-loop.ts';
@@ -145,6 +146,8 @@ export function createRuns(
     },
   });
 
+  const newest = createNewestFunctions();
+
   const start = async (namespace: string, request: StartRun) =>
     startIn(await lanes.namespaceId(namespace), namespace, request);
 
@@ -159,6 +162,11 @@ export function createRuns(
         'INPUT_TOO_LARGE',
         `the input has ${request.input.byteLength} bytes; at most ${settings.maxInputBytes} are taken`,
       );
+    const remembered = 'name' in request.workflow ? newest.of(namespaceId, request.workflow) : undefined;
+    if (remembered) {
+      const started = await functions.start(namespaceId, { ...request, workflow: remembered, isRemembered: true });
+      if (started !== 'outdated') return started;
+    }
     let workflow: WorkflowRow;
     if ('definitionJson' in request.workflow)
       workflow = (await workflows.apply(namespace, request.workflow.definitionJson)).workflow;
@@ -170,6 +178,7 @@ export function createRuns(
       if (!found || (version !== null && found.version !== version))
         throw notFound('workflow', release ? `${name} of release ${release}` : name);
       workflow = found;
+      if (version === null && !release) newest.remember(namespaceId, workflow);
     }
     if (readFunctionForm(workflow.storedForm)) return functions.start(namespaceId, { ...request, workflow });
     const definition = await workflows.definitionOf(namespaceId, workflow.name, workflow.version);

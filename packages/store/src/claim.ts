@@ -33,6 +33,9 @@ export interface Grant {
  *
  * The lateral claim takes up to the whole number from each lane and keeps the best of all; what it locks beyond that is freed
  * at the commit. One claim over 1 000 lanes costs 8 µs a task more than over one.
+ *
+ * Of one lane that gave the whole number it is told whether there is more behind: two looks at the index, 10 µs, instead of a claim of
+ * 200 µs that finds nothing.
  */
 export const CLAIM = `/* baton claim */
 with heads as materialized (
@@ -75,10 +78,24 @@ with heads as materialized (
   from granted having count(*) > 0
 )
 select session_id, task_id, lane_id, epoch + 1 as epoch, attempt + 1 as attempt, max_attempts, start_to_close_ms, run_id,
-       input_encoding, input
+       input_encoding, input,
+       (select exists (select from baton.ready y where y.lane_id = ($1::integer[])[1] and y.priority = h.priority and y.position > h.position)
+            or exists (select from baton.ready y where y.lane_id = ($1::integer[])[1] and y.priority < h.priority)
+        from (select priority, position from heads offset $2 - 1 limit 1) h where cardinality($1::integer[]) = 1) as more
 from granted`;
 
+export interface Claimed {
+  grants: Grant[];
+  /** Nothing was left in these lanes when they were looked at, but for what others hold. */
+  isDry: boolean;
+}
+
 export async function claimTasks(sql: Sql, laneIds: readonly number[], wants: readonly Want[]): Promise<Grant[]> {
+  return (await claimHeads(sql, laneIds, wants)).grants;
+}
+
+/** As `claimTasks`, and whether the lanes have more. */
+export async function claimHeads(sql: Sql, laneIds: readonly number[], wants: readonly Want[]): Promise<Claimed> {
   const lo: number[] = [];
   const hi: number[] = [];
   let total = 0;
@@ -92,7 +109,7 @@ export async function claimTasks(sql: Sql, laneIds: readonly number[], wants: re
     [numbers(laneIds), total, numbers(wants.map((w) => w.sessionId)), numbers(lo), numbers(hi)],
     { prepare: true },
   );
-  return rows.map(toGrant);
+  return { grants: rows.map(toGrant), isDry: rows.length < total || rows[0]?.more === false };
 }
 
 export function toGrant(r: Record<string, unknown>): Grant {

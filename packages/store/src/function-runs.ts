@@ -11,6 +11,8 @@ export interface NewFunctionRun {
   workflowVersion: number;
   /** Version of the code that it is pinned to; '': none. */
   release: string;
+  /** It is to be stored only while this is the newest version of the workflow. */
+  mustBeNewest?: boolean;
   input: Uint8Array | null;
   encoding: Encoding;
   labels: Record<string, string> | null;
@@ -29,18 +31,28 @@ export interface NewFunctionRun {
 /**
  * Stores runs with their driver tasks, ready, in one statement. A repeated batch, and a run whose idempotency key is taken, write nothing.
  * Nothing has to be advanced for a run to begin: its driver is a task like any other.
+ *
+ * Whoever remembers the newest version of a workflow says so: where there is a newer one, the run is not stored, and that is told. It saves
+ * a look at the workflow before, 0.3 ms of a master and a round trip.
  */
 export const START_FUNCTION_RUNS = `/* baton start function runs */
 with input as materialized (
   select * from unnest($1::bigint[], $2::integer[], $3::text[], $4::integer[], $5::text[], $6::bytea[], $7::smallint[], $8::text[], $9::text[], $10::bytea[],
                        $11::double precision[], $12::bigint[], $13::text[], $14::bigint[], $15::integer[], $16::integer[], $17::smallint[], $18::smallint[], $19::bigint[],
-                       $20::integer[])
+                       $20::integer[], $21::boolean[])
     as i(id, namespace_id, name, version, release, input, encoding, labels, key, body_hash, ttl_ms, parent_run_id, parent_node_id, task_id, route_id, lane_id,
-         priority, max_attempts, start_to_close_ms, parent_item)
+         priority, max_attempts, start_to_close_ms, parent_item, must_be_newest)
   order by id
+), outdated as materialized (
+  select i.id from input i
+  where i.must_be_newest
+    and i.version is distinct from (select max(w.version) from baton.workflows w where w.namespace_id = i.namespace_id and w.name = i.name)
+    and not exists (select from baton.runs u where u.id = i.id)
+), fit as materialized (
+  select * from input where id <> all(array(select id from outdated)) order by id
 ), keyed as (
   insert into baton.idempotency (namespace_id, scope, key, body_hash, id, expires_at)
-  select namespace_id, 'run:' || name, key, body_hash, id, clock_timestamp() + ttl_ms * interval '1 ms' from input where key is not null
+  select namespace_id, 'run:' || name, key, body_hash, id, clock_timestamp() + ttl_ms * interval '1 ms' from fit where key is not null
   order by namespace_id, name, key
   on conflict do nothing returning id
 ), stored as (
@@ -48,7 +60,7 @@ with input as materialized (
                           form, release, driver_task_id, parent_run_id, parent_node_id, parent_item)
   select id, namespace_id, name, version, 0, 'running', clock_timestamp(), input, encoding, labels::jsonb, key, 'function', nullif(release, ''), task_id,
          parent_run_id, parent_node_id, parent_item
-  from input where key is null or id in (select id from keyed)
+  from fit where key is null or id in (select id from keyed)
   on conflict (id) do nothing returning id
 ), driver as (
   insert into baton.tasks (id, run_id, start_to_close_ms, namespace_id, route_id, lane_id, priority, max_attempts, input_encoding, input)
@@ -67,10 +79,13 @@ with input as materialized (
         union all select namespace_id, 1::smallint, id, run_id from driver) e
   having count(*) > 0
 )
-select id from stored`;
+select id, true as stored from stored union all select id, false from outdated`;
 
-/** @returns the runs that were stored now */
-export async function startFunctionRuns(sql: Sql, batch: readonly NewFunctionRun[]): Promise<Set<string>> {
+/** @returns the runs that were stored now, and those whose workflow has a newer version than the one that must be the newest */
+export async function startFunctionRuns(
+  sql: Sql,
+  batch: readonly NewFunctionRun[],
+): Promise<{ stored: Set<string>; outdated: Set<string> }> {
   const rows = await sql.unsafe(
     START_FUNCTION_RUNS,
     [
@@ -94,10 +109,12 @@ export async function startFunctionRuns(sql: Sql, batch: readonly NewFunctionRun
       numbers(batch.map((r) => r.driver.maxAttempts)),
       numbers(batch.map((r) => r.driver.startToCloseMs)),
       numbers(batch.map((r) => r.parent?.item ?? null)),
+      `{${batch.map((r) => (r.mustBeNewest ? 't' : 'f')).join(',')}}`,
     ],
     { prepare: true },
   );
-  return new Set(rows.map((r) => r.id as string));
+  const idsOf = (stored: boolean) => new Set(rows.filter((r) => r.stored === stored).map((r) => r.id as string));
+  return { stored: idsOf(true), outdated: idsOf(false) };
 }
 
 /** What a run had made and not waited for to the end. */

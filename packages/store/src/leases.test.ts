@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { cancelTasks } from './cancel.ts';
-import { claimTasks } from './claim.ts';
+import { claimHeads, claimTasks } from './claim.ts';
 import { alreadyEnded } from './complete.ts';
 import { openPools, type Pools, type Sql } from './connection.ts';
 import { type MigratedDatabase, migratedDatabase } from './migrated.fixture.ts';
@@ -204,6 +204,24 @@ describe('the claim', () => {
     expect(await stage.claim(lane, session, 3)).toEqual([]);
     await sql.unsafe('update baton.lanes set paused = false where id = $1', [lane.id]);
     expect(await stage.claim(lane, session, 3)).toHaveLength(3);
+  });
+
+  it('tells of one lane that gave all that was asked for whether it has more', async () => {
+    const lane = await stage.lane('more');
+    const session = await stage.session('more');
+    const claim = async (count: number) => {
+      const { grants, isDry } = await claimHeads(sql, [lane.id], [{ sessionId: session, count }]);
+      return [grants.length, isDry];
+    };
+    await stage.submit(lane, 3);
+    expect(await claim(2)).toEqual([2, false]);
+    expect(await claim(1)).toEqual([1, true]);
+    expect(await claim(1)).toEqual([0, true]);
+    await stage.submit(lane, 1, { priority: -1 });
+    await stage.submit(lane, 1, { priority: 5 });
+    // What is behind has a lower priority, and was there before.
+    expect(await claim(1)).toEqual([1, false]);
+    expect(await claim(2)).toEqual([1, true]);
   });
 
   it.each<[string, (session: string, worker: string) => Promise<unknown>]>([
