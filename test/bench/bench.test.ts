@@ -122,11 +122,19 @@ test('sizes lets tasks come and go, and says what every table takes then', { tim
     if (run.peakMb !== null) expect(run.peakMb + 1e-9).toBeGreaterThanOrEqual(run.tableMb + run.indexesMb);
 });
 
-test('workflows runs each graph small and large, and counts its tasks', { timeout }, async () => {
+test('workflows runs each graph small and large, counts its tasks, and measures functions beside DBOS', {
+  timeout,
+}, async () => {
   const report = await measured('workflows', '--tasks', '100', '--concurrency', '4', '--reps', '1');
   expect(report).toMatchObject({ bench: 'workflows', repetitions: 1 });
-  const results = report.results as Result<WorkflowRun>[];
-  const runs = results.flatMap((result) => result.runs);
+  const all = report.results as Result<WorkflowRun | FunctionRun>[];
+  const runs = all.flatMap((result) => result.runs).filter((run) => 'graph' in run);
+  const functions = all.flatMap((result) => result.runs).filter((run) => 'who' in run);
+  expect(functions.map(({ who, what, count, perSecond }) => [who, what, count, perSecond > 0])).toEqual([
+    ['baton', 'steps', 10, true],
+    ['baton', 'runs', 20, true],
+    ['dbos', 'runs', 20, true],
+  ]);
   expect(runs.map((run) => [run.graph, run.nodes])).toEqual([
     ['chain', 1],
     ['chain', 10],

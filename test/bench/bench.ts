@@ -1,7 +1,7 @@
 import { measureArtifacts } from './artifacts.ts';
 import { measureDrain } from './drain.ts';
 import { measureExecutors } from './executors.ts';
-import { measureFunctions } from './functions.ts';
+import { type FunctionRun, measureFunctions } from './functions.ts';
 import { measureGaps } from './gap.ts';
 import { measureLatency } from './latency.ts';
 import { readMachine } from './machine.ts';
@@ -22,7 +22,7 @@ import { openServer } from './server.ts';
 import { measureSizes } from './sizes.ts';
 import { round } from './statistics.ts';
 import { measureSubmits } from './submit.ts';
-import { measureWorkflows } from './workflows.ts';
+import { measureWorkflows, type WorkflowRun } from './workflows.ts';
 
 /**
  * Runs one benchmark with all its repetitions, each on a fresh database with fresh processes. The repetition is the outer loop, so
@@ -76,17 +76,7 @@ export async function runBench(
           }),
         );
       case 'functions':
-        return summarizeFunctions(
-          await repeat(async (rep, runs) => {
-            runs.push(
-              ...(await measureFunctions(server, options, (run) =>
-                progress(
-                  `${rep}: ${run.who}, ${run.what}, ${run.atOnce} at once: ${round(run.perSecond)}/s, ${round(run.cpu.totalUs)} us each, foreign cores ${round(run.cpu.foreignCores)}`,
-                ),
-              )),
-            );
-          }),
-        );
+        return summarizeFunctions(await repeat((rep, runs) => functions(rep, runs, options)));
       case 'artifacts':
         return summarizeArtifacts(
           await repeat(async (rep, runs) => {
@@ -105,18 +95,21 @@ export async function runBench(
               progress(`${rep}: ${table} ${round(tableMb + indexesMb)} MB`);
           }),
         );
-      case 'workflows':
-        return summarizeWorkflows(
-          await repeat(async (rep, runs) => {
-            runs.push(
-              ...(await measureWorkflows(server, options, (run) =>
-                progress(
-                  `${rep}: ${run.graph} of ${run.nodes}: ${round(run.nodesPerSecond)} nodes/s, ${round(run.cpu.totalUs)} us a node, foreign cores ${round(run.cpu.foreignCores)}`,
-                ),
-              )),
-            );
-          }),
-        );
+      case 'workflows': {
+        // Both in each repetition: a machine that becomes slower for a while touches them alike.
+        const asFunctions: FunctionRun[] = [];
+        const graphs = await repeat<WorkflowRun>(async (rep, runs) => {
+          runs.push(
+            ...(await measureWorkflows(server, options, (run) =>
+              progress(
+                `${rep}: ${run.graph} of ${run.nodes}: ${round(run.nodesPerSecond)} nodes/s, ${round(run.cpu.totalUs)} us a node, foreign cores ${round(run.cpu.foreignCores)}`,
+              ),
+            )),
+          );
+          await functions(rep, asFunctions, { ...options, tasks: Math.ceil(options.tasks / 10) });
+        });
+        return [...summarizeWorkflows(graphs), ...summarizeFunctions(asFunctions)];
+      }
       case 'gap':
         return summarizeGaps(
           await repeat(async (rep, runs) => {
@@ -154,6 +147,16 @@ export async function runBench(
           }),
         );
     }
+  }
+
+  async function functions(rep: string, runs: FunctionRun[], how: BenchOptions): Promise<void> {
+    runs.push(
+      ...(await measureFunctions(server, how, (run) =>
+        progress(
+          `${rep}: ${run.who}, ${run.what}, ${run.atOnce} at once: ${round(run.perSecond)}/s, ${round(run.cpu.totalUs)} us each, foreign cores ${round(run.cpu.foreignCores)}`,
+        ),
+      )),
+    );
   }
 
   async function repeat<Run>(once: (rep: string, runs: Run[]) => Promise<void>): Promise<Run[]> {

@@ -56,7 +56,7 @@ export const USAGE = `npm run bench -- drain|submit|latency|sizes|workflows|func
   submit    tasks are submitted: one by one, 16 and 128 at once, gathered by the SDK, in calls of 1 000
   latency   at 20 tasks a second: submit to the start of its code on a worker, and to the result at the client
   sizes     N tasks come and go: MB of the tables that churn, and of history
-  workflows nodes/s of a chain, a fan-out and a lattice of no-op tasks, small and large, by one worker
+  workflows nodes/s of a chain, a fan-out and a lattice of no-op tasks, small and large, by one worker; then all of functions
   functions durable functions: steps/s of one of 1 000 steps; runs/s of three steps, 16 at once, beside DBOS
   artifacts a file from one worker to another: MB/s of put and get, and where it is known or at hand already
   gap       what a worker leaves between two tasks of its one slot, and of its one device (simulated): functions in the
@@ -64,7 +64,7 @@ export const USAGE = `npm run bench -- drain|submit|latency|sizes|workflows|func
   executors the same small task by each executor: tasks/s, time beside that of a function, CPU of each part
 
   -o, --output table|json    default table; JSON is one object on stdout
-  --tasks N                  drain and sizes: default 100000 and 200000; workflows: of the largest graphs, default 10000;
+  --tasks N                  drain and sizes: default 100000 and 200000; workflows: of the largest graphs, ten times that of functions, default 10000;
                              functions: steps of the one function, and half of the runs, default 1000;
                              artifacts: size of the file, MiB, default 256; gap: of each way, default 1000;
                              executors: of each way, default 400 (containers: a 20th)

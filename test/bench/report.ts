@@ -187,21 +187,25 @@ export function asTable(report: Report): string {
       .join(' ')}`,
     'us: microseconds of CPU a task. foreign_cores: cores that others used.',
   ];
-  const rows = report.results.map((result) => [
-    ...Object.values(result.shape).map(String),
-    ...Object.values(result.figures).map(cell),
+  // One table for what has the same figures.
+  const alike = Map.groupBy(report.results, ({ shape, figures }) => Object.keys({ ...shape, ...figures }).join());
+  return [...head, ...[...alike.values()].flatMap((results) => ['', tableOf(results)]), ''].join('\n');
+}
+
+function tableOf(results: Report['results']): string {
+  const rows = results.map(({ shape, figures }) => [
+    ...Object.values(shape).map(String),
+    ...Object.values(figures).map(cell),
   ]);
-  const first = report.results[0];
-  const header = first ? [...Object.keys(first.shape), ...Object.keys(first.figures)] : [];
+  const header = Object.keys({ ...results[0]!.shape, ...results[0]!.figures });
   // Wide: one line for each figure, one column for each measurement.
   const lines = header.map((name, i) => [name, ...rows.map((row) => row[i]!)]);
   const widths = Array.from({ length: rows.length + 1 }, (_, column) =>
     Math.max(...lines.map((line) => line[column]!.length)),
   );
-  const table = lines.map((line) =>
-    line.map((text, i) => (i === 0 ? text.padEnd(widths[i]!) : text.padStart(widths[i]!))).join('  '),
-  );
-  return [...head, '', ...table, ''].join('\n');
+  return lines
+    .map((line) => line.map((text, i) => (i === 0 ? text.padEnd(widths[i]!) : text.padStart(widths[i]!))).join('  '))
+    .join('\n');
 }
 
 function cell(figure: Spread | null): string {
