@@ -14,6 +14,7 @@ import type { EngineEnvironment } from './environment.ts';
 import { FUNCTION_PROTOCOL_TAG } from './function-definition.ts';
 import type { LaneBook } from './lane-book.ts';
 import type { Counters } from './metrics.ts';
+import type { NodeNames } from './node-names.ts';
 import { persist } from './persist.ts';
 import { createPlannedClaims, type OfferRoom, type PlannedGrants, type PlannedOffer } from './planned-claims.ts';
 import { PREFER_MS, preferredWorker } from './preference.ts';
@@ -118,13 +119,17 @@ interface Offer {
   resolve(assignments: Assignment[]): void;
 }
 
-/** @param onUnsent leases that this master was granted and did not send */
+/**
+ * @param onUnsent leases that this master was granted and did not send
+ * @param nodeNames of tasks that need not be read
+ */
 export function createDispatcher(
   env: EngineEnvironment,
   lanes: LaneBook,
   counters: Counters,
   breakers: Pick<BreakerBook, 'stateOf' | 'mayProbe' | 'noteProbe'>,
   onUnsent: (assignments: Assignment[]) => void = () => {},
+  nodeNames: Pick<NodeNames, 'take'> = { take: () => undefined },
 ): Dispatcher {
   const { pools, settings } = env;
   /** Lanes that may have something, with a number that tells whether they were armed again during a claim. */
@@ -412,9 +417,17 @@ export function createDispatcher(
     claimedAt: number,
     devices: PlannedGrants['devices'] = NO_DEVICES,
   ): Promise<Assignment[]> {
+    // Of what rides along, a task that was never leased before lacks but the name of its node: it has no checkpoint.
+    const names = new Map<string, string>();
+    for (const { runId, taskId, epoch } of grants) {
+      const name = runId === null ? undefined : nodeNames.take(taskId);
+      if (name !== undefined && epoch === 1) names.set(taskId, name);
+    }
     const bare = grants.filter(
       (g) =>
-        g.input === null || lanes.get(g.laneId)?.executor !== 'function' || (g.runId !== null && !isNewFunction(g)),
+        g.input === null ||
+        lanes.get(g.laneId)?.executor !== 'function' ||
+        (g.runId !== null && !isNewFunction(g) && !names.has(g.taskId)),
     );
     const specs =
       bare.length > 0
@@ -438,7 +451,7 @@ export function createDispatcher(
         input: grant.input ?? spec?.input ?? null,
         kind: lane.kind,
         ...(spec?.executor ? loadedExecutor(lane.executor, spec.executor) : PLAIN),
-        nodeId: spec?.nodeId ?? null,
+        nodeId: spec?.nodeId ?? names.get(grant.taskId) ?? null,
         inputBlob: spec?.inputBlob ?? null,
         progressTimeoutMs: spec?.progressTimeoutMs ?? null,
         artifacts: files?.get(grant.taskId) ?? NO_FILES,

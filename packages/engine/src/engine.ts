@@ -17,6 +17,7 @@ import { createEdgeHints, createHints, type Hints, noHints } from './hints.ts';
 import { createJournals, type Journals } from './journal.ts';
 import { createLaneBook, type LaneBook } from './lane-book.ts';
 import { type Counters, createCounters } from './metrics.ts';
+import { createNodeNames } from './node-names.ts';
 import { createOutputKeeper, type OutputChunk, type RefusedOutput } from './outputs.ts';
 import { bisect, persist } from './persist.ts';
 import { createQueues, type Queues } from './queues.ts';
@@ -89,16 +90,24 @@ export function createEngine(env: EngineEnvironment): Engine {
   const ends = createSignals<string>();
   const endedRuns = createEndedRuns();
   const streams = createClientStreams(env, hub);
+  const nodeNames = createNodeNames();
   const breakerBook = createBreakerBook(
     env,
     () => dispatcher.armAll(),
     () => dispatcher.armed(),
   );
-  const dispatcher = createDispatcher(env, lanes, counters, breakerBook, (unsent) => {
-    env.log.info('leases taken back that were not sent in time', { leases: unsent.length });
-    // What fails here comes back when its worker says that it never heard of it.
-    void results.settle(unsent.map((lease) => settleReturned(lease))).catch(() => {});
-  });
+  const dispatcher = createDispatcher(
+    env,
+    lanes,
+    counters,
+    breakerBook,
+    (unsent) => {
+      env.log.info('leases taken back that were not sent in time', { leases: unsent.length });
+      // What fails here comes back when its worker says that it never heard of it.
+      void results.settle(unsent.map((lease) => settleReturned(lease))).catch(() => {});
+    },
+    nodeNames,
+  );
 
   const hints: Hints = env.hints
     ? createHints(env, env.hints, {
@@ -176,6 +185,7 @@ export function createEngine(env: EngineEnvironment): Engine {
   });
   const runs: Runs = createRuns(env, workflows, lanes, blobs, artifacts, counters, functions, {
     onReady,
+    onStored: nodeNames.remember,
     onChanged: onRunChanged,
     onRunEnded,
     cancelTasks: tasks.cancelAll,
@@ -288,6 +298,7 @@ export function createClientEngine(env: EngineEnvironment): ClientEngine {
   });
   const runs: Runs = createRuns(env, workflows, lanes, blobs, artifacts, counters, functions, {
     onReady: hints.lane,
+    onStored() {},
     onChanged: hints.run,
     onRunEnded: hints.run,
     cancelTasks: tasks.cancelAll,

@@ -1,4 +1,4 @@
-import { type DueRun, dropAdvances, dueAdvances, readRevisions, stepRuns } from '@baton/store';
+import { type DueRun, dropAdvances, dueAdvances, type NewTask, readRevisions, stepRuns } from '@baton/store';
 import type { EngineEnvironment } from './environment.ts';
 import type { Counters } from './metrics.ts';
 import { isRowError, persist } from './persist.ts';
@@ -7,6 +7,8 @@ import type { PlannedStep, StepPlanner } from './run-step.ts';
 
 export interface RunLoopSinks {
   onReady(laneId: number): void;
+  /** Steps have stored these tasks. */
+  onStored(tasks: readonly NewTask[]): void;
   onChanged(): void;
   cancelTasks(namespaceId: number, taskIds: string[], reason: string): Promise<void>;
   cancelRun(namespaceId: number, runId: string, reason: string): Promise<unknown>;
@@ -148,6 +150,7 @@ export function createRunLoop(
         counters.add('baton_run_steps_total');
         yielded.delete(step_.runId);
         for (const task of step_.tasks) lanes.add(task.laneId);
+        sinks.onStored(step_.tasks);
         if (step_.tasks.length > 0) counters.add('baton_tasks_submitted_total', step_.tasks.length);
         if (done.tells || step_.more || step_.children.length > 0) again = true;
         context.run.revision++;

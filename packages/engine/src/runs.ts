@@ -6,6 +6,7 @@ import {
   insertRuns,
   lookUpKeys,
   type NewRun,
+  type NewTask,
   type RunState,
   readNodeStandings,
   readRelease,
@@ -74,6 +75,7 @@ export interface Runs {
 
 export interface RunSinks {
   onReady(laneId: number): void;
+  onStored(tasks: readonly NewTask[]): void;
   onChanged(): void;
   onRunEnded(runId: string): void;
   cancelTasks(namespaceId: number, taskIds: string[], reason: string): Promise<void>;
@@ -97,6 +99,7 @@ export function createRuns(
   const planner = createStepPlanner(env, starter, values);
   const loop = createRunLoop(env, createRunContexts(env, workflows), planner, counters, {
     onReady: sinks.onReady,
+    onStored: sinks.onStored,
     onChanged: sinks.onChanged,
     onRunEnded: sinks.onRunEnded,
     cancelTasks: sinks.cancelTasks,
