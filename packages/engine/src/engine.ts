@@ -298,7 +298,7 @@ export function createClientEngine(env: EngineEnvironment): ClientEngine {
   });
   const runs: Runs = createRuns(env, workflows, lanes, blobs, artifacts, counters, functions, {
     onReady: hints.lane,
-    onStored() {},
+    onStored: nothing,
     onChanged: hints.run,
     onRunEnded: hints.run,
     cancelTasks: tasks.cancelAll,
