@@ -58,6 +58,8 @@ class ProcessRunner implements Executor {
   readonly #cgroupHome = findCgroupHome();
   readonly #ready: Promise<void>;
   readonly #warm = new WarmPrograms();
+  /** Removals of directories that nobody waits for. */
+  readonly #removals = new Set<Promise<void>>();
   /** Programs that work on a task. */
   readonly #busy = new Set<Program>();
   #warden: Warden | undefined;
@@ -119,13 +121,21 @@ class ProcessRunner implements Executor {
     } catch (error) {
       return failed({ type: FailureType.UNKNOWN, message: describe(error), exceptionType: nameOf(error) });
     } finally {
-      await files.remove();
+      const removed = files.remove();
+      if (lease.executor.value.keepWarm) {
+        // Milliseconds, on a disk that has other work: the next task of the program need not wait for them.
+        this.#removals.add(removed);
+        void removed.then(() => this.#removals.delete(removed));
+      } else {
+        await removed;
+      }
     }
   }
 
   async close(): Promise<void> {
     // Their leases are over, one way or the other.
     await Promise.all([this.#warm.close(), ...Array.from(this.#busy, (program) => program.tree.kill())]);
+    await Promise.all(this.#removals);
     this.#warden?.close();
   }
 

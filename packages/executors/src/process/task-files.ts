@@ -1,4 +1,4 @@
-import { constants, mkdirSync, mkdtempSync, realpathSync, rmdirSync, unlinkSync, writeFileSync } from 'node:fs';
+import { constants, mkdirSync, mkdtempSync, realpathSync, writeFileSync } from 'node:fs';
 import { type FileHandle, lstat, open, readdir, readlink, realpath, rm, stat, writeFile } from 'node:fs/promises';
 import { isAbsolute, join, resolve, sep } from 'node:path';
 
@@ -45,9 +45,9 @@ export class TaskFiles {
     input: Uint8Array,
     options: TaskFilesOptions = {},
   ): Promise<TaskFiles> {
-    // Some hundredths of a millisecond together; each of them through the pool of threads takes several times that, and a warm program waits.
+    // Some tenths of a millisecond together; each of them through the pool of threads takes several times that, and a warm program waits.
     mkdirSync(root, { recursive: true, mode: 0o700 });
-    const directory = realpathSync(mkdtempSync(join(root, prefix)));
+    const directory = realpathSync.native(mkdtempSync(join(root, prefix)));
     const files = new TaskFiles(directory, options);
     for (const name of OWN_DIRECTORIES) mkdirSync(join(directory, name), { mode: 0o700 });
     const path = join(directory, 'input');
@@ -146,15 +146,6 @@ export class TaskFiles {
 
   /** Never throws: what cannot be removed stays in a temporary directory. */
   async remove(): Promise<void> {
-    try {
-      // Mostly nothing else is in it.
-      for (const name of OWN_DIRECTORIES) rmdirSync(join(this.directory, name));
-      unlinkSync(join(this.directory, 'input'));
-      rmdirSync(this.directory);
-      return;
-    } catch {
-      // There is more.
-    }
     await rm(this.directory, { recursive: true, force: true, maxRetries: 3 }).catch(() => {});
   }
 
