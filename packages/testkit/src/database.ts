@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
-import { chmod, mkdtemp, readdir, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { chmod, mkdtemp, readdir, rm, statfs } from 'node:fs/promises';
+import { freemem, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Settings, type StopMode, startPostgres, stopPostgres } from '@baton/postgres';
@@ -91,16 +91,36 @@ export interface TestPostgres {
 
 const DIRECTORY_PREFIX = 'baton-test-postgres-';
 
+/** A file system in memory, on Linux. */
+const MEMORY = '/dev/shm';
+const ROOM_BYTES = 4 * 2 ** 30;
+
 /**
- * Starts an embedded PostgreSQL in a temporary directory. Without fsync (a crash of the machine would lose a test's
+ * Where servers keep their data. A database is 300 files: to make and drop one cost 0.4 to 0.5 s of CPU on a disk (nearly all in
+ * the kernel) and 0.03 s in memory, and a run makes hundreds.
+ */
+async function placeOfServers(): Promise<string> {
+  const room = await statfs(MEMORY).catch(() => undefined);
+  const isRoomy = room !== undefined && room.bavail * room.bsize > ROOM_BYTES && freemem() > ROOM_BYTES;
+  return isRoomy ? MEMORY : tmpdir();
+}
+
+/**
+ * Starts an embedded PostgreSQL in a temporary directory, in memory where there is room. Without fsync (a crash of the machine would lose a test's
  * data, a crash of the server does not); `settings` go over that.
  */
 export async function startTestPostgres(options: { settings?: Settings } = {}): Promise<TestPostgres> {
   await removeAbandoned();
-  const home = await mkdtemp(join(tmpdir(), `${DIRECTORY_PREFIX}${process.pid}-`));
+  const home = await mkdtemp(join(await placeOfServers(), `${DIRECTORY_PREFIX}${process.pid}-`));
   await chmod(home, 0o711); // as root, the server runs as another user, who has to pass
   const dataDir = join(home, 'data');
-  const settings = { max_connections: 400, fsync: 'off', full_page_writes: 'off', ...options.settings };
+  const settings = {
+    max_connections: 400,
+    fsync: 'off',
+    full_page_writes: 'off',
+    max_wal_size: '256MB',
+    ...options.settings,
+  };
   let server = await startPostgres({ dataDir, port: 0, settings });
   const { url, port, logFile } = server;
   const stop = () => discard(home);
@@ -127,10 +147,12 @@ async function discard(home: string): Promise<void> {
 
 /** Servers outlive whoever started them: those of test runs that were killed are stopped here. */
 async function removeAbandoned(): Promise<void> {
-  for (const name of await readdir(tmpdir())) {
-    const pid = Number(new RegExp(`^${DIRECTORY_PREFIX}(\\d+)-`).exec(name)?.[1]);
-    if (!pid || isAlive(pid)) continue;
-    await discard(join(tmpdir(), name)).catch(() => {}); // another user's, or another run is at it
+  for (const place of [tmpdir(), MEMORY]) {
+    for (const name of await readdir(place).catch(() => [])) {
+      const pid = Number(new RegExp(`^${DIRECTORY_PREFIX}(\\d+)-`).exec(name)?.[1]);
+      if (!pid || isAlive(pid)) continue;
+      await discard(join(place, name)).catch(() => {}); // another user's, or another run is at it
+    }
   }
 }
 
