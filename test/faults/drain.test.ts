@@ -5,12 +5,15 @@ import { openStage, until } from './stage.ts';
 
 const timeout = 120_000;
 
+/** No load of this machine ends a lease. */
+const longLease = { BATON_LEASE_TTL_MS: '20000' };
+
 for (const how of ['SIGTERM', 'the drain call'] as const)
   test.concurrent(`${how} lets a busy worker finish what it runs, take nothing new, and leave`, {
     timeout,
   }, async (context) => {
     await using stage = await openStage(context);
-    const stack = await stage.start({ env: { BATON_WORKER_SLOTS: '2' } });
+    const stack = await stage.start({ env: { ...longLease, BATON_WORKER_SLOTS: '2' } });
     const ledger = stage.own(openLedger(stack.databaseUrl));
     const baton = createBaton({ url: stack.url });
     const running = await Promise.all([1, 2].map(() => baton.submit({ kind: 'hold', input: { dir: stage.dir } })));
@@ -36,7 +39,10 @@ test.concurrent('a drain whose grace is short hands back what runs, at no cost, 
   timeout,
 }, async (context) => {
   await using stage = await openStage(context);
-  const stack = await stage.start({ workers: 2, env: { BATON_DRAIN_GRACE_MS: '200', BATON_WORKER_SLOTS: '2' } });
+  const stack = await stage.start({
+    workers: 2,
+    env: { ...longLease, BATON_DRAIN_GRACE_MS: '200', BATON_WORKER_SLOTS: '2' },
+  });
   const ledger = stage.own(openLedger(stack.databaseUrl));
   const baton = createBaton({ url: stack.url });
   const task = await baton.submit({ kind: 'hold', input: { dir: stage.dir }, retry: { maxAttempts: 1 } });
@@ -57,7 +63,7 @@ test.concurrent('a second life under the same name takes over: the first is told
   timeout,
 }, async (context) => {
   await using stage = await openStage(context);
-  const stack = await stage.start({ workers: [{ name: 'twin' }] });
+  const stack = await stage.start({ workers: [{ name: 'twin' }], env: longLease });
   const ledger = stage.own(openLedger(stack.databaseUrl));
   const baton = createBaton({ url: stack.url });
   const before = await Promise.all([1, 2].map(() => baton.submit({ kind: 'hold', input: { dir: stage.dir } })));

@@ -70,7 +70,7 @@ for (const how of ['killed', 'stopped in immediate mode'] as const)
       },
     });
     let server = await startPostgres({ dataDir, port: 0, settings: { fsync: 'off' } });
-    const stack = await stage.start({ databaseUrl: server.url, env: { BATON_LEASE_TTL_MS: '8000' } });
+    const stack = await stage.start({ databaseUrl: server.url, env: { BATON_LEASE_TTL_MS: '20000' } });
     const baton = createBaton({ url: stack.url });
     const running = await baton.submit({ kind: 'hold', input: { dir: stage.dir } });
     await stage.until('start', 1);
