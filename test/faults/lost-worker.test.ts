@@ -118,8 +118,9 @@ test.concurrent('a task that blocks the event loop for longer than its lease kee
   const ledger = stage.own(openLedger(stack.databaseUrl));
   const baton = createBaton({ url: stack.url });
   await until(async () => {
-    const [row] = await ledger.sql`select bool_and(renewed_at > registered_at) as renewed from baton.sessions`;
-    return row!.renewed;
+    const [row] = await ledger.sql`
+      select count(*)::int as renewed from baton.sessions where state = 'active' and renewed_at > registered_at`;
+    return row!.renewed === 2;
   }, 'the first heartbeats');
   const task = await baton.submit({ kind: 'block', input: { dir: stage.dir, ms: 4_500 } });
   expect(await task.result()).toBe(1);
