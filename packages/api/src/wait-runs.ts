@@ -10,10 +10,17 @@ import { runHead } from './run-messages.ts';
 const LOOK_AGAIN_MS = 1_000;
 /** Where nobody is told. */
 const LOOK_MS = 100;
+/**
+ * So long an answer waits for the ends that come right behind the first. Callers who begin anew when they are told do so together then, and
+ * go on together, through all that is done once for many: 16 of them in two crowds cost 2.3 ms of CPU a run, in one 1.6 to 1.8
+ * (npm run bench -- functions).
+ */
+const GATHER_MS = 4;
 const ENDED: readonly string[] = ['succeeded', 'failed', 'cancelled'];
 
 /**
- * Answers as soon as one of the runs has ended, with all that have; or with none when the time is over.
+ * Answers as soon as one of the runs has ended, or a few milliseconds later while others have not, with all that have; or with none when the
+ * time is over.
  *
  * @param tellsEnds whether this process hears of ends; else it looks often
  */
@@ -41,6 +48,16 @@ export async function waitRuns(
     abort.addEventListener('abort', onAbort, { once: true });
     try {
       const { ended, missing } = await look(isFirst);
+      const mayGather = tellsEnds && leftMs > GATHER_MS && ended.length > 0 && missing.length === 0;
+      if (mayGather && ended.length < ids.length && !abort.aborted) {
+        await new Promise((resolve) => setTimeout(resolve, GATHER_MS));
+        // Those of which nothing is known here but in Postgres come with the next answer.
+        const told = new Set(ended.map(({ id }) => id));
+        for (const id of ids) {
+          const row = told.has(id) ? undefined : engine.endedRuns.look(id, namespaceId);
+          if (row !== undefined && row !== 'open') ended.push(row);
+        }
+      }
       if (ended.length > 0 || missing.length > 0 || heard === null || abort.aborted) {
         throwIfCut(signal);
         return {
