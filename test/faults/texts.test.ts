@@ -241,7 +241,9 @@ const TAKEN = [
   'MasterService/AppendOutput namespace NUL',
   'MasterService/Exchange namespace NUL',
   // Of an offer: compared with what there is, in memory.
-  ...['devices.0.uuid', 'free.gpuModel', 'warm.0'].map((field) => `MasterService/Exchange offer.${field} NUL`),
+  ...['devices.0.uuid', 'free.gpuModel', 'nextDevices.0', 'warm.0'].map(
+    (field) => `MasterService/Exchange offer.${field} NUL`,
+  ),
   'MasterService/Exchange results.0.success.blob.sha256 NUL',
   // Kept without what text in Postgres cannot be.
   ...[

@@ -10,12 +10,6 @@ import { runHead } from './run-messages.ts';
 const LOOK_AGAIN_MS = 1_000;
 /** Where nobody is told. */
 const LOOK_MS = 100;
-/**
- * So long an answer waits for the ends that come right behind the first. Callers who begin anew when they are told do so together then, and
- * go on together, through all that is done once for many: 16 of them in two crowds cost 2.3 ms of CPU a run, in one 1.6 to 1.8
- * (npm run bench -- functions).
- */
-const GATHER_MS = 4;
 const ENDED: readonly string[] = ['succeeded', 'failed', 'cancelled'];
 
 /**
@@ -35,6 +29,9 @@ export async function waitRuns(
   const namespace = request.namespace || 'default';
   const namespaceId = await lanes.knownNamespaceId(namespace);
   const abort = eitherAborts(signal, options.closing);
+  // Callers who begin anew when they are told do so together then, and go on together, through all that is done once for many: 16 of them in
+  // two crowds cost 2.3 ms of CPU a run, in one 1.6 to 1.8 (npm run bench -- functions).
+  const gatherMs = tellsEnds ? env.settings.endsGatherMs : 0;
   const lookMs = tellsEnds ? LOOK_AGAIN_MS : LOOK_MS;
   const until = env.now() + (request.wait ? millisecondsOf(request.wait) : 0);
   const ids = [...new Set(request.runIds)];
@@ -48,9 +45,9 @@ export async function waitRuns(
     abort.addEventListener('abort', onAbort, { once: true });
     try {
       const { ended, missing } = await look(isFirst);
-      const mayGather = tellsEnds && leftMs > GATHER_MS && ended.length > 0 && missing.length === 0;
+      const mayGather = gatherMs > 0 && leftMs > gatherMs && ended.length > 0 && missing.length === 0;
       if (mayGather && ended.length < ids.length && !abort.aborted) {
-        await new Promise((resolve) => setTimeout(resolve, GATHER_MS));
+        await new Promise((resolve) => setTimeout(resolve, gatherMs));
         // Those of which nothing is known here but in Postgres come with the next answer.
         const told = new Set(ended.map(({ id }) => id));
         for (const id of ids) {

@@ -45,6 +45,8 @@ export interface EngineSettings {
   claimRows: number;
   /** Heartbeats are gathered this long before they are written together. */
   renewGatherMs: number;
+  /** Who waits for several runs is told of an end so much later, together with those that come right behind it. */
+  endsGatherMs: number;
   /** How work is given to workers, where a queue does not say otherwise. */
   strategy: Strategy;
   /** Which devices and workers that fit are taken, where a queue does not say otherwise. */
@@ -71,6 +73,7 @@ export const DEFAULT_SETTINGS: Readonly<EngineSettings> = {
   batchBytes: 4 * 1024 * 1024,
   claimRows: 2_000,
   renewGatherMs: 20,
+  endsGatherMs: 4,
   strategy: DEFAULT_STRATEGY,
   placement: DEFAULT_PLACEMENT,
 };

@@ -41,6 +41,8 @@ export interface Standing {
   readonly leases: number;
   /** Runs that are to be advanced. */
   readonly hasAdvances: boolean;
+  /** Of those that are waited for, some have ended. */
+  readonly hasEnded: boolean;
   /** Of each lane that has ready tasks, the first. */
   readonly readyTaskIds: readonly string[];
   /** Until the next time that something waits for, ms; null: nothing waits for a time. Negative: due. */
@@ -50,13 +52,17 @@ export interface Standing {
 const STANDING = `/* baton kit standing */
 select (select count(*)::integer from baton.leases) as leases,
   exists (select from baton.advances) as has_advances,
+  exists (select from baton.outcomes where task_id = any($1::bigint[]))
+    or exists (select from baton.runs where id = any($1::bigint[]) and state in ('succeeded', 'failed', 'cancelled')) as has_ended,
   array(select min(task_id)::text from baton.ready group by lane_id limit 20) as ready,
   (extract(epoch from least((select min(due_at) from baton.waiting where due_at is not null),
                             (select min(expires_at) from baton.start_deadlines)) - clock_timestamp()) * 1000)::double precision as next_due_ms`;
 
-export async function readStanding(sql: Sql): Promise<Standing> {
-  const [row] = await sql.unsafe(STANDING, [], { prepare: true });
+/** @param awaited ids of tasks and runs that somebody waits for */
+export async function readStanding(sql: Sql, awaited: readonly string[]): Promise<Standing> {
+  const [row] = await sql.unsafe(STANDING, [`{${awaited.join(',')}}`], { prepare: true });
   return {
+    hasEnded: row!.has_ended as boolean,
     leases: row!.leases as number,
     hasAdvances: row!.has_advances as boolean,
     readyTaskIds: listed(row!.ready as string | string[]),

@@ -138,6 +138,8 @@ const SETTINGS: Partial<MasterConfig['settings']> = {
   // Old by the kit's clock is not old.
   historyDays: 3_650,
   drainGraceMs: 0,
+  // An end that is about to be told would look like nothing to come.
+  endsGatherMs: 0,
 };
 
 /**
@@ -260,7 +262,11 @@ class KitInstance implements Kit {
       runAt,
     });
     const result = () =>
-      this.#parts.keeper.wait(`task ${handle.id}`, (signal) => handle.result({ signal }) as Promise<unknown>);
+      this.#parts.keeper.wait(
+        `task ${handle.id}`,
+        handle.id,
+        (signal) => handle.result({ signal }) as Promise<unknown>,
+      );
     return {
       id: handle.id,
       result,
@@ -275,7 +281,7 @@ class KitInstance implements Kit {
 
   #runHandle(id: string): KitRun {
     const handle = this.baton.runs.handle(id);
-    const ended = <T>(end: (signal: AbortSignal) => Promise<T>) => this.#parts.keeper.wait(`run ${id}`, end);
+    const ended = <T>(end: (signal: AbortSignal) => Promise<T>) => this.#parts.keeper.wait(`run ${id}`, id, end);
     return {
       id,
       result: () => ended((signal) => handle.output({ signal })),

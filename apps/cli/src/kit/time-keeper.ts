@@ -28,6 +28,8 @@ type Outlook = { readonly quiet: false } | { readonly quiet: true; readonly next
 
 interface Waiter {
   readonly what: string;
+  /** Of the task or the run that it waits for. */
+  readonly id: string;
   fail(error: Error): void;
 }
 
@@ -68,11 +70,11 @@ export class TimeKeeper {
   }
 
   /** Waits for an end; meanwhile time is skipped whenever nothing else can happen. */
-  async wait<T>(what: string, end: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  async wait<T>(what: string, id: string, end: (signal: AbortSignal) => Promise<T>): Promise<T> {
     if (this.#isStopped) throw new KitError('STOPPED', 'the kit was stopped');
     const abort = new AbortController();
     const { promise: failed, reject } = Promise.withResolvers<never>();
-    const waiter: Waiter = { what, fail: reject };
+    const waiter: Waiter = { what, id, fail: reject };
     this.#waiters.add(waiter);
     void this.#pump();
     try {
@@ -174,7 +176,9 @@ export class TimeKeeper {
     const { sql, clock, engine, worker, slots } = this.#options;
     if (this.#goesOn()) return { quiet: false };
     const before = this.#changes;
-    const standing = await readStanding(sql);
+    const standing = await readStanding(sql, this.#awaited);
+    // Who waits is about to be told.
+    if (standing.hasEnded) return { quiet: false };
     const resting = worker().drivers;
     if (standing.hasAdvances || standing.leases > resting) return { quiet: false };
     for (const taskId of standing.readyTaskIds) {
@@ -188,6 +192,10 @@ export class TimeKeeper {
     if (this.#changes !== before || this.#goesOn()) return { quiet: false };
     const timers = [standing.nextDueMs, resting > 0 ? clock.nextMs : null].filter((ms) => ms !== null);
     return { quiet: true, nextMs: timers.length === 0 ? null : Math.max(0, Math.min(...timers)) };
+  }
+
+  get #awaited(): string[] {
+    return [...this.#waiters].map(({ id }) => id);
   }
 
   /** In this process. */
@@ -205,7 +213,7 @@ export class TimeKeeper {
 
   async #nextDueMs(): Promise<number | null> {
     const { sql, clock } = this.#options;
-    const { nextDueMs } = await readStanding(sql);
+    const { nextDueMs } = await readStanding(sql, []);
     const due = [nextDueMs, clock.nextMs].filter((ms) => ms !== null);
     return due.length === 0 ? null : Math.min(...due);
   }
