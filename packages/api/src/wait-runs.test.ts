@@ -14,7 +14,7 @@ function scene() {
   const ended = new Map<string, RunRow>();
   const listening = new Set<() => void>();
   const engine = {
-    env: { now: Date.now },
+    env: { settings: { endsGatherMs: 4 }, now: Date.now },
     lanes: { knownNamespaceId: async () => 1 },
     endedRuns: { look: (id: string) => ended.get(id) ?? 'open' },
     ends: { waitAny: () => new Promise((resolve) => listening.add(() => resolve(true))) },
