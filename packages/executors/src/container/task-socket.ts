@@ -1,8 +1,8 @@
 import { chmod } from 'node:fs/promises';
 import { createServer, type Server, type Socket } from 'node:net';
 import { PassThrough } from 'node:stream';
-import type { ProtocolSession } from '../process/protocol-session.ts';
-import { TaskChannel } from '../process/task-channel.ts';
+import type { ProtocolSession } from '../program/protocol-session.ts';
+import { TaskChannel } from '../program/task-channel.ts';
 
 /** The task's own protocol over a socket in the attempt's directory, which the container sees: no open file reaches into it. */
 export class TaskSocket {

@@ -1,7 +1,7 @@
 import { FailureType, type Lease } from '@baton/contract';
 import type { AttemptContext, FailureReport, Outcome } from '@baton/runtime';
-import { LineSplitter } from '../process/line-splitter.ts';
-import { LogBudget } from '../process/program-output.ts';
+import { LineSplitter } from '../program/line-splitter.ts';
+import { LogBudget } from '../program/program-output.ts';
 import type { RunnableTask } from '../task-definition.ts';
 import { type Isolate, type IsolateEnd, type IsolatePlan, startIsolate } from './isolate.ts';
 import { carry, type FromIsolate, type Job } from './messages.ts';

@@ -1,8 +1,8 @@
 import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { Cgroup, listCgroups } from './cgroup.ts';
-import { hasProcessTable, listPids, readStat } from './process-table.ts';
-import { sendTo } from './process-tree.ts';
+import { Cgroup, listCgroups } from '../process/cgroup.ts';
+import { hasProcessTable, listPids, readStat } from '../process/process-table.ts';
+import { sendTo } from '../process/process-tree.ts';
 import { isAlive, isLeftoverDirectory, type Owner, ownerOf, pidNamespaceOf, tagOfProcess } from './tag.ts';
 
 /**

@@ -2,18 +2,18 @@ import { mkdirSync, statSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { FailureType, type Lease, type ProcessExecutor } from '@baton/contract';
 import type { AttemptContext, Executor, FailureReport, Outcome } from '@baton/runtime';
+import { failureOfExit } from '../program/exit-failure.ts';
+import { LogBudget } from '../program/program-output.ts';
+import { ProtocolSession } from '../program/protocol-session.ts';
+import { failureOfHanded, handedArtifacts } from '../program/task-artifacts.ts';
+import { TaskFiles } from '../program/task-files.ts';
+import { TASK_PROTOCOL } from '../program/task-messages.ts';
+import { captureLimitOf, ownVariables, takeOutput } from '../program/task-output.ts';
 import { Cgroup, findCgroupHome } from './cgroup.ts';
-import { failureOfExit } from './exit-failure.ts';
 import { findProgram } from './find-program.ts';
 import { killLeftovers, removeLeftovers } from './leftovers.ts';
-import { Program, type ProgramEnd } from './program.ts';
-import { LogBudget } from './program-output.ts';
-import { ProtocolSession } from './protocol-session.ts';
+import { type ProgramEnd, StartedProgram } from './started-program.ts';
 import { directoryPrefix, ownerPrefix, ownOwner, tagOf } from './tag.ts';
-import { failureOfHanded, handedArtifacts } from './task-artifacts.ts';
-import { TaskFiles } from './task-files.ts';
-import { TASK_PROTOCOL } from './task-messages.ts';
-import { captureLimitOf, ownVariables, takeOutput } from './task-output.ts';
 import { Warden } from './warden.ts';
 import { WarmPrograms } from './warm-programs.ts';
 
@@ -61,7 +61,7 @@ class ProcessRunner implements Executor {
   /** Removals of directories that nobody waits for. */
   readonly #removals = new Set<Promise<void>>();
   /** Programs that work on a task. */
-  readonly #busy = new Set<Program>();
+  readonly #busy = new Set<StartedProgram>();
   #warden: Warden | undefined;
 
   constructor(options: ProcessExecutorOptions) {
@@ -169,7 +169,7 @@ class ProcessRunner implements Executor {
     // What another task left warm may not hold the devices of this one.
     await this.#warm.evict(devices, key);
     const warm = settings.keepWarm ? this.#warm.take(key) : undefined;
-    let program: Program;
+    let program: StartedProgram;
     try {
       program = warm?.program ?? this.#launch(lease, settings, context, files, { command, common, workingDirectory });
     } catch (error) {
@@ -230,12 +230,12 @@ class ProcessRunner implements Executor {
       common,
       workingDirectory,
     }: { command: string[]; common: Record<string, string>; workingDirectory: string },
-  ): Program {
+  ): StartedProgram {
     // Before the first of them is there.
     this.#warden ??= new Warden(ownerPrefix(this.#owner));
     const tag = tagOf(this.#owner, `${context.taskId}-${context.epoch}`);
     mkdirSync(this.#options.directory, { recursive: true, mode: 0o700 });
-    const program = new Program({
+    const program = new StartedProgram({
       command,
       // What the task sets goes over what is its own; PYTHONPATH has both.
       env: { ...(settings.keepWarm ? {} : ownVariables(lease, context, files)), ...common },
@@ -281,7 +281,12 @@ class ProcessRunner implements Executor {
   }
 
   /** Asks the program to end when the attempt has to, and makes it; gives what undoes that. */
-  #stopWithSignal(program: Program, session: ProtocolSession, { signal }: AttemptContext, graceMs: number): () => void {
+  #stopWithSignal(
+    program: StartedProgram,
+    session: ProtocolSession,
+    { signal }: AttemptContext,
+    graceMs: number,
+  ): () => void {
     const timers: NodeJS.Timeout[] = [];
     const onAbort = () => {
       const { kind = 'cancel', message = '' } = signal.reason as {
@@ -315,7 +320,7 @@ class ProcessRunner implements Executor {
     settings: ProcessExecutor,
     context: AttemptContext,
     files: TaskFiles,
-    program: Program,
+    program: StartedProgram,
     session: ProtocolSession,
     end: ProgramEnd | undefined,
   ): Promise<Outcome> {

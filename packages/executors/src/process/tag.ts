@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { readlinkSync } from 'node:fs';
-import { hasProcessTable, readEnvironment, readStat } from './process-table.ts';
+import { hasProcessTable, readEnvironment, readStat } from '../process/process-table.ts';
 
 /** The variable by which the processes of a task are known, however they are related to the one that was started. */
 export const TAG_VARIABLE = 'BATON_TASK_TAG';

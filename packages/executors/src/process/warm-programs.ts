@@ -1,13 +1,13 @@
 import type { ProcessExecutor } from '@baton/contract';
-import type { Program } from './program.ts';
-import type { ProtocolSession } from './protocol-session.ts';
+import type { ProtocolSession } from '../program/protocol-session.ts';
+import type { StartedProgram } from './started-program.ts';
 
 const defaultTasks = 100;
 const defaultIdleMs = 60_000;
 const leastGrowthBytes = 64 * 1024 * 1024;
 
 export interface WarmProgram {
-  readonly program: Program;
+  readonly program: StartedProgram;
   /** Of its last task: what it said of itself. */
   readonly session: ProtocolSession;
   readonly devices: readonly string[];
@@ -23,7 +23,7 @@ interface Kept extends WarmProgram {
 export class WarmPrograms {
   readonly #kept = new Map<string, Kept[]>();
   /** Resident memory after its first task. */
-  readonly #firstBytes = new WeakMap<Program, number>();
+  readonly #firstBytes = new WeakMap<StartedProgram, number>();
 
   kinds(): readonly string[] {
     return [...new Set([...this.#kept.values()].flatMap((list) => list.map(({ kind }) => kind)))];

@@ -1,12 +1,12 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import type { Readable, Writable } from 'node:stream';
+import { ProgramOutput } from '../program/program-output.ts';
+import type { ProtocolSession } from '../program/protocol-session.ts';
+import { TaskChannel } from '../program/task-channel.ts';
 import type { Cgroup } from './cgroup.ts';
 import { readOomKills } from './process-table.ts';
 import { ProcessTree } from './process-tree.ts';
-import { ProgramOutput } from './program-output.ts';
-import type { ProtocolSession } from './protocol-session.ts';
 import { TAG_VARIABLE } from './tag.ts';
-import { TaskChannel } from './task-channel.ts';
 
 /** How often the memory and the processor time of a program are looked at, and who is there. */
 const watchMs = 200;
@@ -42,7 +42,7 @@ export interface ProgramEnd {
 }
 
 /** A program that was started, with all that comes from it. */
-export class Program {
+export class StartedProgram {
   readonly child: ChildProcess;
   readonly tree: ProcessTree;
   readonly stdout: ProgramOutput;

@@ -10,8 +10,8 @@ import { Code, ConnectError, type ConnectRouter, type ServiceImpl } from '@conne
 import { loadPackageDefinition, Server, ServerCredentials } from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
 import { expect, onTestFinished, test } from 'vitest';
+import { outputOf, start } from '../testing/attempt.ts';
 import { grpcExecutor } from './grpc-executor.ts';
-import { outputOf, start } from './testing/attempt.ts';
 
 const execute = 'ContainerExecutor/Execute';
 
@@ -80,7 +80,7 @@ test('ContainerExecutor.Execute is called with the input as JSON and the metadat
 });
 
 test('a service in another gRPC library is spoken to byte for byte', async () => {
-  const proto = fileURLToPath(new URL('../../../proto/third_party/container_executor.proto', import.meta.url));
+  const proto = fileURLToPath(new URL('../../../../proto/third_party/container_executor.proto', import.meta.url));
   const definition = loadPackageDefinition(loadSync(proto)) as never as { ContainerExecutor: { service: never } };
   const server = new Server();
   server.addService(definition.ContainerExecutor.service, {
@@ -276,7 +276,7 @@ test('a service that is not there is a NETWORK_ERROR at once, with address and s
 });
 
 test('a service whose process dies with the call in flight is a NETWORK_ERROR', async () => {
-  const service = fork(fileURLToPath(new URL('./testing/dying-service.ts', import.meta.url)), { execArgv: [] });
+  const service = fork(fileURLToPath(new URL('../testing/dying-service.ts', import.meta.url)), { execArgv: [] });
   onTestFinished(() => void service.kill('SIGKILL'));
   const [{ port }] = (await once(service, 'message')) as [{ port: number }];
   const { outcome } = call(open(), `127.0.0.1:${port}`, execute, {});
