@@ -14,7 +14,15 @@ interface Offer {
   free: number;
   /** Answer after the next claim, even with nothing. */
   urgent: boolean;
+  /** A statement that may grant to it is under way. */
+  asked: boolean;
   resolve(grants: Assignment[]): void;
+}
+
+/** Offers that wait for tasks about to be stored, as the engine's HandOver. */
+export interface HandOver {
+  readonly takers: readonly (string | null)[];
+  end(grants: readonly Assignment[]): void;
 }
 
 /** Brings waiting offers and ready tasks together, as the engine's dispatcher does. All of it is in the master's memory. */
@@ -78,6 +86,7 @@ export class Dispatch {
         number,
         free,
         urgent: waitMs <= 0,
+        asked: false,
         resolve: (grants) => {
           if (timer) timer.act = null;
           call.onAbort = null;
@@ -137,6 +146,41 @@ export class Dispatch {
     if (this.#offers.size > 0) this.#pump();
   }
 
+  /** @param laneIds of the tasks; null: not this one */
+  reserve(laneIds: readonly (number | null)[]): HandOver | null {
+    const left = new Map<Offer, number>();
+    const takers = laneIds.map((laneId) => {
+      if (laneId === null || this.#armed.has(laneId)) return null;
+      for (const offer of this.#offers.values()) {
+        const free = left.get(offer) ?? offer.free;
+        if (offer.asked || offer.urgent || free <= 0 || !offer.laneIds.includes(laneId)) continue;
+        left.set(offer, free - 1);
+        return offer.sessionId;
+      }
+      return null;
+    });
+    const asked = [...left.keys()];
+    if (asked.length === 0) return null;
+    for (const offer of asked) offer.asked = true;
+    return {
+      takers,
+      end: (grants) => {
+        for (const offer of asked) offer.asked = false;
+        this.#deliver(asked, grants);
+        if (this.#armed.size > 0) this.#pump();
+      },
+    };
+  }
+
+  #deliver(waiting: readonly Offer[], grants: readonly Assignment[]): void {
+    for (const offer of waiting) {
+      const mine = grants.filter((grant) => grant.sessionId === offer.sessionId);
+      if (this.#offers.get(offer.sessionId) === offer) {
+        if (mine.length > 0 || offer.urgent) this.#end(offer, mine);
+      } else this.keep(offer.sessionId, mine);
+    }
+  }
+
   #end(offer: Offer, grants: Assignment[]): void {
     if (this.#offers.get(offer.sessionId) === offer) this.#offers.delete(offer.sessionId);
     offer.resolve(grants);
@@ -158,6 +202,7 @@ export class Dispatch {
       this.#again = false;
       const groups = new Map<string, { laneIds: number[]; offers: Offer[] }>();
       for (const offer of this.#offers.values()) {
+        if (offer.asked) continue;
         const laneIds = offer.laneIds.filter((id) => this.#armed.has(id));
         if (laneIds.length === 0) {
           if (offer.urgent) this.#end(offer, []);
@@ -174,24 +219,27 @@ export class Dispatch {
 
   *#serve(laneIds: number[], waiting: Offer[]): Steps<void> {
     const wants: Want[] = [];
+    const claiming: Offer[] = [];
     let total = 0;
     for (const offer of waiting) {
-      // An offer may have ended while an earlier group was served.
-      if (this.#offers.get(offer.sessionId) !== offer) continue;
+      // An offer may have ended, or be asked for, while an earlier group was served.
+      if (this.#offers.get(offer.sessionId) !== offer || offer.asked) continue;
+      claiming.push(offer);
       wants.push({ sessionId: offer.sessionId, count: offer.free });
       total += offer.free;
     }
     if (total === 0) return;
     const before = this.#armings;
     const claimedMs = this.#machine.kernel.nowMs;
-    const grants = (yield* this.#claim(laneIds, wants)).map((grant): Assignment => ({ ...grant, claimedMs }));
+    for (const offer of claiming) offer.asked = true;
+    let grants: Assignment[];
+    try {
+      grants = (yield* this.#claim(laneIds, wants)).map((grant): Assignment => ({ ...grant, claimedMs }));
+    } finally {
+      for (const offer of claiming) offer.asked = false;
+    }
     if (grants.length < total)
       for (const laneId of laneIds) if ((this.#armed.get(laneId) ?? 0) <= before) this.#armed.delete(laneId);
-    for (const offer of waiting) {
-      const mine = grants.filter((grant) => grant.sessionId === offer.sessionId);
-      if (this.#offers.get(offer.sessionId) === offer) {
-        if (mine.length > 0 || offer.urgent) this.#end(offer, mine);
-      } else this.keep(offer.sessionId, mine);
-    }
+    this.#deliver(claiming, grants);
   }
 }

@@ -318,12 +318,19 @@ export class Master implements MasterApi {
 
   *#store(batch: Submitting[]): Steps<void> {
     const tasks = batch.map((each) => each.task);
-    const storing = yield* until(this.machine.fork(this.persist((db) => model.submitTasks(db, tasks))));
+    const waiting = this.#dispatch.reserve(tasks.map(({ dueAtMs, laneId }) => (dueAtMs === null ? laneId : null)));
+    const takers = tasks.map((_, n) => waiting?.takers[n] ?? null);
+    const claimedMs = this.machine.kernel.nowMs;
+    const storing = yield* until(
+      this.machine.fork(this.persist((db) => this.#world.recorder.submit(db, tasks, takers))),
+    );
+    const handed = storing.ok ? storing.value.handed : [];
+    waiting?.end(handed.map((grant) => ({ ...grant, claimedMs })));
     if (!storing.ok) {
       for (const each of batch) each.answer(storing);
       return;
     }
-    const missing = tasks.filter((task) => !storing.value.has(task.id) && task.idempotency);
+    const missing = tasks.filter((task) => !storing.value.stored.has(task.id) && task.idempotency);
     const keys = missing.map((task) => ({ namespaceId: 1, ...task.idempotency! }));
     const looking =
       keys.length === 0
@@ -341,7 +348,8 @@ export class Master implements MasterApi {
         answer({ ok: false, reason: 'IDEMPOTENCY_CONFLICT' });
       else {
         const taskId = holder?.id ?? task.id;
-        if (taskId === task.id && task.dueAtMs === null) this.#dispatch.arm(task.laneId);
+        const isReady = taskId === task.id && task.dueAtMs === null && !handed.some((grant) => grant.taskId === taskId);
+        if (isReady) this.#dispatch.arm(task.laneId);
         answer({ ok: true, value: { taskId, deduplicated: taskId !== task.id } });
       }
     }

@@ -1,4 +1,4 @@
-import type { Grant, Renewed, SweptSession, Want } from '@baton/store';
+import type { Grant, NewTask, Renewed, SweptSession, Want } from '@baton/store';
 import { OUTAGE_MS } from '@baton/store';
 import { model } from '@baton/store/testing';
 import type { ClientOperation, Effect, Fault, WorkerCall } from '@baton/testkit/history';
@@ -47,8 +47,29 @@ export class Recorder {
   }
 
   claim(db: model.ModelDatabase, laneIds: readonly number[], wants: readonly Want[]): Grant[] {
-    const now = db.now();
     const grants = model.claimTasks(db, laneIds, wants);
+    this.#granted(db, grants);
+    return grants;
+  }
+
+  /** Stores tasks, and leases those that sessions wait for. */
+  submit(
+    db: model.ModelDatabase,
+    tasks: readonly NewTask[],
+    takers: readonly (string | null)[],
+  ): { stored: Set<string>; handed: Grant[] } {
+    const { stored, handed } = model.submitHanding(db, tasks, takers);
+    const grants = [...handed].map(([taskId, sessionId]): Grant => {
+      const { laneId, epoch, attempt, maxAttempts, startToCloseMs } = db.tasks.get(taskId)!;
+      const more = { runId: null, encoding: 1 as const, input: new Uint8Array() };
+      return { taskId, sessionId, laneId, epoch, attempt, maxAttempts, startToCloseMs, ...more };
+    });
+    this.#granted(db, grants);
+    return { stored, handed: grants };
+  }
+
+  #granted(db: model.ModelDatabase, grants: readonly Grant[]): void {
+    const now = db.now();
     for (const { taskId, sessionId, epoch, laneId } of grants) {
       this.counts.grants++;
       const task = db.tasks.get(taskId)!;
@@ -68,7 +89,6 @@ export class Recorder {
       if (last && now - last.endedAtMs < (last.retryDelayMs ?? 0))
         this.violate(db, 9, `${name}, ${now - last.endedAtMs} ms after a failure with a delay of ${last.retryDelayMs}`);
     }
-    return grants;
   }
 
   /** A later or repeated registration of an older life takes nothing from the newest. */

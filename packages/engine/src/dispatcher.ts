@@ -60,6 +60,11 @@ export interface Dispatcher {
     abort?: AbortSignal,
     room?: OfferRoom | null,
   ): Promise<Assignment[]>;
+  /**
+   * Offers for tasks that are about to be stored: see HandOver. `tasks` are those that need nothing but their input, in the order in
+   * which they are to be given.
+   */
+  reserve(tasks: readonly { laneId: number }[]): HandOver | null;
   /** The task was given devices by this master. */
   hasDevices(taskId: string): boolean;
   /** These tasks have ended: their devices may be given again. */
@@ -82,6 +87,17 @@ export interface Dispatcher {
   /** Offers that have waited for longer than this, with the lanes from which they could be served. */
   hungry(longerThanMs: number): { sessionId: string; laneIds: number[] }[];
   close(): void;
+}
+
+/**
+ * Waiting offers that are kept for tasks while these are stored, so that they can be leased in the same statement. Only where nothing
+ * else is known to be ready in the lane, the lane's tasks are given out by no plan, and no worker is preferred.
+ */
+export interface HandOver {
+  /** For each task the session that waits for it; null: none. */
+  readonly takers: readonly (string | null)[];
+  /** To be called once, in any case: with what became leases, sent at that time (ms); the offers that got nothing wait on. */
+  end(grants: readonly Grant[], claimedAt: number): void;
 }
 
 /**
@@ -116,6 +132,8 @@ interface Offer {
   urgent: boolean;
   /** Wall clock: a probe that found nothing is not tried again before. */
   retryProbeAt: number;
+  /** A statement that may grant to it is under way: no other may. */
+  asked: boolean;
   resolve(assignments: Assignment[]): void;
 }
 
@@ -217,6 +235,7 @@ export function createDispatcher(
     const probes: { laneIds: number[]; offer: Offer; isPlanned: boolean }[] = [];
     const planned: { laneIds: number[]; offer: Offer }[] = [];
     for (const offer of offers.values()) {
+      if (offer.asked) continue;
       // Held back by its breaker, as far as is known here; the claim asks for itself.
       const { workerId } = offer.ability;
       const isHeldBack = breakers.stateOf(workerId) !== 'closed';
@@ -262,6 +281,19 @@ export function createDispatcher(
     for (const { laneIds, offer, isPlanned } of probes) await serveProbe(laneIds, offer, isPlanned);
   }
 
+  /** It waits still, and nothing that is under way may grant to it. */
+  const isFree = (offer: Offer) => offers.get(offer.sessionId) === offer && !offer.asked;
+
+  /** While `claim` runs, these are for nothing else. */
+  async function asking<T>(claimed: readonly Offer[], claim: () => Promise<T>): Promise<T> {
+    for (const offer of claimed) offer.asked = true;
+    try {
+      return await claim();
+    } finally {
+      for (const offer of claimed) offer.asked = false;
+    }
+  }
+
   const plannedOffer = ({ laneIds, offer }: { laneIds: number[]; offer: Offer }): PlannedOffer => ({
     sessionId: offer.sessionId,
     ability: offer.ability,
@@ -272,7 +304,7 @@ export function createDispatcher(
 
   /** Offers for which a plan chooses between tasks: see PlannedClaims. */
   async function servePlanned(entries: { laneIds: number[]; offer: Offer }[]): Promise<void> {
-    const living = entries.filter(({ offer }) => offers.get(offer.sessionId) === offer);
+    const living = entries.filter(({ offer }) => isFree(offer));
     if (living.length === 0) return;
     const laneCount = new Set(living.flatMap(({ laneIds }) => laneIds)).size;
     const total = living.reduce((sum, { offer }) => sum + offer.free, 0);
@@ -280,7 +312,10 @@ export function createDispatcher(
     const before = armings;
     counters.add('baton_claims_total');
     const claimedAt = env.now();
-    const done = await plans.claim(living.map(plannedOffer), perLane);
+    const done = await asking(
+      living.map(({ offer }) => offer),
+      () => plans.claim(living.map(plannedOffer), perLane),
+    );
     const dried = [...done.drained];
     // Others were faster, mostly: again, but not for ever.
     if (done.missed.length === 0) misses = 0;
@@ -299,15 +334,17 @@ export function createDispatcher(
 
   /** One task at most, to see whether the worker is well again. */
   async function serveProbe(laneIds: number[], offer: Offer, isPlanned: boolean): Promise<void> {
-    if (offers.get(offer.sessionId) !== offer) return;
+    if (!isFree(offer)) return;
     counters.add('baton_claims_total');
     const claimedAt = env.now();
-    const { grants, devices } = isPlanned
-      ? await plans.claimProbe(plannedOffer({ laneIds, offer }))
-      : {
-          grants: await persist(() => claimProbe(pools.hot, laneIds, offer.sessionId), env.random),
-          devices: NO_DEVICES,
-        };
+    const { grants, devices } = await asking([offer], async () =>
+      isPlanned
+        ? plans.claimProbe(plannedOffer({ laneIds, offer }))
+        : {
+            grants: await persist(() => claimProbe(pools.hot, laneIds, offer.sessionId), env.random),
+            devices: NO_DEVICES,
+          },
+    );
     for (const grant of grants) breakers.noteProbe(offer.ability.workerId, grant.taskId);
     // Nothing for it: that may be the breaker as well as the lanes, so these stay armed, and it waits a moment.
     if (grants.length === 0) offer.retryProbeAt = env.now() + PROBE_PAUSE_MS;
@@ -327,27 +364,81 @@ export function createDispatcher(
             (a, b) => plans.recordOf(a.ability.workerId).completed - plans.recordOf(b.ability.workerId).completed,
           );
     const wants: { sessionId: string; count: number }[] = [];
+    const claiming: Offer[] = [];
     const most = Math.max(settings.batchRows, Math.floor(settings.claimRows / laneIds.length));
     let total = 0;
     for (const offer of waiting) {
-      // An offer may have ended while an earlier group was served.
-      if (offers.get(offer.sessionId) !== offer) continue;
+      // An offer may have ended, or be asked for, while an earlier group was served.
+      if (!isFree(offer)) continue;
       const count = Math.min(offer.free, most - total);
       if (count <= 0) {
         again = true;
         break;
       }
       wants.push({ sessionId: offer.sessionId, count });
+      claiming.push(offer);
       total += count;
     }
     if (total === 0) return;
     const before = armings;
     counters.add('baton_claims_total');
     const claimedAt = env.now();
-    const { grants, isDry } = await persist(() => claimHeads(pools.hot, laneIds, wants), env.random);
+    const { grants, isDry } = await asking(claiming, () =>
+      persist(() => claimHeads(pools.hot, laneIds, wants), env.random),
+    );
     if (isDry) for (const laneId of laneIds) if ((armed.get(laneId) ?? 0) <= before) dry(laneId);
     counters.add('baton_tasks_granted_total', grants.length);
-    deliver(waiting, await complete(grants, claimedAt));
+    deliver(claiming, await complete(grants, claimedAt));
+  }
+
+  /** Whether what is stored now in this lane may go straight to a worker: nothing is known to be ready there, and nobody chooses. */
+  const isIdle = (lane: Lane) =>
+    !armed.has(lane.id) &&
+    !lane.paused &&
+    lane.executor === 'function' &&
+    !lane.tags.includes(ARTIFACTS_TAG) &&
+    preferredWorker(lane) === null;
+
+  function reserve(tasks: readonly { laneId: number }[]): HandOver | null {
+    if (offers.size === 0 || closed) return null;
+    const left = new Map<Offer, number>();
+    const takers = new Map<number, Offer[]>();
+    const takersOf = (laneId: number): Offer[] => {
+      const lane = lanes.get(laneId);
+      if (!lane || !isIdle(lane)) return [];
+      return [...offers.values()]
+        .filter(
+          (offer) =>
+            !offer.asked &&
+            !offer.urgent &&
+            breakers.stateOf(offer.ability.workerId) === 'closed' &&
+            canDo(offer.ability, lane) &&
+            !plans.isPlanned(offer.ability, lane, offer.room),
+        )
+        .sort((a, b) => plans.recordOf(a.ability.workerId).completed - plans.recordOf(b.ability.workerId).completed);
+    };
+    const sessions = tasks.map(({ laneId }) => {
+      if (!takers.has(laneId)) takers.set(laneId, takersOf(laneId));
+      const taker = takers.get(laneId)!.find((offer) => (left.get(offer) ?? offer.free) > 0);
+      if (taker === undefined) return null;
+      left.set(taker, (left.get(taker) ?? taker.free) - 1);
+      return taker.sessionId;
+    });
+    const asked = [...left.keys()];
+    if (asked.length === 0) return null;
+    for (const offer of asked) offer.asked = true;
+    return {
+      takers: sessions,
+      end(grants, claimedAt) {
+        for (const offer of asked) offer.asked = false;
+        counters.add('baton_tasks_granted_total', grants.length);
+        deliver(
+          asked,
+          grants.map((grant) => assign(grant, claimedAt)),
+        );
+        if (armed.size > 0) pump();
+      },
+    };
   }
 
   function deliver(waiting: readonly Offer[], assignments: readonly Assignment[]): void {
@@ -444,26 +535,42 @@ export function createDispatcher(
     const files =
       handed.length > 0 ? await persist(() => readArtifactInputs(pools.hot, handed), env.random) : undefined;
     return grants.map((grant) => {
-      const lane = lanes.get(grant.laneId)!;
       const spec = specs?.get(grant.taskId);
+      const assignment = assign(grant, claimedAt);
       return {
-        ...grant,
+        ...assignment,
         input: grant.input ?? spec?.input ?? null,
-        kind: lane.kind,
-        ...(spec?.executor ? loadedExecutor(lane.executor, spec.executor) : PLAIN),
+        ...(spec?.executor ? loadedExecutor(lanes.get(grant.laneId)!.executor, spec.executor) : PLAIN),
         nodeId: spec?.nodeId ?? names.get(grant.taskId) ?? null,
         inputBlob: spec?.inputBlob ?? null,
         progressTimeoutMs: spec?.progressTimeoutMs ?? null,
         artifacts: files?.get(grant.taskId) ?? NO_FILES,
         checkpoint: spec?.checkpoint ?? '0',
-        resources: lane.needs?.resources ?? null,
         devices: devices.get(grant.taskId) ?? NO_UUIDS,
-        claimedAt,
       };
     });
   }
 
+  /** A function that has nothing but its input. */
+  function assign(grant: Grant, claimedAt: number): Assignment {
+    const lane = lanes.get(grant.laneId)!;
+    return {
+      ...grant,
+      kind: lane.kind,
+      ...PLAIN,
+      nodeId: null,
+      inputBlob: null,
+      progressTimeoutMs: null,
+      artifacts: NO_FILES,
+      checkpoint: '0',
+      resources: lane.needs?.resources ?? null,
+      devices: NO_UUIDS,
+      claimedAt,
+    };
+  }
+
   return {
+    reserve,
     note: plans.note,
     hasDevices: plans.hasDevices,
     ended: plans.ended,
@@ -484,6 +591,7 @@ export function createDispatcher(
           since: env.now(),
           urgent: waitMs <= 0,
           retryProbeAt: 0,
+          asked: false,
           resolve: (assignments) => {
             clearTimeout(timer);
             abort?.removeEventListener('abort', onEnd);

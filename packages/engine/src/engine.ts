@@ -162,7 +162,7 @@ export function createEngine(env: EngineEnvironment): Engine {
   const sessions = createSessions(env, lanes, dispatcher, results, counters, breakerBook, hints.orders);
   const tasks = createTasks(env, hub, ends, { onEnded, orderCancel: sessions.orderCancel });
   const workflows = createWorkflows(env, lanes);
-  const onRunChanged = () => {
+  const onStandingChanged = () => {
     hub.poke();
     hints.changed();
   };
@@ -174,7 +174,8 @@ export function createEngine(env: EngineEnvironment): Engine {
   };
   const functions: FunctionRuns = createFunctionRuns(env, lanes, artifacts, counters, {
     onReady,
-    onChanged: onRunChanged,
+    reserve: dispatcher.reserve,
+    onChanged: onStandingChanged,
     onTaskEnded: (taskId) => onEnded(taskId, null),
     onRunEnded,
     onRunBegins: endedRuns.begins,
@@ -186,7 +187,7 @@ export function createEngine(env: EngineEnvironment): Engine {
   const runs: Runs = createRuns(env, workflows, lanes, blobs, artifacts, counters, functions, {
     onReady,
     onStored: nodeNames.remember,
-    onChanged: onRunChanged,
+    onChanged: onStandingChanged,
     onRunEnded,
     cancelTasks: tasks.cancelAll,
   });
@@ -224,9 +225,12 @@ export function createEngine(env: EngineEnvironment): Engine {
       ),
   });
 
-  const submitter = createSubmitter(env, lanes, blobs, artifacts, counters, onReady, (delayMs) =>
-    sweeper.dueIn(delayMs),
-  );
+  const submitter = createSubmitter(env, lanes, blobs, artifacts, counters, {
+    onReady,
+    onDelayed: (delayMs) => sweeper.dueIn(delayMs),
+    reserve: dispatcher.reserve,
+    onHanded: onStandingChanged,
+  });
   return {
     env,
     ends,
@@ -279,6 +283,8 @@ export function createClientEngine(env: EngineEnvironment): ClientEngine {
   const artifacts = createArtifacts(env, lanes, blobs);
   const ends = createSignals<string>();
   const nothing = () => {};
+  // Workers wait at masters.
+  const nobodyWaits = () => null;
   const hints = createEdgeHints(env);
   const tasks = createTasks(env, null, ends, {
     onEnded: (_, runId) => runId !== null && hints.run(),
@@ -287,6 +293,7 @@ export function createClientEngine(env: EngineEnvironment): ClientEngine {
   const workflows = createWorkflows(env, lanes);
   const functions: FunctionRuns = createFunctionRuns(env, lanes, artifacts, counters, {
     onReady: hints.lane,
+    reserve: nobodyWaits,
     onChanged: hints.run,
     onTaskEnded: nothing,
     onRunEnded: hints.run,
@@ -303,7 +310,12 @@ export function createClientEngine(env: EngineEnvironment): ClientEngine {
     onRunEnded: hints.run,
     cancelTasks: tasks.cancelAll,
   });
-  const submitter = createSubmitter(env, lanes, blobs, artifacts, counters, hints.lane, nothing);
+  const submitter = createSubmitter(env, lanes, blobs, artifacts, counters, {
+    onReady: hints.lane,
+    onDelayed: nothing,
+    reserve: nobodyWaits,
+    onHanded: nothing,
+  });
   return {
     env,
     ends,

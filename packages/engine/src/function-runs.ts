@@ -30,6 +30,7 @@ import {
 import type { Artifacts } from './artifacts.ts';
 import { createCoalescer } from './coalescer.ts';
 import { sha256 } from './digest.ts';
+import type { Dispatcher } from './dispatcher.ts';
 import type { EngineEnvironment } from './environment.ts';
 import {
   FUNCTION_PROTOCOL_TAG,
@@ -39,6 +40,7 @@ import {
   releaseTag,
 } from './function-definition.ts';
 import { droppedForRetry, droppedFrom } from './function-retry.ts';
+import { type Handable, storeHanding } from './hand-over.ts';
 import type { JournalMaker } from './journal.ts';
 import type { LaneBook } from './lane-book.ts';
 import type { Counters } from './metrics.ts';
@@ -91,6 +93,8 @@ export interface FunctionRuns {
 
 export interface FunctionRunSinks {
   onReady(laneId: number): void;
+  /** Offers that wait for such tasks; null: none. */
+  reserve: Dispatcher['reserve'];
   onChanged(): void;
   /** Its driver ended with it. */
   onTaskEnded(taskId: string): void;
@@ -116,6 +120,11 @@ export interface FunctionRunSinks {
   poke(): void;
 }
 
+/** What a worker is told of a driver. */
+function toHand({ id, driver: { routeId: _, ...driver }, encoding, input }: NewFunctionRun): Handable {
+  return { ...driver, encoding, input, runId: id };
+}
+
 const MOST_TRIES = 5;
 const LOOK_EVERY_MS = 60_000;
 const SLEEPERS = 500;
@@ -139,9 +148,15 @@ export function createFunctionRuns(
       bisect<NewFunctionRun, boolean | 'outdated' | Refusal>(
         batch,
         async (part) => {
-          const { stored, outdated } = await persist(() => startFunctionRuns(pools.hot, part), env.random);
+          const {
+            result: { stored, outdated },
+            handed,
+          } = await storeHanding(env, sinks.reserve, part.map(toHand), (takers) =>
+            startFunctionRuns(pools.hot, part, takers),
+          );
           // Once for all; also for those that an earlier try stored, whose answer was lost.
-          for (const laneId of new Set(part.map((run) => run.driver.laneId))) sinks.onReady(laneId);
+          const drivers = part.map((run) => run.driver).filter(({ taskId }) => !handed.has(taskId));
+          for (const laneId of new Set(drivers.map((driver) => driver.laneId))) sinks.onReady(laneId);
           sinks.onChanged();
           return part.map((run) => (outdated.has(run.id) ? 'outdated' : stored.has(run.id)));
         },

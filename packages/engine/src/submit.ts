@@ -19,13 +19,16 @@ import {
   lookUpKeys,
   NEEDS_TAG,
   type NewTask,
+  submitHanding,
   submitTasks,
 } from '@baton/store';
 import type { Artifacts, ArtifactsWanted } from './artifacts.ts';
 import type { Blobs } from './blobs.ts';
 import { createCoalescer } from './coalescer.ts';
 import { sha256 } from './digest.ts';
+import type { Dispatcher } from './dispatcher.ts';
 import type { EngineEnvironment } from './environment.ts';
+import { type Handable, storeHanding } from './hand-over.ts';
 import type { LaneBook } from './lane-book.ts';
 import type { Counters } from './metrics.ts';
 import { needsOfRequest, needsViolations } from './needs.ts';
@@ -81,9 +84,19 @@ const WAITING_BATCHES = 40;
 /** Batches that take longer wait for locks, or for a Postgres that does not answer. */
 const STUCK_MS = 3_000;
 
-/** @param onReady told the lanes that have something ready now; @param onDelayed told when something becomes due, ms from now */
 /** A key may be freed and taken by others between two looks at it, so often. */
 const MOST_TRIES = 5;
+
+export interface SubmitSinks {
+  /** The lane has something ready now. */
+  onReady(laneId: number): void;
+  /** Something becomes due, ms from now. */
+  onDelayed(delayMs: number): void;
+  /** Offers that wait for such tasks; null: none. */
+  reserve: Dispatcher['reserve'];
+  /** Tasks were stored, and are with workers already. */
+  onHanded(): void;
+}
 
 export function createSubmitter(
   env: EngineEnvironment,
@@ -91,8 +104,7 @@ export function createSubmitter(
   blobs: Pick<Blobs, 'use'>,
   artifacts: Artifacts,
   counters: Counters,
-  onReady: (laneId: number) => void,
-  onDelayed: (delayMs: number) => void,
+  sinks: SubmitSinks,
 ): Submitter {
   const { settings, pools } = env;
 
@@ -114,13 +126,15 @@ export function createSubmitter(
 
   async function store(batch: NewTask[]): Promise<(Submitted | Refusal)[]> {
     let repeated = false;
-    const stored = await persist(async () => {
-      const now = await submitTasks(pools.hot, batch).catch((error) => {
+    const {
+      result: { stored },
+      handed,
+    } = await storeHanding(env, sinks.reserve, batch.map(toHand), (takers) =>
+      submitHanding(pools.hot, batch, takers).catch((error) => {
         repeated = true;
         throw error;
-      });
-      return now;
-    }, env.random);
+      }),
+    );
     const holders = await storeWhereFree(batch, stored);
     const byId = new Map<string, Submitted | Refusal>();
     for (const task of batch) {
@@ -140,10 +154,11 @@ export function createSubmitter(
     const touched = new Set<number>();
     const results = batch.map((task) => {
       const other = byId.get(task.id);
-      if (!other && task.dueAtMs === null) touched.add(task.laneId);
+      if (!other && task.dueAtMs === null && !handed.has(task.id)) touched.add(task.laneId);
       return other ?? { taskId: task.id, deduplicated: false };
     });
-    for (const laneId of touched) onReady(laneId);
+    for (const laneId of touched) sinks.onReady(laneId);
+    if (handed.size > 0) sinks.onHanded();
     counters.add('baton_tasks_submitted_total', batch.length - byId.size);
     return results;
   }
@@ -214,13 +229,21 @@ export function createSubmitter(
         extra: extraOf(request, executor),
       });
       if (result instanceof Refusal) throw result;
-      if (dueAtMs !== null) onDelayed(dueAtMs - env.now());
+      if (dueAtMs !== null) sinks.onDelayed(dueAtMs - env.now());
       if (request.scheduleToStartMs !== undefined)
-        onDelayed(Math.max(0, (dueAtMs ?? 0) - env.now()) + request.scheduleToStartMs);
+        sinks.onDelayed(Math.max(0, (dueAtMs ?? 0) - env.now()) + request.scheduleToStartMs);
       if (result.deduplicated) counters.add('baton_tasks_deduplicated_total');
       return result;
     },
   };
+}
+
+/** What a worker is told of a task that may be handed over as it is stored; null: not this one. */
+function toHand(task: NewTask): Handable | null {
+  const { id, laneId, priority, maxAttempts, startToCloseMs, encoding, input, extra } = task;
+  if (task.dueAtMs !== null || extra?.executor || extra?.inputBlob !== undefined) return null;
+  if (extra?.progressTimeoutMs !== undefined) return null;
+  return { taskId: id, laneId, priority, maxAttempts, startToCloseMs, encoding, input, runId: null };
 }
 
 export function laneKey(namespaceId: number, request: TaskRequest): LaneKey {

@@ -1,5 +1,6 @@
 import type { Failure } from '@baton/domain';
 import type { Sql } from './connection.ts';
+import { HANDED_EVENTS, type Handed, handOver, type Takers, takersOf } from './hand-over.ts';
 import { byteas, jsons, numbers, texts } from './literals.ts';
 import { type Encoding, INLINE_INPUT_BYTES } from './submit.ts';
 
@@ -35,13 +36,15 @@ export interface NewFunctionRun {
  * Whoever remembers the newest version of a workflow says so: where there is a newer one, the run is not stored, and that is told. It saves
  * a look at the workflow before, 0.3 ms of a master and a round trip.
  */
-export const START_FUNCTION_RUNS = `/* baton start function runs */
+const startStatement = (
+  handing: boolean,
+) => `/* baton ${handing ? 'start function runs handing' : 'start function runs'} */
 with input as materialized (
   select * from unnest($1::bigint[], $2::integer[], $3::text[], $4::integer[], $5::text[], $6::bytea[], $7::smallint[], $8::text[], $9::text[], $10::bytea[],
                        $11::double precision[], $12::bigint[], $13::text[], $14::bigint[], $15::integer[], $16::integer[], $17::smallint[], $18::smallint[], $19::bigint[],
-                       $20::integer[], $21::boolean[])
+                       $20::integer[], $21::boolean[]${handing ? ', $22::bigint[]' : ''})
     as i(id, namespace_id, name, version, release, input, encoding, labels, key, body_hash, ttl_ms, parent_run_id, parent_node_id, task_id, route_id, lane_id,
-         priority, max_attempts, start_to_close_ms, parent_item, must_be_newest)
+         priority, max_attempts, start_to_close_ms, parent_item, must_be_newest${handing ? ', session_id' : ''})
   order by id
 ), outdated as materialized (
   select i.id from input i
@@ -67,27 +70,43 @@ with input as materialized (
   select i.task_id, i.id, i.start_to_close_ms, i.namespace_id, i.route_id, i.lane_id, i.priority, i.max_attempts, i.encoding, i.input
   from stored join input i on i.id = stored.id
   returning id, run_id, start_to_close_ms, namespace_id, lane_id, priority, max_attempts, input_encoding, input
-), to_ready as (
+), ${handing ? `${handOver('driver', 'task_id')}, ` : ''}to_ready as (
   insert into baton.ready (task_id, position, run_id, start_to_close_ms, lane_id, priority, max_attempts, input_encoding, input)
   select id, id, run_id, start_to_close_ms, lane_id, priority, max_attempts, input_encoding,
          case when octet_length(input) <= ${INLINE_INPUT_BYTES} then input end
-  from driver
+  from driver${handing ? ' where id <> all(array(select id from handed))' : ''}
 ), logged as (
   insert into baton.events (namespace_ids, types, task_ids, run_ids, attempts, worker_ids)
-  select array_agg(namespace_id), array_agg(type), array_agg(task_id), array_agg(run_id), array_agg(0::smallint), array_agg(0)
-  from (select namespace_id, 9::smallint as type, 0::bigint as task_id, run_id from driver
-        union all select namespace_id, 1::smallint, id, run_id from driver) e
+  select array_agg(namespace_id), array_agg(type), array_agg(task_id), array_agg(run_id), array_agg(attempt), array_agg(worker_id)
+  from (select namespace_id, 9::smallint as type, 0::bigint as task_id, run_id, 0::smallint as attempt, 0 as worker_id from driver
+        union all select namespace_id, 1::smallint, id, run_id, 0::smallint, 0 from driver${
+          handing
+            ? `
+        union all ${HANDED_EVENTS}`
+            : ''
+        }) e
   having count(*) > 0
 )
-select id, true as stored from stored union all select id, false from outdated`;
+select s.id, true as stored, ${handing ? 'h.session_id from stored s left join handed h on h.run_id = s.id' : 'null::bigint as session_id from stored s'}
+union all select id, false, null from outdated`;
 
-/** @returns the runs that were stored now, and those whose workflow has a newer version than the one that must be the newest */
+export const START_FUNCTION_RUNS = startStatement(false);
+/** The same, where sessions wait for some of the drivers: see `handOver`. */
+export const START_FUNCTION_RUNS_HANDING = startStatement(true);
+
+/**
+ * @param takers of drivers that may start at once, in the order of the runs; null, and null for a run: nobody waits
+ * @returns the runs that were stored now, those whose workflow has a newer version than the one that must be the newest, and which
+ *   sessions were given drivers (by the driver's id)
+ */
 export async function startFunctionRuns(
   sql: Sql,
   batch: readonly NewFunctionRun[],
-): Promise<{ stored: Set<string>; outdated: Set<string> }> {
+  takers: Takers | null = null,
+): Promise<{ stored: Set<string>; outdated: Set<string>; handed: Handed }> {
+  const isHanding = takers?.some((taker) => taker !== null) ?? false;
   const rows = await sql.unsafe(
-    START_FUNCTION_RUNS,
+    isHanding ? START_FUNCTION_RUNS_HANDING : START_FUNCTION_RUNS,
     [
       numbers(batch.map((r) => r.id)),
       numbers(batch.map((r) => r.namespaceId)),
@@ -110,11 +129,18 @@ export async function startFunctionRuns(
       numbers(batch.map((r) => r.driver.startToCloseMs)),
       numbers(batch.map((r) => r.parent?.item ?? null)),
       `{${batch.map((r) => (r.mustBeNewest ? 't' : 'f')).join(',')}}`,
+      ...(isHanding ? [takersOf(takers!)] : []),
     ],
     { prepare: true },
   );
   const idsOf = (stored: boolean) => new Set(rows.filter((r) => r.stored === stored).map((r) => r.id as string));
-  return { stored: idsOf(true), outdated: idsOf(false) };
+  const session = new Map(
+    rows.filter((r) => r.session_id !== null).map((r) => [r.id as string, r.session_id as string]),
+  );
+  const handed = batch.flatMap(({ id, driver }) =>
+    session.has(id) ? [[driver.taskId, session.get(id)!] as const] : [],
+  );
+  return { stored: idsOf(true), outdated: idsOf(false), handed: new Map(handed) };
 }
 
 /** What a run had made and not waited for to the end. */

@@ -18,6 +18,7 @@ export * from './ends.ts';
 export * from './events.ts';
 export * from './failures.ts';
 export * from './function-runs.ts';
+export type { Handed, Takers } from './hand-over.ts';
 export * from './health.ts';
 export * from './hints.ts';
 export * from './history.ts';

@@ -1,5 +1,6 @@
 import type { Needs, TaskClass } from '@baton/domain';
 import type { Sql } from './connection.ts';
+import { HANDED_EVENTS, type Handed, handOver, NOBODY, type Takers, takersOf } from './hand-over.ts';
 import { byteas, jsons, numbers, texts } from './literals.ts';
 
 /** 1: JSON text in UTF-8. 2: bytes of the user's own. */
@@ -46,11 +47,11 @@ export const INLINE_INPUT_BYTES = 1024;
  * ready. A task whose key is taken is not stored; the caller looks up what the key stands for. All keys are
  * inserted, then tasks with keys, then the rest, each in order, so that two batches never wait for each other.
  */
-export const SUBMIT = `/* baton submit */
+const submitStatement = (handing: boolean) => `/* baton ${handing ? 'submit handing' : 'submit'} */
 with input as materialized (
   select * from unnest($1::bigint[], $2::integer[], $3::integer[], $4::integer[], $5::smallint[], $6::smallint[], $7::bigint[],
-                       $8::smallint[], $9::bytea[], $10::double precision[], $11::text[], $12::text[], $13::text[], $14::bytea[], $15::bigint[])
-    as i(id, namespace_id, route_id, lane_id, priority, max_attempts, start_to_close_ms, encoding, input, due_ms, extra, scope, key, body_hash, key_ttl_ms)
+                       $8::smallint[], $9::bytea[], $10::double precision[], $11::text[], $12::text[], $13::text[], $14::bytea[], $15::bigint[]${handing ? ', $16::bigint[]' : ''})
+    as i(id, namespace_id, route_id, lane_id, priority, max_attempts, start_to_close_ms, encoding, input, due_ms, extra, scope, key, body_hash, key_ttl_ms${handing ? ', session_id' : ''})
   order by key is null, id
 ), keyed as (
   insert into baton.idempotency (namespace_id, scope, key, body_hash, id, expires_at)
@@ -69,11 +70,11 @@ with input as materialized (
   on conflict (id) do nothing
   returning id, due_at, run_id, start_to_close_ms, namespace_id, lane_id, priority, max_attempts, input_encoding, input, executor_config,
             schedule_to_start_ms, progress_timeout_ms
-), to_ready as (
+), ${handing ? `${handOver('stored', 'id')}, ` : ''}to_ready as (
   insert into baton.ready (task_id, position, run_id, start_to_close_ms, lane_id, priority, max_attempts, input_encoding, input)
   select id, id, run_id, start_to_close_ms, lane_id, priority, max_attempts, input_encoding,
          case when executor_config is null and progress_timeout_ms is null and octet_length(input) <= ${INLINE_INPUT_BYTES} then input end
-  from stored where due_at is null
+  from stored where due_at is null${handing ? ' and id <> all(array(select id from handed))' : ''}
 ), to_waiting as (
   insert into baton.waiting (task_id, due_at, run_id, start_to_close_ms, lane_id, priority, max_attempts, input_encoding, reason)
   select id, due_at, run_id, start_to_close_ms, lane_id, priority, max_attempts, input_encoding, 'scheduled'
@@ -84,35 +85,60 @@ with input as materialized (
   from stored where schedule_to_start_ms is not null
 ), logged as (
   insert into baton.events (namespace_ids, types, task_ids, run_ids, attempts, worker_ids)
-  select array_agg(namespace_id), array_agg(1::smallint), array_agg(id), array_agg(coalesce(run_id, 0)), array_agg(0::smallint), array_agg(0)
-  from stored having count(*) > 0
+  select ${
+    handing
+      ? `array_agg(namespace_id), array_agg(type), array_agg(task_id), array_agg(run_id), array_agg(attempt), array_agg(worker_id)
+  from (select namespace_id, 1::smallint as type, id as task_id, coalesce(run_id, 0) as run_id, 0::smallint as attempt, 0 as worker_id from stored
+        union all ${HANDED_EVENTS}) e having count(*) > 0`
+      : `array_agg(namespace_id), array_agg(1::smallint), array_agg(id), array_agg(coalesce(run_id, 0)), array_agg(0::smallint), array_agg(0)
+  from stored having count(*) > 0`
+  }
 )
-select id from stored`;
+${handing ? 'select s.id, h.session_id from stored s left join handed h on h.id = s.id' : 'select id from stored'}`;
+
+export const SUBMIT = submitStatement(false);
+/** The same, where sessions wait for some of these tasks: see `handOver`. */
+export const SUBMIT_HANDING = submitStatement(true);
+
+const submitParameters = (batch: readonly NewTask[]) => [
+  numbers(batch.map((t) => t.id)),
+  numbers(batch.map((t) => t.namespaceId)),
+  numbers(batch.map((t) => t.routeId)),
+  numbers(batch.map((t) => t.laneId)),
+  numbers(batch.map((t) => t.priority)),
+  numbers(batch.map((t) => t.maxAttempts)),
+  numbers(batch.map((t) => t.startToCloseMs)),
+  numbers(batch.map((t) => t.encoding)),
+  byteas(batch.map((t) => t.input)),
+  numbers(batch.map((t) => t.dueAtMs)),
+  jsons(batch.map((t) => t.extra)),
+  texts(batch.map((t) => t.idempotency?.scope ?? null)),
+  texts(batch.map((t) => t.idempotency?.key ?? null)),
+  byteas(batch.map((t) => t.idempotency?.bodyHash ?? null)),
+  numbers(batch.map((t) => t.idempotency?.ttlMs ?? null)),
+];
 
 /** @returns the ids that were stored now */
 export async function submitTasks(sql: Sql, batch: readonly NewTask[]): Promise<Set<string>> {
-  const rows = await sql.unsafe(
-    SUBMIT,
-    [
-      numbers(batch.map((t) => t.id)),
-      numbers(batch.map((t) => t.namespaceId)),
-      numbers(batch.map((t) => t.routeId)),
-      numbers(batch.map((t) => t.laneId)),
-      numbers(batch.map((t) => t.priority)),
-      numbers(batch.map((t) => t.maxAttempts)),
-      numbers(batch.map((t) => t.startToCloseMs)),
-      numbers(batch.map((t) => t.encoding)),
-      byteas(batch.map((t) => t.input)),
-      numbers(batch.map((t) => t.dueAtMs)),
-      jsons(batch.map((t) => t.extra)),
-      texts(batch.map((t) => t.idempotency?.scope ?? null)),
-      texts(batch.map((t) => t.idempotency?.key ?? null)),
-      byteas(batch.map((t) => t.idempotency?.bodyHash ?? null)),
-      numbers(batch.map((t) => t.idempotency?.ttlMs ?? null)),
-    ],
-    { prepare: true },
-  );
+  const rows = await sql.unsafe(SUBMIT, submitParameters(batch), { prepare: true });
   return new Set(rows.map((r) => r.id as string));
+}
+
+/**
+ * @param takers of tasks that may start at once; where all are null the plain statement is sent
+ * @returns the ids that were stored now, and who was given which
+ */
+export async function submitHanding(
+  sql: Sql,
+  batch: readonly NewTask[],
+  takers: Takers,
+): Promise<{ stored: Set<string>; handed: Handed }> {
+  if (takers.every((taker) => taker === null)) return { stored: await submitTasks(sql, batch), handed: NOBODY };
+  const rows = await sql.unsafe(SUBMIT_HANDING, [...submitParameters(batch), takersOf(takers)], { prepare: true });
+  const handed = rows
+    .filter((r) => r.session_id !== null)
+    .map((r) => [r.id as string, r.session_id as string] as const);
+  return { stored: new Set(rows.map((r) => r.id as string)), handed: new Map(handed) };
 }
 
 export interface KeyHolder {

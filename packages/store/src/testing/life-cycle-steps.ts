@@ -20,7 +20,7 @@ import {
   renewSessions,
 } from '../sessions.ts';
 import { leasesOf, readHeld, type Settlement, settleTasks } from '../settle.ts';
-import { dropExpiredKeys, lookUpKeys, type NewTask, submitTasks } from '../submit.ts';
+import { dropExpiredKeys, lookUpKeys, type NewTask, submitHanding, submitTasks } from '../submit.ts';
 import { sweepSessions } from '../sweep.ts';
 import { nextDueMs, promoteDue } from '../waiting.ts';
 import * as model from './model/index.ts';
@@ -33,7 +33,7 @@ export class LifeCycleDivergence extends Error {
 
 const DAY_MS = 86_400_000;
 const HOUR_MS = 3_600_000;
-const LANES = 4;
+const LANES = 6;
 const WORKERS = ['w1', 'w2', 'w3', 'w4'];
 const KEYS = 25;
 
@@ -48,6 +48,7 @@ export class LifeCycleSteps {
   readonly counts = {
     tasks: 0,
     granted: 0,
+    handed: 0,
     completed: 0,
     settled: 0,
     stale: 0,
@@ -91,7 +92,8 @@ export class LifeCycleSteps {
 
   async step(step: number): Promise<void> {
     const actions: [weight: number, name: string, act: () => Promise<void>][] = [
-      [28, 'submit', () => this.#submit()],
+      [28, 'submit', () => this.#submit(false)],
+      [10, 'submit handing', () => this.#submit(true)],
       [3, 'submit again', () => this.#submitAgain()],
       [1, 'look up keys', () => this.#lookUpKeys()],
       [1, 'drop expired keys', () => this.#dropExpiredKeys()],
@@ -136,11 +138,13 @@ export class LifeCycleSteps {
 
   // tasks ----------------------------------------------------------------------------------------------------------------
 
-  async #submit(): Promise<void> {
+  async #submit(isHanding: boolean): Promise<void> {
     const random = this.#random;
+    const empty = this.#lanes.filter(({ id }) => this.db.lanes.get(id)!.ready.length === 0);
+    const lanes = isHanding && empty.length > 0 && random.chance(0.9) ? empty : this.#lanes;
     const keys = random.some(Array.from(Array(KEYS).keys()), 6);
     const batch = Array.from({ length: 1 + random.below(6) }, (): NewTask => {
-      const lane = random.pick(this.#lanes);
+      const lane = random.pick(lanes);
       const kind = random.below(4);
       const extra: NonNullable<NewTask['extra']> = {};
       if (random.chance(0.3)) extra.labels = { a: 'b' };
@@ -171,9 +175,30 @@ export class LifeCycleSteps {
     });
     this.#batches.push(batch);
     const sent = random.some(batch, batch.length);
-    const stored = await submitTasks(this.#sql, sent);
-    this.same('stored', stored, model.submitTasks(this.db, sent));
+    if (!isHanding) {
+      const stored = await submitTasks(this.#sql, sent);
+      this.same('stored', stored, model.submitTasks(this.db, sent));
+      this.counts.tasks += stored.size;
+    } else await this.#submitHanding(sent);
+  }
+
+  /** Some of them to sessions that wait, as their master believes: it may be wrong about each. */
+  async #submitHanding(batch: NewTask[]): Promise<void> {
+    const random = this.#random;
+    const refused = this.#refused();
+    const alive = this.#alive();
+    const takers = batch.map(({ dueAtMs }) => {
+      const sessions = refused.length > 0 && random.chance(0.5) ? refused : alive;
+      return dueAtMs === null && sessions.length > 0 && random.chance(0.8) ? random.pick(sessions).id : null;
+    });
+    const { stored, handed } = await submitHanding(this.#sql, batch, takers);
+    const expected = model.submitHanding(this.db, batch, takers);
+    this.same('stored', stored, expected.stored);
+    const show = (given: ReadonlyMap<string, string>) => [...given].map(([task, session]) => `${task} ${session}`);
+    this.same('handed over', show(handed).sort(), show(expected.handed).sort());
+    for (const [taskId, sessionId] of handed) this.#grants.push({ taskId, epoch: 1, sessionId });
     this.counts.tasks += stored.size;
+    this.counts.handed += handed.size;
   }
 
   async #submitAgain(): Promise<void> {

@@ -4,6 +4,7 @@ import type { Grant, Want } from '../../claim.ts';
 import { LOOKED_AT } from '../../claim-probe.ts';
 import type { Ended, EndedWord, Success } from '../../complete.ts';
 import { type StartSweep, UNSTARTED_MS } from '../../deadlines.ts';
+import type { Takers } from '../../hand-over.ts';
 import type { HeldAttempt, Settled, Settlement } from '../../settle.ts';
 import { INLINE_INPUT_BYTES, type KeyHolder, type NewTask } from '../../submit.ts';
 import { beforeInLane, type ModelDatabase, type ModelSession, type ModelTask } from './tables.ts';
@@ -81,6 +82,32 @@ export function submitTasks(db: ModelDatabase, batch: readonly NewTask[]): Set<s
   return stored;
 }
 
+/** @param takers sessions that wait for these tasks, in the order of the batch */
+export function submitHanding(
+  db: ModelDatabase,
+  batch: readonly NewTask[],
+  takers: Takers,
+): { stored: Set<string>; handed: Map<string, string> } {
+  // One look for all: what this statement makes ready is not what was ready before.
+  const wasEmpty = new Set([...db.lanes.values()].filter((lane) => lane.ready.length === 0).map((lane) => lane.id));
+  const stored = submitTasks(db, batch);
+  const handed = new Map<string, string>();
+  for (const [i, { id, laneId }] of batch.entries()) {
+    const session = takers[i] === null ? undefined : db.sessions.get(takers[i]!);
+    if (!session || !stored.has(id) || db.tasks.get(id)!.state !== 'ready') continue;
+    if (db.lanes.get(laneId)!.paused && !db.omits('pause guard')) continue;
+    if (!wasEmpty.has(laneId)) continue;
+    if (!isOpen(db, session)) continue;
+    grant(db, db.tasks.get(id)!, session);
+    handed.set(id, session.id);
+  }
+  return { stored, handed };
+}
+
+/** Whether a session may be given tasks. */
+const isOpen = (db: ModelDatabase, session: ModelSession) =>
+  db.omits('session guard') || (session.state === 'active' && !session.heldBack && session.expiresAtMs > db.now());
+
 export function lookUpKeys(
   db: ModelDatabase,
   keys: readonly { namespaceId: number; scope: string; key: string }[],
@@ -99,7 +126,6 @@ export function dropExpiredKeys(db: ModelDatabase): number {
 
 export function claimTasks(db: ModelDatabase, laneIds: readonly number[], wants: readonly Want[]): Grant[] {
   const total = wants.reduce((sum, want) => sum + want.count, 0);
-  const now = db.now();
   const heads: ModelTask[] = [];
   for (const laneId of laneIds) {
     const lane = db.lanes.get(laneId);
@@ -112,9 +138,7 @@ export function claimTasks(db: ModelDatabase, laneIds: readonly number[], wants:
   for (const { sessionId, count } of wants) {
     const to = Math.min(from + count, total);
     const session = db.sessions.get(sessionId);
-    const fit =
-      session !== undefined &&
-      (db.omits('session guard') || (session.state === 'active' && !session.heldBack && session.expiresAtMs > now));
+    const fit = session !== undefined && isOpen(db, session);
     for (let i = from; fit && i < to && i < heads.length; i++) grants.push(grant(db, heads[i]!, session));
     from += count;
   }
