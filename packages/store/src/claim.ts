@@ -34,6 +34,11 @@ export interface Grant {
  * The lateral claim takes up to the whole number from each lane and keeps the best of all; what it locks beyond that is freed
  * at the commit. One claim over 1 000 lanes costs 8 µs a task more than over one.
  *
+ * Lanes and sessions are looked up one by one, and lanes that are paused meanwhile are listed: joins, planned when there was one lane,
+ * walked over all lanes for each head, and over the lanes asked for with each lane. What is what it mostly is (the only session, the only
+ * lane, the first attempt) is told as null: that is half of what the driver has to read. The lease takes over what its end will
+ * write down; that costs 0.5 µs here and saves 2 there.
+ *
  * Of one lane that gave the whole number it is told whether there is more behind: two looks at the index, 10 µs, instead of a claim of
  * 200 µs that finds nothing.
  */
@@ -41,35 +46,38 @@ export const CLAIM = `/* baton claim */
 with heads as materialized (
   select r.*
   from unnest($1::integer[]) as w(lane_id)
-  join baton.lanes l on l.id = w.lane_id and not l.paused
+  cross join lateral (select l.id, l.route_id from baton.lanes l where l.id = w.lane_id and not l.paused limit 1) l
   cross join lateral (
-    select y.ctid as at, y.lane_id, y.priority, y.position from baton.ready y
+    select y.ctid as at, y.lane_id, y.priority, y.position, l.route_id from baton.ready y
     where y.lane_id = l.id
     order by y.priority desc, y.position
     limit $2 for update skip locked
   ) r
   order by r.priority desc, r.position limit $2
 ), granting as materialized (
-  select l.id from baton.lanes l where l.id = any(array(select lane_id from heads)) and not l.paused order by l.id for share of l
+  select l.id, l.paused from baton.lanes l where l.id = any(array(select distinct lane_id from heads)) order by l.id for share of l
 ), numbered as (
-  select h.at, row_number() over (order by h.priority desc, h.position) as n from heads h join granting g on g.id = h.lane_id
+  select h.at, h.route_id, row_number() over () as n from heads h
+  where not h.lane_id = any(array(select id from granting where paused))
 ), takers as materialized (
   select s.id, s.namespace_id, s.worker_id, s.expires_at, w.lo, w.hi
-  from unnest($3::bigint[], $4::integer[], $5::integer[]) w(session_id, lo, hi)
-  join baton.sessions s on s.id = w.session_id
-  where s.state = 'active' and not s.held_back and s.expires_at > clock_timestamp()
-  order by s.id for share of s
+  from (select * from unnest($3::bigint[], $4::integer[], $5::integer[]) w(session_id, lo, hi) order by session_id) w
+  cross join lateral (
+    select s.id, s.namespace_id, s.worker_id, s.expires_at from baton.sessions s
+    where s.id = w.session_id and s.state = 'active' and not s.held_back and s.expires_at > clock_timestamp() limit 1 for share of s
+  ) s
 ), granted as (
   delete from baton.ready y
   using numbered h
   join takers s on h.n > s.lo and h.n <= s.hi and s.expires_at > clock_timestamp()
   where y.ctid = h.at
-  returning y.*, s.id as session_id, s.namespace_id, s.worker_id
+  returning y.*, s.id as session_id, s.namespace_id, s.worker_id, h.route_id
 ), leased as (
   insert into baton.leases (task_id, session_id, granted_at, position, run_id, start_to_close_ms, lane_id, epoch, priority, attempt,
-                            max_attempts, crashes, infra, ooms, input_encoding)
+                            max_attempts, crashes, infra, ooms, input_encoding,
+                            lane_namespace_id, lane_route_id, session_worker_id)
   select task_id, session_id, clock_timestamp(), position, run_id, start_to_close_ms, lane_id, epoch + 1, priority, attempt + 1,
-         max_attempts, crashes, infra, ooms, input_encoding
+         max_attempts, crashes, infra, ooms, input_encoding, namespace_id, route_id, worker_id
   from granted
 ), logged as (
   insert into baton.events (namespace_ids, types, task_ids, run_ids, attempts, worker_ids)
@@ -77,11 +85,11 @@ with heads as materialized (
          array_agg((attempt + 1)::smallint), array_agg(worker_id)
   from granted having count(*) > 0
 )
-select session_id, task_id, lane_id, epoch + 1 as epoch, attempt + 1 as attempt, max_attempts, start_to_close_ms, run_id,
-       input_encoding, input,
-       (select exists (select from baton.ready y where y.lane_id = ($1::integer[])[1] and y.priority = h.priority and y.position > h.position)
+select case when cardinality($3::bigint[]) > 1 then session_id end as session_id, task_id,
+       case when cardinality($1::integer[]) > 1 then lane_id end as lane_id, nullif(epoch + 1, 1) as epoch,
+       nullif(attempt + 1, 1) as attempt, max_attempts, start_to_close_ms, run_id, nullif(input_encoding, 1::smallint) as input_encoding, input, nullif((select exists (select from baton.ready y where y.lane_id = ($1::integer[])[1] and y.priority = h.priority and y.position > h.position)
             or exists (select from baton.ready y where y.lane_id = ($1::integer[])[1] and y.priority < h.priority)
-        from (select priority, position from heads offset $2 - 1 limit 1) h where cardinality($1::integer[]) = 1) as more
+        from (select priority, position from heads offset $2 - 1 limit 1) h where cardinality($1::integer[]) = 1), true) as more
 from granted`;
 
 export interface Claimed {
@@ -109,7 +117,22 @@ export async function claimHeads(sql: Sql, laneIds: readonly number[], wants: re
     [numbers(laneIds), total, numbers(wants.map((w) => w.sessionId)), numbers(lo), numbers(hi)],
     { prepare: true },
   );
-  return { grants: rows.map(toGrant), isDry: rows.length < total || rows[0]?.more === false };
+  const one = { sessionId: wants[0]?.sessionId, laneId: laneIds[0] };
+  const grants = rows.map(
+    (r): Grant => ({
+      sessionId: (r.session_id ?? one.sessionId) as string,
+      taskId: r.task_id as string,
+      laneId: (r.lane_id ?? one.laneId) as number,
+      epoch: (r.epoch ?? 1) as number,
+      attempt: (r.attempt ?? 1) as number,
+      maxAttempts: r.max_attempts as number,
+      startToCloseMs: Number(r.start_to_close_ms),
+      runId: r.run_id as string | null,
+      encoding: (r.input_encoding ?? 1) as Encoding,
+      input: r.input as Uint8Array | null,
+    }),
+  );
+  return { grants, isDry: rows.length < total || rows[0]?.more === false };
 }
 
 export function toGrant(r: Record<string, unknown>): Grant {

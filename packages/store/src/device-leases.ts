@@ -9,12 +9,14 @@ export interface DeviceKey {
 }
 
 /**
- * What COMPLETE, SETTLE and SUSPEND do for leases that have devices, of `held`: these go in the same statement. For all others it costs
+ * What COMPLETE, SETTLE and SUSPEND do for leases that have devices, of `held` or `ended`: these go in the same statement. For all others it costs
  * one look at an empty list a batch.
  */
-export const FREE_DEVICES = `freed as (
-  delete from baton.device_leases where task_id = any(array(select task_id from held where has_devices))
+export const freeDevicesOf = (leases: 'held' | 'ended') => `freed as (
+  delete from baton.device_leases where task_id = any(array(select task_id from ${leases} where has_devices))
 )`;
+
+export const FREE_DEVICES = freeDevicesOf('held');
 
 export interface HeldDevice extends DeviceKey {
   workerId: number;

@@ -556,7 +556,7 @@ export class FakeBaton {
       },
       getInfo: () => {
         this.#called('getInfo');
-        return { version: '0.1.0', protocolVersion: 2, schemaVersion: 9, postgresVersion: '18.4', masterId: 'fake' };
+        return { version: '0.1.0', protocolVersion: 2, schemaVersion: 10, postgresVersion: '18.4', masterId: 'fake' };
       },
       getMetrics: () => {
         this.#called('getMetrics');

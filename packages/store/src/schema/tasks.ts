@@ -119,6 +119,9 @@ export const leases = baton.table(
     infra: smallint('infra').notNull().default(0),
     ooms: smallint('ooms').notNull().default(0),
     hasDevices: boolean('has_devices').notNull().default(false),
+    laneNamespaceId: integer('lane_namespace_id'),
+    laneRouteId: integer('lane_route_id'),
+    sessionWorkerId: integer('session_worker_id'),
   },
   (t) => [
     index('leases_session').on(t.sessionId),
