@@ -11,3 +11,8 @@ export const fastGzip: Compression = {
   ...compressionGzip,
   compress: (bytes) => gzipFast(bytes, { level: 1 }) as Promise<Uint8Array<ArrayBuffer>>,
 };
+
+/** Whether a list such as that of Accept-Encoding names gzip, which is the only compression here. */
+export function acceptsGzip(accepted: string | undefined): boolean {
+  return accepted !== undefined && /(?:^|,)\s*gzip\s*(?:,|$)/.test(accepted);
+}

@@ -1,4 +1,4 @@
-import type { Http2Server, Http2ServerRequest, Http2ServerResponse, ServerHttp2Session } from 'node:http2';
+import type { Http2Server, ServerHttp2Session, ServerHttp2Stream } from 'node:http2';
 
 export interface Http2Timing {
   /** A session that has read nothing for so long, or has no open stream, is pinged. */
@@ -9,6 +9,13 @@ export interface Http2Timing {
   requestTimeoutMs: number;
 }
 
+/** A request whose body is on its way. */
+export interface Incoming {
+  readonly stream: ServerHttp2Stream;
+  /** Everything is there. */
+  readonly complete: boolean;
+}
+
 /**
  * What node's HTTP/2 server leaves to its user: finding peers that vanished without a word, cutting requests whose body
  * never ends, and closing all sessions in an orderly way. Plain `http.Server` has all of it built in.
@@ -16,7 +23,7 @@ export interface Http2Timing {
 export class Http2Sessions {
   readonly #timing: Http2Timing;
   readonly #sessions = new Map<ServerHttp2Session, SessionState>();
-  readonly #incomplete = new Map<Http2ServerRequest, number>();
+  readonly #incomplete = new Map<Incoming, number>();
   readonly #sweep: NodeJS.Timeout;
 
   constructor(server: Http2Server, timing: Http2Timing) {
@@ -26,11 +33,16 @@ export class Http2Sessions {
   }
 
   /** From now on this request's body has `requestTimeoutMs` to arrive. Not for requests that are streams themselves. */
-  expectBody(request: Http2ServerRequest, response: Http2ServerResponse): void {
+  expectBody(request: Incoming): void {
     if (!request.stream.endAfterHeaders) {
       this.#incomplete.set(request, performance.now());
-      response.once('close', () => this.#incomplete.delete(request));
+      request.stream.once('close', () => this.#incomplete.delete(request));
     }
+  }
+
+  /** For those who know it before the answer. */
+  bodyArrived(request: Incoming): void {
+    this.#incomplete.delete(request);
   }
 
   /** GOAWAY to every peer; each session ends when its open streams have. */

@@ -7,7 +7,10 @@ import type { HealthSource } from './health.ts';
 /** Receives what went wrong and was not the caller's fault; `where` names the RPC, or says `fetch`. */
 export type OnError = (error: unknown, where: string) => void;
 
-/** What a caller may say about decoding, and about calls that are refused before any interceptor sees them. */
+/**
+ * What a caller may say about decoding, and about calls that are refused before any interceptor sees them. `requestGate` watches and
+ * refuses nothing: of a unary call that was decoded it hears only if that fails.
+ */
 export type RouterOptions = Pick<ConnectRouterOptions, 'requestGate' | 'jsonOptions'>;
 
 /** What handlers are told about the server they run in. */

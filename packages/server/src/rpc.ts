@@ -13,6 +13,7 @@ import { type NodeRequest, type NodeResponse, sendError } from './answers.ts';
 import { fastGzip } from './gzip.ts';
 import type { OnError, RouterOptions } from './options.ts';
 import { supervise } from './supervise.ts';
+import { recordUnaryRpcs, type UnaryRpc } from './unary.ts';
 
 export interface RpcOptions {
   routes: (router: ConnectRouter) => void;
@@ -32,8 +33,10 @@ export interface RpcTable {
   get(path: string): UniversalHandler | undefined;
   /** Whether a path lies under one of the services, so that an unknown method is not taken for a page. */
   hasServiceOf(path: string): boolean;
-  /** Carries out one request. Never throws and never rejects. */
-  handle(handler: UniversalHandler, request: NodeRequest, response: NodeResponse): void;
+  /** The same if it is unary, without a protocol. */
+  getUnary(path: string): UnaryRpc | undefined;
+  /** Carries out one request. Never throws and never rejects. @param begun what was read of its body */
+  handle(handler: UniversalHandler, request: NodeRequest, response: NodeResponse, begun?: readonly Uint8Array[]): void;
 }
 
 /** How a write ends under which the connection is closed; Connect takes these for faults of this side. */
@@ -50,8 +53,9 @@ function isOfGonePeer(error: unknown): boolean {
  * cannot be converted is refused there by an exception outside any promise, which would end the process.
  */
 export function createRpcTable(options: RpcOptions): RpcTable {
+  const interceptors = [supervise(options.shutdownSignal, options.onError), ...options.interceptors];
   const routerOptions: ConnectRouterOptions = {
-    interceptors: [supervise(options.shutdownSignal, options.onError), ...options.interceptors],
+    interceptors,
     readMaxBytes: options.maxMessageBytes,
     acceptCompression: [fastGzip],
     compressMinBytes: options.compressAnswers ? 1024 : Number.POSITIVE_INFINITY,
@@ -61,14 +65,20 @@ export function createRpcTable(options: RpcOptions): RpcTable {
     ...options.router,
   };
   const router = createConnectRouter(routerOptions);
-  options.routes(router);
+  const { recording, rpcs } = recordUnaryRpcs(router, {
+    interceptors,
+    shutdownSignal: options.shutdownSignal,
+    router: options.router,
+  });
+  options.routes(recording);
   const handlers = new Map(router.handlers.map((handler) => [handler.requestPath, handler]));
   const services = new Set(router.handlers.map((handler) => handler.service.typeName));
 
   return {
     get: (path) => handlers.get(path),
+    getUnary: (path) => rpcs.get(path),
     hasServiceOf: (path) => services.has(path.slice(1, path.indexOf('/', 1))),
-    handle(handler, request, response) {
+    handle(handler, request, response, begun) {
       const fail = (error: unknown) => {
         // Aborted is what becomes of a peer that went away; there is nobody to answer and nothing to report.
         if (!isOfGonePeer(error)) {
@@ -84,6 +94,9 @@ export function createRpcTable(options: RpcOptions): RpcTable {
         const universal = universalRequestFromNodeRequest(request, response, undefined, undefined);
         if (request instanceof IncomingMessage) {
           universal.body = readBody(request);
+        }
+        if (begun !== undefined) {
+          universal.body = continued(begun, request, universal.body as AsyncIterable<Uint8Array>);
         }
         handler(universal)
           .then((answer) => {
@@ -123,10 +136,26 @@ async function* readBody(request: IncomingMessage): AsyncGenerator<Uint8Array> {
   }
 }
 
+async function* continued(
+  begun: readonly Uint8Array[],
+  request: NodeRequest,
+  rest: AsyncIterable<Uint8Array>,
+): AsyncGenerator<Uint8Array> {
+  yield* begun;
+  const isRead = request instanceof IncomingMessage ? request.readableEnded : request.stream.readableEnded;
+  if (!isRead) {
+    yield* rest;
+  }
+}
+
 /**
  * gRPC percent-encodes what is no visible ASCII, and `%`. Connect encodes more (`:` too), of which grpc-js decodes only
  * a part, so that its users would read "task.kind%3A must be…".
  */
+export function plainMessage(message: string): string {
+  return message.replaceAll(/[^\x20-\x7e]|%/gu, encodeURIComponent);
+}
+
 function withPlainMessage(answer: UniversalServerResponse, handler: UniversalHandler): UniversalServerResponse {
   const { trailer, body } = answer;
   if (trailer === undefined) {
@@ -135,7 +164,7 @@ function withPlainMessage(answer: UniversalServerResponse, handler: UniversalHan
   const rewrite = () => {
     const message = trailer.get('grpc-message');
     if (message !== null) {
-      trailer.set('grpc-message', decodeURIComponent(message).replaceAll(/[^\x20-\x7e]|%/gu, encodeURIComponent));
+      trailer.set('grpc-message', plainMessage(decodeURIComponent(message)));
     }
   };
   if (handler.method.methodKind === 'unary' || body === undefined || body === null) {

@@ -21,6 +21,15 @@ import type { OnError, RunningServer, ServeOptions, ServerContext, ServerTiming 
 import { reflectionServices, registerReflection } from './reflection.ts';
 import { createRpcTable } from './rpc.ts';
 import { sniffProtocol } from './sniff.ts';
+import { isPlainConnect, serveUnaryRequest } from './unary-http1.ts';
+import { isPlainGrpc, serveUnaryStream } from './unary-http2.ts';
+
+type StreamListener = (
+  stream: http2.ServerHttp2Stream,
+  headers: http2.IncomingHttpHeaders,
+  flags: number,
+  rawHeaders: string[],
+) => void;
 
 const defaultTiming: ServerTiming = {
   silenceTimeoutMs: 10_000,
@@ -31,6 +40,7 @@ const defaultTiming: ServerTiming = {
   pingTimeoutMs: 10_000,
 };
 const defaultMaxMessageBytes = 4 * 1024 * 1024 + 64 * 1024;
+const compressMinBytes = 1024;
 const defaultGraceMs = 10_000;
 // What is cut is first answered, then its session is ended, then its socket destroyed, with this time between.
 const lastWordMs = 50;
@@ -56,6 +66,7 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
     corsOrigins: options.corsOrigins ?? 'none',
   });
   const context: ServerContext = { closing: closing.signal };
+  const maxMessageBytes = options.maxMessageBytes ?? defaultMaxMessageBytes;
   const rpcs = createRpcTable({
     routes(router) {
       const served = [...options.services, health.Health, ...reflectionServices];
@@ -65,7 +76,7 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
       registerReflection(router, served);
     },
     interceptors: options.interceptors ?? [],
-    maxMessageBytes: options.maxMessageBytes ?? defaultMaxMessageBytes,
+    maxMessageBytes,
     compressAnswers: options.compressAnswers ?? true,
     shutdownSignal: cut.signal,
     onError,
@@ -73,7 +84,13 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
   });
   const answerOther = options.fetch === undefined ? notFound : fetchListener(options.fetch, context, onError);
 
-  const handle = (request: NodeRequest, response: NodeResponse): void => {
+  const lean = {
+    compressMinBytes: (options.compressAnswers ?? true) ? compressMinBytes : Number.POSITIVE_INFINITY,
+    maxMessageBytes,
+    onError,
+    jsonOptions: options.router?.jsonOptions,
+  };
+  const handle = (request: NodeRequest, response: NodeResponse, begun?: readonly Uint8Array[]): void => {
     const { method = 'GET', url = '/', headers } = request;
     const overHttp2 = request instanceof http2.Http2ServerRequest;
     const verdict = gate({ method, authority: overHttp2 ? request.authority || headers.host : headers.host, headers });
@@ -92,10 +109,17 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
     const path = query < 0 ? url : url.slice(0, query);
     const rpc = rpcs.get(path);
     if (overHttp2 && (rpc === undefined || !isStreamingRequest(rpc.method.methodKind))) {
-      sessions.expectBody(request, response as http2.Http2ServerResponse);
+      sessions.expectBody(request);
     }
     if (rpc !== undefined) {
-      rpcs.handle(rpc, request, response);
+      const unary = overHttp2 || begun !== undefined ? undefined : rpcs.getUnary(path);
+      if (unary !== undefined && isPlainConnect(request as http.IncomingMessage, maxMessageBytes)) {
+        serveUnaryRequest(unary, request as http.IncomingMessage, response as http.ServerResponse, lean, (begun) =>
+          rpcs.handle(rpc, request, response, begun),
+        );
+        return;
+      }
+      rpcs.handle(rpc, request, response, begun);
     } else if (rpcs.hasServiceOf(path) || isRpcContent(headers['content-type'])) {
       unimplemented(path, headers['content-type'], response);
     } else {
@@ -110,8 +134,28 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
       // In MB for each session. Node's 10 refuses streams as soon as a few large messages are on their way.
       maxSessionMemory: 256,
     },
-    handle,
+    (request, response) => handle(request, response),
   );
+  // Node's own listener makes request and response out of a stream; calls that need neither pass it by.
+  const serveStream = h2.listeners('stream')[0] as StreamListener;
+  h2.removeListener('stream', serveStream);
+  h2.on('stream', (stream, headers, flags, rawHeaders) => {
+    const goOn = () => serveStream.call(h2, stream, headers, flags, rawHeaders);
+    const unary = isPlainGrpc(headers) ? rpcs.getUnary(headers[':path'] ?? '') : undefined;
+    if (unary === undefined || stream.endAfterHeaders) {
+      goOn();
+      return;
+    }
+    const verdict = gate({ method: 'POST', authority: headers[':authority'] || headers.host, headers });
+    if (verdict.kind !== 'pass' || verdict.headers.length > 0) {
+      goOn();
+      return;
+    }
+    serveUnaryStream(unary, stream, headers, { ...lean, sessions }, (begun) => {
+      const request = new http2.Http2ServerRequest(stream, headers, {}, rawHeaders);
+      handle(request, new http2.Http2ServerResponse(stream), begun);
+    });
+  });
   h2.on('session', (session) => session.setLocalWindowSize(8 * 1024 * 1024));
   const sessions = new Http2Sessions(h2, timing);
 
@@ -123,7 +167,7 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
       connectionsCheckingInterval: Math.min(5_000, timing.headersTimeoutMs / 2),
       noDelay: true,
     },
-    handle,
+    (request, response) => handle(request, response),
   );
   const sockets = new Set<Socket>();
   const silent = new Set<Socket>();
