@@ -1,5 +1,6 @@
 import { Code, ConnectError, type Transport } from '@connectrpc/connect';
 import { createConnectTransport } from '@connectrpc/connect-web';
+import { directCalls } from './direct-calls.ts';
 import { type Compression, limitedFetch } from './wire.ts';
 
 export interface TransportOptions {
@@ -15,15 +16,24 @@ export interface TransportOptions {
 
 const MAX_MESSAGE_BYTES = 64 * 1024 * 1024;
 
-/** Connect's protocol in binary over `fetch`: the one way that browsers, Deno, Node and workerd have in common. */
+/**
+ * Connect's protocol in binary over `fetch`: the one way that browsers, Deno, Node and workerd have in common. In Node, unary calls to a
+ * master on the same machine go over sockets of their own, at a tenth of the cost, unless a `fetch` is given or set.
+ */
 export function createFetchTransport(options: TransportOptions): Transport {
   const { url, compression = 'auto', maxMessageBytes = MAX_MESSAGE_BYTES } = options;
   const fetch = reportingUnavailable(options.fetch ?? ((input, init) => globalThis.fetch(input, init)));
-  return createConnectTransport({
+  const transport = createConnectTransport({
     baseUrl: url.replace(/\/+$/, ''),
     useBinaryFormat: true,
     fetch: limitedFetch(fetch, url, { compression, maxMessageBytes }),
   });
+  const direct = options.fetch === undefined && compression !== 'gzip' ? directCalls(url, maxMessageBytes) : undefined;
+  if (direct === undefined) return transport;
+  return {
+    ...transport,
+    unary: (...call) => (direct.isUsable() ? direct.unary(...call) : transport.unary(...call)),
+  };
 }
 
 /** `fetch` says "could not connect" in as many ways as there are runtimes; all of them are `unavailable`. */
