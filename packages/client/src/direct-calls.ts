@@ -166,7 +166,8 @@ class Pool {
       });
       socket.on('data', (chunk) => {
         try {
-          const answer = reader.take(chunk);
+          // No Buffer, so that bytes of a message are what they always are.
+          const answer = reader.take(new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.byteLength));
           if (answer === undefined) return;
           done();
           this.#giveBack(socket, answer);

@@ -3,7 +3,7 @@ import { codeToHttpStatus, errorToJsonBytes, parseTimeout } from '@connectrpc/co
 import { acceptsGzip, fastGzip } from './gzip.ts';
 import type { OnError, RouterOptions } from './options.ts';
 import type { UnaryCall, UnaryOutcome, UnaryRpc } from './unary.ts';
-import { type GoOn, maxLeanBytes } from './unary-http2.ts';
+import { type GoOn, joined, maxLeanBytes } from './unary-http2.ts';
 
 export interface LeanHttp1Options {
   compressMinBytes: number;
@@ -44,7 +44,7 @@ export function serveUnaryRequest(
   request.on('error', ignore);
   request.on('data', (chunk: Buffer) => chunks.push(chunk));
   request.on('end', () => {
-    const input = rpc.decode(chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks));
+    const input = rpc.decode(joined(chunks));
     if (input === undefined) {
       goOn(chunks);
       return;

@@ -79,10 +79,9 @@ export function serveUnaryStream(
   const onEnd = () => {
     incoming.complete = true;
     options.sessions.bodyArrived(incoming);
-    const whole = chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks);
-    const size = whole.length - headBytes;
-    const isWhole = size >= 0 && size === whole.readUInt32BE(1) && size <= options.maxMessageBytes;
-    const input = isWhole ? rpc.decode(whole.subarray(headBytes)) : undefined;
+    const size = bytes - headBytes;
+    const isWhole = size >= 0 && size === chunks[0]!.readUInt32BE(1) && size <= options.maxMessageBytes;
+    const input = isWhole ? rpc.decode(joined(chunks).subarray(headBytes)) : undefined;
     if (input === undefined) {
       leave();
       return;
@@ -105,6 +104,17 @@ export function serveUnaryStream(
   };
   stream.on('data', onData);
   stream.on('end', onEnd);
+}
+
+/** A copy, without what was read beside it; and no Buffer, so that bytes of a message are what they always are. */
+export function joined(chunks: readonly Buffer[]): Uint8Array {
+  const whole = new Uint8Array(chunks.reduce((sum, chunk) => sum + chunk.length, 0));
+  let at = 0;
+  for (const chunk of chunks) {
+    whole.set(chunk, at);
+    at += chunk.length;
+  }
+  return whole;
 }
 
 async function answer(

@@ -14,10 +14,16 @@ const grpc = ['application/grpc+proto', 'Application/grpc+proto'] as const;
 const connect = ['application/proto', 'Application/proto'] as const;
 
 const schema = ProbeService.method.echo.input;
-const probe = (text: string) => toBinary(schema, create(schema, { text }));
+const probe = (text: string) => toBinary(schema, create(schema, { text, body: new Uint8Array([1, 2]) }));
 const key = createContextKey('none');
-const seen: { timeoutMs: number | undefined; header: string | null; value: string; url: string; protocol: string }[] =
-  [];
+const seen: {
+  timeoutMs: number | undefined;
+  header: string | null;
+  value: string;
+  url: string;
+  protocol: string;
+  bytes: unknown;
+}[] = [];
 let server: RunningServer;
 let session: http2.ClientHttp2Session;
 
@@ -37,8 +43,9 @@ beforeAll(async () => {
       router.service(ProbeService, {
         echo(request, context) {
           const { requestHeader, values, url, protocolName: protocol } = context;
+          const bytes = (request.body as Uint8Array).constructor;
           const timeoutMs = context.timeoutMs();
-          seen.push({ timeoutMs, header: requestHeader.get('x-mine'), value: values.get(key), url, protocol });
+          seen.push({ timeoutMs, header: requestHeader.get('x-mine'), value: values.get(key), url, protocol, bytes });
           if (request.text === 'headers') {
             context.responseHeader.set('x-head', 'h');
             context.responseTrailer.set('x-tail', 't');
@@ -168,7 +175,7 @@ describe('what a handler is told', () => {
     }
     const url = `${server.url}/probe.v1.ProbeService/Echo`;
     for (const told of seen) {
-      expect(told).toMatchObject({ header: 'm', value: 'from the interceptor', url, protocol });
+      expect(told).toMatchObject({ header: 'm', value: 'from the interceptor', url, protocol, bytes });
       expect(told.timeoutMs).toBeGreaterThan(8_000);
       expect(told.timeoutMs).toBeLessThanOrEqual(9_000);
     }
