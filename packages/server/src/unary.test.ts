@@ -175,7 +175,7 @@ describe('what a handler is told', () => {
     }
     const url = `${server.url}/probe.v1.ProbeService/Echo`;
     for (const told of seen) {
-      expect(told).toMatchObject({ header: 'm', value: 'from the interceptor', url, protocol, bytes });
+      expect(told).toMatchObject({ header: 'm', value: 'from the interceptor', url, protocol, bytes: Uint8Array });
       expect(told.timeoutMs).toBeGreaterThan(8_000);
       expect(told.timeoutMs).toBeLessThanOrEqual(9_000);
     }
