@@ -126,13 +126,16 @@ it('sends an input that is larger than that alone', async () => {
   expect(await offer(10)).toHaveLength(0);
 });
 
-it('claims deeper from one lane than from many, each of which is locked that deep', async () => {
+it('claims deeper from one lane than from a few, each of which is locked that deep, and from many, which are not', async () => {
   const one = scene({ ready: 10_000, inputBytes: 10 });
   await one.offer(5_000);
   expect(one.asked).toEqual([DEFAULT_SETTINGS.claimRows]);
   const many = scene({ ready: 10_000, inputBytes: 10, lanes: 50 });
   await many.offer(5_000);
-  expect(many.asked).toEqual([DEFAULT_SETTINGS.batchRows]);
+  expect(many.asked).toEqual([DEFAULT_SETTINGS.claimRows]);
+  const few = scene({ ready: 10_000, inputBytes: 10, lanes: 4 });
+  await few.offer(5_000);
+  expect(few.asked).toEqual([DEFAULT_SETTINGS.batchRows]);
 });
 
 it('claims nothing for a worker whose breaker is open, and answers the urgent offer with nothing', async () => {

@@ -3,6 +3,7 @@ import {
   type ArtifactInput,
   claimHeads,
   claimProbe,
+  FEW_LANES,
   type Grant,
   type Lane,
   loadSpecs,
@@ -365,7 +366,10 @@ export function createDispatcher(
           );
     const wants: { sessionId: string; count: number }[] = [];
     const claiming: Offer[] = [];
-    const most = Math.max(settings.batchRows, Math.floor(settings.claimRows / laneIds.length));
+    const most =
+      laneIds.length > FEW_LANES
+        ? settings.claimRows
+        : Math.max(settings.batchRows, Math.floor(settings.claimRows / laneIds.length));
     let total = 0;
     for (const offer of waiting) {
       // An offer may have ended, or be asked for, while an earlier group was served.

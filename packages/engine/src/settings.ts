@@ -40,7 +40,8 @@ export interface EngineSettings {
   batchBytes: number;
   /**
    * A claim over one lane takes at most this many rows: enough that a worker of short tasks has work at hand until the next answer.
-   * Over several lanes, each of which is locked that deep, it is a share of this, but not less than `batchRows`.
+   * Over a few lanes, each of which is locked that deep, it is a share of this, but not less than `batchRows`; over many (see CLAIM_WIDE) it
+   * is this again.
    */
   claimRows: number;
   /** Heartbeats are gathered this long before they are written together. */

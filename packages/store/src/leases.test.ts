@@ -1,3 +1,4 @@
+import { compareIds } from '@baton/domain';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { cancelTasks } from './cancel.ts';
 import { claimHeads, claimTasks } from './claim.ts';
@@ -194,6 +195,44 @@ describe('the claim', () => {
     for (let n = 0; n < 5; n++)
       grants.push(...(await claimTasks(sql, [a.id, b.id], [{ sessionId: session, count: 1 }])).map((g) => g.taskId));
     expect(grants).toEqual([...high, ...low, ...later]);
+  });
+
+  it('takes the oldest of many lanes, and before them all that is urgent in one', async () => {
+    const lanes = await Promise.all(Array.from({ length: 40 }, (_, n) => stage.lane(`wide ${n}`)));
+    const laneIds = lanes.map((lane) => lane.id);
+    const session = await stage.session('wide');
+    const old: string[] = [];
+    for (let round = 0; round < 5; round++) for (const lane of lanes) old.push(...(await stage.submit(lane, 1)));
+    const urgent = await stage.submit(lanes[17]!, 90, { priority: 1 });
+    const claim = async (count: number) => {
+      const { grants, isDry } = await claimHeads(sql, laneIds, [{ sessionId: session, count }]);
+      return { ids: grants.map((g) => g.taskId).sort(compareIds), isDry };
+    };
+    expect(await claim(60)).toEqual({ ids: urgent.slice(0, 60), isDry: false });
+    expect(await claim(60)).toEqual({ ids: [...old.slice(0, 30), ...urgent.slice(60)], isDry: false });
+    expect(await claim(60)).toEqual({ ids: old.slice(30, 90), isDry: false });
+    expect(await claim(100)).toEqual({ ids: old.slice(90, 190), isDry: false });
+    expect(await claim(100)).toEqual({ ids: old.slice(190), isDry: true });
+  });
+
+  it('does not call lanes dry of which one has more than a claim over many looks at', async () => {
+    const lanes = await Promise.all(Array.from({ length: 100 }, (_, n) => stage.lane(`uneven ${n}`)));
+    const session = await stage.session('uneven');
+    for (const lane of lanes.slice(0, 20)) await stage.submit(lane, 2);
+    await stage.submit(lanes[0]!, 200);
+    const counts: number[] = [];
+    for (let isDry = false; !isDry; ) {
+      const claimed = await claimHeads(
+        sql,
+        lanes.map((lane) => lane.id),
+        [{ sessionId: session, count: 60 }],
+      );
+      counts.push(claimed.grants.length);
+      isDry = claimed.isDry;
+    }
+    expect(counts.reduce((sum, count) => sum + count, 0)).toBe(240);
+    expect(counts[0]).toBeLessThan(60);
+    expect(await sql.unsafe('select 1 from baton.ready where lane_id = $1', [lanes[0]!.id])).toHaveLength(0);
   });
 
   it('grants nothing from a paused lane, and what waited there once it goes on', async () => {

@@ -132,6 +132,13 @@ const HOT: Hot[] = [
     pages: 4000,
   },
   {
+    name: 'claim of many over all lanes',
+    pool: 'hot',
+    call: (sql) => claimTasks(sql, lanes, [{ sessionId: '1', count: BATCH }]),
+    rows: 9 * BATCH,
+    pages: 60 * BATCH,
+  },
+  {
     name: 'peek: the heads of each lane',
     pool: 'hot',
     call: (sql) => peekHeads(sql, lanes, 10),
