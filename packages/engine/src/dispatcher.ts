@@ -366,10 +366,8 @@ export function createDispatcher(
           );
     const wants: { sessionId: string; count: number }[] = [];
     const claiming: Offer[] = [];
-    const most =
-      laneIds.length > FEW_LANES
-        ? settings.claimRows
-        : Math.max(settings.batchRows, Math.floor(settings.claimRows / laneIds.length));
+    const lockedDeep = laneIds.length > FEW_LANES ? 1 : laneIds.length;
+    const most = Math.max(settings.batchRows, Math.floor(settings.claimRows / lockedDeep));
     let total = 0;
     for (const offer of waiting) {
       // An offer may have ended, or be asked for, while an earlier group was served.
