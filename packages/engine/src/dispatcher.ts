@@ -139,6 +139,8 @@ interface Offer {
 }
 
 /**
+ * Long because what changes offers, armed lanes and answers that nobody took is one closure: each of the three decides on the others.
+ *
  * @param onUnsent leases that this master was granted and did not send
  * @param nodeNames of tasks that need not be read
  */
