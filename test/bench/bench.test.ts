@@ -52,13 +52,25 @@ async function measured(...argv: string[]): Promise<Report> {
 }
 
 test('drain loads tasks, lets workers take them, and counts their whole history', { timeout }, async () => {
-  const report = await measured('drain', '--tasks', '300', '--concurrency', '4', '--workers', '2', '--reps', '2');
+  const report = await measured(
+    'drain',
+    '--tasks',
+    '300',
+    '--concurrency',
+    '4',
+    '--workers',
+    '2',
+    '--reps',
+    '2',
+    '--peers',
+    'none',
+  );
   expect(report).toMatchObject({ bench: 'drain', repetitions: 2, postgres: { source: 'yours' } });
   expect(report.machine).toMatchObject({ cores: expect.any(Number), node: process.version });
   // What the server says, and not what the benchmark would like: the tests' server does not fsync.
   expect(report.postgres.settings).toMatchObject({ fsync: 'off', synchronous_commit: 'on' });
   const results = report.results as Result<DrainRun>[];
-  expect(results.map((result) => result.shape)).toEqual([{ workers: 2, slots: 4, tasks: 300 }]);
+  expect(results.map((result) => result.shape)).toEqual([{ who: 'baton', workers: 2, slots: 4, tasks: 300 }]);
   for (const { figures, runs } of results) {
     expect(runs.map((run) => run.history)).toEqual(
       Array(2).fill({ tasks: 300, outcomes: 300, attempts: 300, events: 900 }),
@@ -78,7 +90,7 @@ test('drain loads tasks, lets workers take them, and counts their whole history'
 });
 
 test('submit measures every way, and what was answered is on disk', { timeout }, async () => {
-  const report = await measured('submit', '--seconds', '1', '--reps', '1');
+  const report = await measured('submit', '--seconds', '1', '--reps', '1', '--peers', 'none');
   const runs = (report.results as Result<SubmitRun>[]).flatMap((result) => result.runs);
   expect(runs.map((run) => [run.way, run.atOnce, run.tasksPerCall])).toEqual([
     ['grpc', 1, 1],
@@ -97,7 +109,7 @@ test('submit measures every way, and what was answered is on disk', { timeout },
 });
 
 test('latency follows each probe from its submit to its start and to its result', { timeout }, async () => {
-  const report = await measured('latency', '--seconds', '1', '--reps', '1', '--concurrency', '2');
+  const report = await measured('latency', '--seconds', '1', '--reps', '1', '--concurrency', '2', '--peers', 'none');
   const [run] = (report.results as Result<LatencyRun>[]).flatMap((result) => result.runs);
   expect(run).toMatchObject({ slots: 2, rate: 20, probes: 20 });
   expect(run!.startMs.samples).toBe(20);

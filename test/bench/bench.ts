@@ -1,4 +1,5 @@
 import { measureArtifacts } from './artifacts.ts';
+import { drainedOf, measureBacklog, SMALL_BACKLOG } from './backlog.ts';
 import { measureDrain } from './drain.ts';
 import { measureExecutors } from './executors.ts';
 import { type FunctionRun, measureFunctions } from './functions.ts';
@@ -6,9 +7,16 @@ import { measureGaps } from './gap.ts';
 import { measureLatency } from './latency.ts';
 import { readMachine } from './machine.ts';
 import type { BenchOptions } from './options.ts';
+import { drainPeer } from './peers/drain.ts';
+import { latencyOfPeer } from './peers/latency.ts';
+import type { PeerName } from './peers/peer.ts';
+import { cannotRun } from './peers/store.ts';
+import { submitPeer } from './peers/submit.ts';
 import {
+  type NotRun,
   type Report,
   summarizeArtifacts,
+  summarizeBacklog,
   summarizeDrain,
   summarizeExecutors,
   summarizeFunctions,
@@ -23,6 +31,13 @@ import { measureSizes } from './sizes.ts';
 import { round } from './statistics.ts';
 import { measureSubmits } from './submit.ts';
 import { measureWorkflows, type WorkflowRun } from './workflows.ts';
+
+/** A peer that is slower than this is measured by what it does meanwhile. */
+const CAP_MS = 15_000;
+/** Drained to see what half a load is. */
+const LOAD_TASKS = 30_000;
+
+const named = <Run>({ name }: PeerName, run: Run): Run & { who: string } => ({ who: name, ...run });
 
 /**
  * Runs one benchmark with all its repetitions, each on a fresh database with fresh processes. The repetition is the outer loop, so
@@ -39,12 +54,24 @@ export async function runBench(
   await using server = await openServer(options.postgresUrl);
   const { source, version, settings } = server;
   progress(`PostgreSQL ${version} (${source})`);
+  const notRun: NotRun[] = [];
+  // Baton first, then the others, in each repetition.
+  const products: (PeerName | null)[] = [null];
+  for (const name of options.peers) {
+    const why = await cannotRun(name);
+    if (why === null) products.push(name);
+    else {
+      notRun.push({ who: name.name, why });
+      progress(`NOT RUN: ${name.name}: ${why}`);
+    }
+  }
   return {
     bench: options.bench,
     at,
     machine,
     postgres: { source, version, settings },
     repetitions: options.reps,
+    notRun,
     results: await Promise.race([measure(), interrupted]),
   };
 
@@ -54,25 +81,54 @@ export async function runBench(
         return summarizeDrain(
           await repeat(async (rep, runs) => {
             for (const workers of options.workers)
-              for (const slots of options.concurrency) {
-                const run = await measureDrain(server, options, { workers, slots });
-                runs.push(run);
-                progress(
-                  `${rep}: ${workers} workers of ${slots} slots: ${round(run.tasksPerSecond)} tasks/s, ${round(run.cpu.totalUs)} us a task, foreign cores ${round(run.cpu.foreignCores)}`,
-                );
-              }
+              for (const slots of options.concurrency)
+                for (const who of products) {
+                  const run =
+                    who === null
+                      ? await measureDrain(server, options, { workers, slots })
+                      : named(
+                          who,
+                          await drainPeer(server, who, { workers, slots, tasks: options.tasks, capMs: CAP_MS }),
+                        );
+                  runs.push(run);
+                  progress(
+                    `${rep}: ${run.who}, ${workers} workers of ${slots} slots: ${round(run.tasksPerSecond)} tasks/s, ${round(run.cpu.totalUs)} us a task, foreign cores ${round(run.cpu.foreignCores)}`,
+                  );
+                }
+          }),
+        );
+      case 'backlog':
+        return summarizeBacklog(
+          await repeat(async (rep, runs) => {
+            for (const slots of options.concurrency)
+              for (const tasks of new Set([Math.min(SMALL_BACKLOG, options.tasks), options.tasks]))
+                for (const who of products) {
+                  const shape = { workers: 1, slots, tasks, enough: drainedOf(tasks), capMs: CAP_MS };
+                  const run =
+                    who === null
+                      ? await measureBacklog(server, options, slots, tasks)
+                      : named(who, await drainPeer(server, who, shape));
+                  runs.push(run);
+                  progress(
+                    `${rep}: ${run.who}, ${tasks} wait: ${round(run.tasksPerSecond)} tasks/s, ${round(run.cpu.totalUs)} us a task, foreign cores ${round(run.cpu.foreignCores)}`,
+                  );
+                }
           }),
         );
       case 'submit':
         return summarizeSubmits(
           await repeat(async (rep, runs) => {
-            runs.push(
-              ...(await measureSubmits(server, options, (run) =>
+            for (const who of products) {
+              const ways =
+                who === null
+                  ? await measureSubmits(server, options, () => {})
+                  : (await submitPeer(server, who, options.seconds * 1000)).map((run) => named(who, run));
+              runs.push(...ways);
+              for (const run of ways)
                 progress(
-                  `${rep}: ${run.way}, ${run.atOnce} at once: ${round(run.tasksPerSecond)} tasks/s, ${round(run.cpu.totalUs)} us a task, foreign cores ${round(run.cpu.foreignCores)}`,
-                ),
-              )),
-            );
+                  `${rep}: ${run.who}, ${run.way}, ${run.atOnce} at once: ${round(run.tasksPerSecond)} tasks/s, ${round(run.cpu.totalUs)} us a task, foreign cores ${round(run.cpu.foreignCores)}`,
+                );
+            }
           }),
         );
       case 'functions':
@@ -137,16 +193,33 @@ export async function runBench(
       case 'latency':
         return summarizeLatency(
           await repeat(async (rep, runs) => {
-            for (const slots of options.concurrency) {
-              const run = await measureLatency(server, options, slots);
-              runs.push(run);
-              progress(
-                `${rep}: ${slots} slots: start p50 ${run.startMs.p50} ms, p99 ${run.startMs.p99} ms, result p50 ${run.resultMs.p50} ms, foreign cores ${round(run.cpu.foreignCores)}`,
-              );
-            }
+            for (const slots of options.concurrency)
+              for (const who of products) {
+                const { rate, seconds } = options;
+                const load = options.load === 'half' ? await halfLoad(who, slots) : options.load;
+                const run =
+                  who === null
+                    ? await measureLatency(server, options, slots, load)
+                    : named(who, await latencyOfPeer(server, who, { slots, rate, seconds, load }));
+                runs.push(run);
+                progress(
+                  `${rep}: ${run.who}, ${slots} slots, load ${load}/s: start p50 ${run.startMs.p50} ms, p99 ${run.startMs.p99} ms, foreign cores ${round(run.cpu.foreignCores)}`,
+                );
+              }
           }),
         );
     }
+  }
+
+  /** Half of what it takes when it drains, tasks a second. */
+  async function halfLoad(who: PeerName | null, slots: number): Promise<number> {
+    const tasks = Math.min(options.tasks, LOAD_TASKS);
+    const shape = { workers: 1, slots, tasks };
+    const { tasksPerSecond } =
+      who === null
+        ? await measureDrain(server, { ...options, tasks, statements: false }, shape)
+        : await drainPeer(server, who, { ...shape, capMs: CAP_MS / 2 });
+    return Math.max(1, Math.floor(tasksPerSecond / 2));
   }
 
   async function functions(rep: string, runs: FunctionRun[], how: BenchOptions): Promise<void> {

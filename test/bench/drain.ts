@@ -8,6 +8,7 @@ import type { BenchServer } from './server.ts';
 import { readStatements, resetStatements, type StatementCost } from './statements.ts';
 
 export interface DrainRun {
+  who: 'baton';
   workers: number;
   slots: number;
   tasks: number;
@@ -69,6 +70,7 @@ export async function measureDrain(
   const statements = withStatements ? await readStatements(sql, tasks) : undefined;
   const { seconds, ...history } = await verifyHistory(sql, tasks);
   return {
+    who: 'baton',
     ...shape,
     tasks,
     tasksPerSecond: tasks / seconds,
@@ -85,7 +87,7 @@ export async function measureDrain(
 }
 
 /** The master's own counter: cheap to read, and Postgres is not asked while it is measured. */
-async function whenSucceeded(client: GrpcClient, tasks: number, logs: () => string): Promise<void> {
+export async function whenSucceeded(client: GrpcClient, tasks: number, logs: () => string): Promise<void> {
   let before = -1;
   let changedAt = performance.now();
   for (;;) {

@@ -112,7 +112,7 @@ async function measureBaton(
 
 async function measureDbos(server: BenchServer, counts: Counts): Promise<FunctionRun> {
   await using database = await server.freshDatabase();
-  const program = fileURLToPath(new URL('peers/dbos.ts', import.meta.url));
+  const program = fileURLToPath(new URL('peers/dbos-steps.ts', import.meta.url));
   const args = ['--no-deprecation', program, database.url, String(CALLERS), String(counts.warmUp), String(counts.runs)];
   const peer = spawn(process.execPath, args, { stdio: ['pipe', 'pipe', 'inherit'] });
   const ended = once(peer, 'exit');

@@ -3,7 +3,9 @@ import { PayloadFormat, type Task, TaskState } from '@baton/contract';
 import { durationFromMs } from '@bufbuild/protobuf/wkt';
 import { connect, type GrpcClient } from './calls.ts';
 import { type CpuShare, cpuShare } from './cpu.ts';
+import { whenSucceeded } from './drain.ts';
 import { verifyHistory } from './history.ts';
+import { startLoad } from './load.ts';
 import type { BenchOptions } from './options.ts';
 import { startProduct } from './product.ts';
 import type { BenchServer } from './server.ts';
@@ -11,7 +13,10 @@ import { readStatements, resetStatements, type StatementCost } from './statement
 import { type Percentiles, percentiles } from './statistics.ts';
 
 export interface LatencyRun {
+  who: 'baton';
   slots: number;
+  /** No-op tasks a second beside the probes; 0: idle. */
+  load: number;
   /** Probes a second. */
   rate: number;
   probes: number;
@@ -40,11 +45,17 @@ export class ProbeError extends Error {
 const WARM_UP = 40;
 const SETTLE_MS = 500;
 
-/** One worker, idle but for the probes, which come at a fixed rate whether or not the last one has ended. */
-export async function measureLatency(server: BenchServer, options: BenchOptions, slots: number): Promise<LatencyRun> {
+/** One worker, idle but for the probes or beside a load; the probes come at a fixed rate whether or not the last one has ended. */
+export async function measureLatency(
+  server: BenchServer,
+  options: BenchOptions,
+  slots: number,
+  load = 0,
+): Promise<LatencyRun> {
   await using product = await startProduct(server, options);
   const client = connect(product.url);
   await product.addWorkers(1, slots);
+  await using beside = load > 0 ? await startLoad('baton', product.url, load) : null;
   const series = async (count: number): Promise<Probe[]> => {
     const begin = performance.now();
     const probes: Promise<Probe>[] = [];
@@ -64,9 +75,13 @@ export async function measureLatency(server: BenchServer, options: BenchOptions,
   const probes = await series(count);
   const cpu = cpuShare(from, product.readCpu(), count);
   const statements = withStatements ? await readStatements(product.database.sql, count) : undefined;
-  await verifyHistory(product.database.sql, WARM_UP + count);
+  const others = (await beside?.stop()) ?? 0;
+  await whenSucceeded(client, WARM_UP + count + others, product.logs);
+  await verifyHistory(product.database.sql, WARM_UP + count + others);
   return {
+    who: 'baton',
     slots,
+    load,
     rate: options.rate,
     probes: count,
     startMs: percentiles(probes.map((p) => p.startMs)),

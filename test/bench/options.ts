@@ -1,9 +1,11 @@
 import { parseArgs } from 'node:util';
+import { PEER_NAMES, type PeerName, readPeerName } from './peers/peer.ts';
 
 export const BENCHES = [
   'drain',
   'submit',
   'latency',
+  'backlog',
   'sizes',
   'workflows',
   'functions',
@@ -28,6 +30,10 @@ export interface BenchOptions {
   readonly seconds: number;
   /** latency: probes a second. */
   readonly rate: number;
+  /** latency: no-op tasks a second beside the probes; 'half': half of what each takes when it drains, measured before. */
+  readonly load: number | 'half';
+  /** Measured beside Baton, in turn. */
+  readonly peers: readonly PeerName[];
   /** A server of your own; null: an embedded one that is thrown away. */
   readonly postgresUrl: string | null;
   /** Where master and workers leave profiles of their CPU; null: none are made. */
@@ -41,7 +47,16 @@ export class UsageError extends Error {
   override readonly name = 'UsageError';
 }
 
+/** Of each peer its default and its fastest way of what is measured. */
+const DEFAULT_PEERS: Partial<Record<BenchName, string>> = {
+  drain: 'graphile,graphile:tuned,pgboss:one,pgboss:batch,dbos,bullmq',
+  submit: 'graphile,pgboss,dbos,bullmq',
+  latency: 'graphile,pgboss:notify,dbos:tuned,bullmq',
+  backlog: 'graphile:tuned,pgboss:batch',
+};
+
 const TASKS: Partial<Record<BenchName, number>> = {
+  backlog: 1_000_000,
   sizes: 200_000,
   workflows: 10_000,
   functions: 1_000,
@@ -50,11 +65,12 @@ const TASKS: Partial<Record<BenchName, number>> = {
   executors: 400,
 };
 
-export const USAGE = `npm run bench -- drain|submit|latency|sizes|workflows|functions|artifacts|gap|executors [options]
+export const USAGE = `npm run bench -- drain|submit|latency|backlog|sizes|workflows|functions|artifacts|gap|executors [options]
 
   drain     N no-op tasks are loaded, then worker processes take them: tasks/s from the first grant to the last outcome
   submit    tasks are submitted: one by one, 16 and 128 at once, gathered by the SDK, in calls of 1 000
   latency   at 20 tasks a second: submit to the start of its code on a worker, and to the result at the client
+  backlog   tasks/s of the first 20 000 where 30 000 wait, and where N wait
   sizes     N tasks come and go: MB of the tables that churn, and of history
   workflows nodes/s of a chain, a fan-out and a lattice of no-op tasks, small and large, by one worker; then all of functions
   functions durable functions: steps/s of one of 1 000 steps; runs/s of three steps, 16 at once, beside DBOS
@@ -74,6 +90,11 @@ export const USAGE = `npm run bench -- drain|submit|latency|sizes|workflows|func
   --reps N                   default 3; sizes: 1
   --seconds N                submit and latency: length of each measurement; default 3 and 15
   --rate N                   latency: probes a second; default 20
+  --load N|half              latency: no-op tasks a second beside the probes, or half of what each takes when it drains; default 0
+  --peers a,b:way|none       drain, submit, latency, backlog: measured beside Baton, in turn, on the same server. Default:
+                             ${Object.entries(DEFAULT_PEERS)
+                               .map(([bench, peers]) => `${bench} ${peers}`)
+                               .join(';\n                             ')}
   --postgres URL             your server (a database is made and dropped); default an embedded one, thrown away
   --statements               report the time of each statement (pg_stat_statements)
   --cpu-prof DIR             master and workers write CPU profiles there (this costs speed)
@@ -96,11 +117,16 @@ export function readOptions(argv: readonly string[]): BenchOptions {
     bench,
     output,
     tasks: number('tasks', TASKS[bench] ?? 100_000),
-    concurrency: numbers('concurrency', bench === 'latency' ? [10] : bench === 'executors' ? [1, 4] : [1, 10, 50]),
+    concurrency: numbers(
+      'concurrency',
+      bench === 'latency' || bench === 'backlog' ? [10] : bench === 'executors' ? [1, 4] : [1, 10, 50],
+    ),
     workers: numbers('workers', [1, 2]),
     reps: number('reps', bench === 'sizes' ? 1 : 3),
     seconds: number('seconds', bench === 'latency' ? 15 : 3),
     rate: number('rate', 20),
+    load: values.load === undefined || values.load === 'half' ? (values.load ?? 0) : whole('load', values.load),
+    peers: peers(values.peers ?? DEFAULT_PEERS[bench] ?? 'none'),
     postgresUrl: values.postgres ?? null,
     cpuProfileDir: values['cpu-prof'] ?? null,
     statements: values.statements ?? false,
@@ -120,6 +146,8 @@ function parse(argv: readonly string[]) {
         reps: { type: 'string' },
         seconds: { type: 'string' },
         rate: { type: 'string' },
+        load: { type: 'string' },
+        peers: { type: 'string' },
         postgres: { type: 'string' },
         statements: { type: 'boolean' },
         'cpu-prof': { type: 'string' },
@@ -135,4 +163,14 @@ function whole(name: string, text: string): number {
   if (!Number.isInteger(value) || value < 1 || value > 100_000_000)
     throw new UsageError(`--${name} ${text}: write whole numbers from 1`);
   return value;
+}
+
+/** @throws UsageError */
+function peers(text: string): PeerName[] {
+  if (text === 'none') return [];
+  return text.split(',').map((name) => {
+    const peer = readPeerName(name);
+    if (peer === null) throw new UsageError(`--peers ${name}: there are ${PEER_NAMES.join(', ')}`);
+    return peer;
+  });
 }

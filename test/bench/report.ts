@@ -1,4 +1,5 @@
 import type { ArtifactRun } from './artifacts.ts';
+import type { BacklogRun } from './backlog.ts';
 import type { CpuShare } from './cpu.ts';
 import type { DrainRun } from './drain.ts';
 import type { ExecutorRun } from './executors.ts';
@@ -7,6 +8,8 @@ import type { GapRun } from './gap.ts';
 import type { LatencyRun } from './latency.ts';
 import type { Machine } from './machine.ts';
 import type { BenchName } from './options.ts';
+import type { PeerRun } from './peers/run.ts';
+import { type RatioRun, ratios } from './ratios.ts';
 import type { SizeRun } from './sizes.ts';
 import { type Percentiles, round, type Spread, spread } from './statistics.ts';
 import type { SubmitRun } from './submit.ts';
@@ -25,28 +28,53 @@ export interface Report {
   machine: Machine;
   postgres: { source: 'embedded' | 'yours'; version: string; settings: Readonly<Record<string, string>> };
   repetitions: number;
+  /** Peers that were asked for and could not be measured here. */
+  notRun: NotRun[];
   results: Result<
-    DrainRun | SubmitRun | LatencyRun | SizeRun | WorkflowRun | FunctionRun | ArtifactRun | GapRun | ExecutorRun
+    | DrainRun
+    | SubmitRun
+    | LatencyRun
+    | BacklogRun
+    | SizeRun
+    | WorkflowRun
+    | FunctionRun
+    | ArtifactRun
+    | GapRun
+    | ExecutorRun
+    | PeerRun
+    | RatioRun
   >[];
 }
 
-export function summarizeDrain(runs: readonly DrainRun[]): Result<DrainRun>[] {
-  return grouped(
+/** What peers were not measured, and why: in the table too, so that nobody takes their absence for a figure. */
+export interface NotRun {
+  who: string;
+  why: string;
+}
+
+export function summarizeDrain(
+  runs: readonly (DrainRun | PeerRun<'drain'>)[],
+): Result<DrainRun | PeerRun | RatioRun>[] {
+  const results = grouped(
     runs,
-    ({ workers, slots, tasks }) => ({ workers, slots, tasks }),
+    ({ who, workers, slots, tasks }) => ({ who, workers, slots, tasks }),
     (run) => ({
       tasks_per_second: run.tasksPerSecond,
       ...cpuFigures(run.cpu),
-      preload_tasks_per_second: run.preload.tasksPerSecond,
-      preload_total_us: run.preload.cpu.totalUs,
+      preload_tasks_per_second: 'preload' in run ? run.preload.tasksPerSecond : null,
+      preload_total_us: 'preload' in run ? run.preload.cpu.totalUs : null,
     }),
   );
+  const alike = ({ workers, slots }: (typeof runs)[number]) => ({ workers, slots });
+  return [...results, ...ratios(results, alike, { tasks_per_second: (run) => run.tasksPerSecond })];
 }
 
-export function summarizeSubmits(runs: readonly SubmitRun[]): Result<SubmitRun>[] {
-  return grouped(
+export function summarizeSubmits(
+  runs: readonly (SubmitRun | PeerRun<'submit'>)[],
+): Result<SubmitRun | PeerRun | RatioRun>[] {
+  const results = grouped(
     runs,
-    ({ way, atOnce, tasksPerCall }) => ({ way, at_once: atOnce, tasks_per_call: tasksPerCall }),
+    ({ who, way, atOnce, tasksPerCall }) => ({ who, way, at_once: atOnce, tasks_per_call: tasksPerCall }),
     (run) => ({
       tasks_per_second: run.tasksPerSecond,
       answer_p50_ms: run.answerMs.p50,
@@ -54,6 +82,20 @@ export function summarizeSubmits(runs: readonly SubmitRun[]): Result<SubmitRun>[
       ...cpuFigures(run.cpu),
     }),
   );
+  const alike = ({ atOnce, tasksPerCall }: (typeof runs)[number]) => ({ atOnce, tasksPerCall });
+  return [...results, ...ratios(results, alike, { tasks_per_second: (run) => run.tasksPerSecond })];
+}
+
+export function summarizeBacklog(
+  runs: readonly (BacklogRun | PeerRun<'backlog'>)[],
+): Result<BacklogRun | PeerRun | RatioRun>[] {
+  const results = grouped(
+    runs,
+    ({ who, slots, tasks }) => ({ who, slots, waiting: tasks }),
+    (run) => ({ tasks_per_second: run.tasksPerSecond, ...cpuFigures(run.cpu) }),
+  );
+  const alike = ({ slots, tasks }: (typeof runs)[number]) => ({ slots, tasks });
+  return [...results, ...ratios(results, alike, { tasks_per_second: (run) => run.tasksPerSecond })];
 }
 
 export function summarizeWorkflows(runs: readonly WorkflowRun[]): Result<WorkflowRun>[] {
@@ -109,24 +151,34 @@ export function summarizeExecutors(runs: readonly ExecutorRun[]): Result<Executo
   );
 }
 
-export function summarizeLatency(runs: readonly LatencyRun[]): Result<LatencyRun>[] {
-  const named = (name: string, times: Percentiles) => ({
-    [`${name}_p50_ms`]: times.p50,
-    [`${name}_p95_ms`]: times.p95,
-    [`${name}_p99_ms`]: times.p99,
-    [`${name}_max_ms`]: times.max,
+export function summarizeLatency(
+  runs: readonly (LatencyRun | PeerRun<'latency'>)[],
+): Result<LatencyRun | PeerRun | RatioRun>[] {
+  const named = (name: string, times: Percentiles | null) => ({
+    [`${name}_p50_ms`]: times?.p50 ?? null,
+    [`${name}_p95_ms`]: times?.p95 ?? null,
+    [`${name}_p99_ms`]: times?.p99 ?? null,
+    [`${name}_max_ms`]: times?.max ?? null,
   });
-  return grouped(
+  const results = grouped(
     runs,
-    ({ slots, rate }) => ({ slots, rate }),
+    // A load that was measured before differs with each repetition.
+    ({ who, slots, rate, load }) => ({ who, slots, rate, beside: load > 0 ? 'load' : 'nothing' }),
     (run) => ({
+      load: run.load,
       ...named('start', run.startMs),
-      ...named('result', run.resultMs),
-      acknowledged_p50_ms: run.acknowledgedMs.p50,
-      acknowledged_p99_ms: run.acknowledgedMs.p99,
+      ...named('result', 'resultMs' in run ? run.resultMs : null),
+      acknowledged_p50_ms: 'acknowledgedMs' in run ? run.acknowledgedMs.p50 : null,
+      acknowledged_p99_ms: 'acknowledgedMs' in run ? run.acknowledgedMs.p99 : null,
       ...cpuFigures(run.cpu),
     }),
   );
+  const alike = ({ slots, rate }: (typeof runs)[number]) => ({ slots, rate });
+  const faster = {
+    start_p50: (run: (typeof runs)[number]) => 1 / run.startMs.p50,
+    start_p99: (run: (typeof runs)[number]) => 1 / run.startMs.p99,
+  };
+  return [...results, ...ratios(results, alike, faster)];
 }
 
 export function summarizeSizes(runs: readonly SizeRun[]): Result<SizeRun>[] {
@@ -186,6 +238,7 @@ export function asTable(report: Report): string {
       .map(([name, value]) => `${name}=${value}`)
       .join(' ')}`,
     'us: microseconds of CPU a task. foreign_cores: cores that others used.',
+    ...report.notRun.map(({ who, why }) => `NOT RUN: ${who}: ${why}`),
   ];
   // One table for what has the same figures.
   const alike = Map.groupBy(report.results, ({ shape, figures }) => Object.keys({ ...shape, ...figures }).join());

@@ -8,6 +8,7 @@ import type { BenchServer } from './server.ts';
 import { type Percentiles, percentiles } from './statistics.ts';
 
 export interface SubmitRun {
+  who: 'baton';
   /** grpc: SubmitTask, one call each. sdk: baton.submit, which gathers what is submitted at once. bulk: SubmitTasks. */
   way: 'grpc' | 'sdk' | 'bulk';
   /** Submits under way at once. */
@@ -71,6 +72,7 @@ export async function measureSubmits(
     const seconds = (to.atMs - from.atMs) / 1000;
     await verifySubmitted(product.database.sql, expected);
     const run: SubmitRun = {
+      who: 'baton',
       way,
       atOnce,
       tasksPerCall,

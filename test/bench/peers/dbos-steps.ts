@@ -2,7 +2,7 @@
  * DBOS doing what the bench of workflows asks of Baton: a workflow of three steps, so many at once, each started and awaited by its
  * caller in this process, without a queue. A process of its own, because DBOS is one per process, and so that its CPU can be told.
  *
- *   node test/bench/peers/dbos.ts DATABASE_URL CONCURRENCY WARM_UP RUNS
+ *   node test/bench/peers/dbos-steps.ts DATABASE_URL CONCURRENCY WARM_UP RUNS
  *
  * Prints a line when it is warm, waits for one on its input, and prints another when it is done: JSON, with runs and seconds. Ends when its
  * input ends.
