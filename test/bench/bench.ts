@@ -9,7 +9,7 @@ import { readMachine } from './machine.ts';
 import type { BenchOptions } from './options.ts';
 import { drainPeer } from './peers/drain.ts';
 import { latencyOfPeer } from './peers/latency.ts';
-import type { PeerName } from './peers/peer.ts';
+import type { PeerName } from './peers/registry.ts';
 import { cannotRun } from './peers/store.ts';
 import { submitPeer } from './peers/submit.ts';
 import {

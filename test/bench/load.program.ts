@@ -4,7 +4,8 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { connect, submitBulk } from './calls.ts';
-import { JOB, loadPeer, readPeerName } from './peers/peer.ts';
+import { JOB } from './peers/peer.ts';
+import { loadPeer, readPeerName } from './peers/registry.ts';
 
 const EVERY_MS = 50;
 const [who, url, rateText] = process.argv.slice(2) as [string, string, string];

@@ -1,5 +1,5 @@
 import { parseArgs } from 'node:util';
-import { PEER_NAMES, type PeerName, readPeerName } from './peers/peer.ts';
+import { PEER_NAMES, type PeerName, readPeerName } from './peers/registry.ts';
 
 export const BENCHES = [
   'drain',

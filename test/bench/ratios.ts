@@ -1,4 +1,4 @@
-import type { Result } from './report.ts';
+import type { Result } from './result.ts';
 import { round, spread } from './statistics.ts';
 
 /** Baton's figure by a peer's, of one repetition. */

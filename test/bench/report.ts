@@ -10,17 +10,11 @@ import type { Machine } from './machine.ts';
 import type { BenchName } from './options.ts';
 import type { PeerRun } from './peers/run.ts';
 import { type RatioRun, ratios } from './ratios.ts';
+import type { Result } from './result.ts';
 import type { SizeRun } from './sizes.ts';
 import { type Percentiles, round, type Spread, spread } from './statistics.ts';
 import type { SubmitRun } from './submit.ts';
 import type { WorkflowRun } from './workflows.ts';
-
-/** One measurement: what was repeated, the spread of its figures over the repetitions, and each repetition. */
-export interface Result<Run> {
-  shape: Record<string, string | number>;
-  figures: Record<string, Spread | null>;
-  runs: Run[];
-}
 
 export interface Report {
   bench: BenchName;

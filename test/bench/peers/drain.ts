@@ -1,8 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type CpuShare, cpuShare, readCpu } from '../cpu.ts';
 import type { BenchServer } from '../server.ts';
-import { JOB, type PeerName } from './peer.ts';
+import { JOB } from './peer.ts';
 import { startPeer } from './peer-processes.ts';
+import type { PeerName } from './registry.ts';
 import { openPeer } from './store.ts';
 
 export interface PeerDrain {

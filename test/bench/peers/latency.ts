@@ -3,8 +3,9 @@ import { type CpuShare, cpuShare, readCpu } from '../cpu.ts';
 import { startLoad } from '../load.ts';
 import type { BenchServer } from '../server.ts';
 import { type Percentiles, percentiles } from '../statistics.ts';
-import { JOB, type PeerName } from './peer.ts';
+import { JOB } from './peer.ts';
 import { startPeer } from './peer-processes.ts';
+import type { PeerName } from './registry.ts';
 import { openPeer } from './store.ts';
 
 export interface PeerLatency {

@@ -2,7 +2,7 @@
  * A worker process of a peer: `node peer-worker.ts NAME URL SLOTS INDEX`. It says `ready`, takes jobs from the word `go` on, and says
  * how many it has done, about each 10 ms, with the times of those that were sent with one. Ends when its parent disconnects.
  */
-import { loadPeer, readPeerName } from './peer.ts';
+import { loadPeer, readPeerName } from './registry.ts';
 
 /** What it says. Times are of the machine's monotonic clock. */
 export type WorkerWord = { say: 'ready' } | { say: 'done'; jobs: number; firstNs: string; delaysMs: number[] };

@@ -1,6 +1,7 @@
 import type { BenchServer } from '../server.ts';
-import { loadPeer, type Peer, type PeerClient, type PeerName } from './peer.ts';
+import type { Peer, PeerClient } from './peer.ts';
 import { noRedis, startRedis } from './redis.ts';
+import { loadPeer, type PeerName } from './registry.ts';
 
 /** A peer with an empty store of its own: a fresh database of the server that Baton is measured on, or a Redis. */
 export interface PeerStore extends AsyncDisposable {

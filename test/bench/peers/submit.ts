@@ -2,7 +2,8 @@ import { inLanes } from '../calls.ts';
 import { type CpuShare, cpuShare, readCpu } from '../cpu.ts';
 import type { BenchServer } from '../server.ts';
 import { type Percentiles, percentiles } from '../statistics.ts';
-import { JOB, type PeerName } from './peer.ts';
+import { JOB } from './peer.ts';
+import type { PeerName } from './registry.ts';
 import { openPeer } from './store.ts';
 
 export interface PeerSubmit {
