@@ -96,10 +96,13 @@ async function answer(
     bytes = await fastGzip.compress(bytes as Uint8Array<ArrayBuffer>);
     headers['content-encoding'] = 'gzip';
   }
-  if (response.destroyed) return;
   headers['content-length'] = bytes.length;
-  response.writeHead(status, headers);
-  response.end(bytes);
+  // After what the same turn has for streams: a worker hears of a task that it is handed about 0.4 ms earlier, the caller no later.
+  setImmediate(() => {
+    if (response.destroyed) return;
+    response.writeHead(status, headers);
+    response.end(bytes);
+  });
 }
 
 // Of a peer that goes one hears by the response's end.
