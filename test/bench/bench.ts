@@ -1,5 +1,6 @@
 import { measureArtifacts } from './artifacts.ts';
 import { drainedOf, measureBacklog, SMALL_BACKLOG } from './backlog.ts';
+import { measureCrowd } from './crowd.ts';
 import { measureDrain } from './drain.ts';
 import { measureExecutors } from './executors.ts';
 import { type FunctionRun, measureFunctions } from './functions.ts';
@@ -17,15 +18,18 @@ import {
   type Report,
   summarizeArtifacts,
   summarizeBacklog,
+  summarizeCrowd,
   summarizeDrain,
   summarizeExecutors,
   summarizeFunctions,
   summarizeGaps,
   summarizeLatency,
+  summarizeScale,
   summarizeSizes,
   summarizeSubmits,
   summarizeWorkflows,
 } from './report.ts';
+import { measureScale } from './scale.ts';
 import { openServer } from './server.ts';
 import { measureSizes } from './sizes.ts';
 import { round } from './statistics.ts';
@@ -188,6 +192,31 @@ export async function runBench(
                 ),
               )),
             );
+          }),
+        );
+      case 'idle':
+      case 'workers':
+        return summarizeCrowd(
+          await repeat(async (rep, runs) => {
+            for (const workers of options.workers) {
+              const run = await measureCrowd(server, options, workers);
+              runs.push(run);
+              progress(
+                `${rep}: ${workers} pretended workers: heartbeat p99 ${run.heartbeatMs.p99} ms, ${round(run.transactionsPerSecond)} transactions/s, master ${round(run.masterPercent)} % of a core, ${round(run.masterRssMb)} MB, ${run.dead} dead, foreign cores ${round(run.foreignCores)}`,
+              );
+            }
+          }),
+        );
+      case 'scale':
+        return summarizeScale(
+          await repeat(async (rep, runs) => {
+            for (const workers of options.workers) {
+              const run = await measureScale(server, options, workers);
+              runs.push(run);
+              progress(
+                `${rep}: ${workers} workers: ${round(run.efficiencyPercent)} %, foreign cores ${round(run.cpu.foreignCores)}`,
+              );
+            }
           }),
         );
       case 'latency':

@@ -12,6 +12,9 @@ export const BENCHES = [
   'artifacts',
   'gap',
   'executors',
+  'idle',
+  'workers',
+  'scale',
 ] as const;
 export type BenchName = (typeof BENCHES)[number];
 
@@ -34,6 +37,8 @@ export interface BenchOptions {
   readonly load: number | 'half';
   /** Measured beside Baton, in turn. */
   readonly peers: readonly PeerName[];
+  /** idle and workers: before it is measured. */
+  readonly settleMs: number;
   /** A server of your own; null: an embedded one that is thrown away. */
   readonly postgresUrl: string | null;
   /** Where master and workers leave profiles of their CPU; null: none are made. */
@@ -63,9 +68,18 @@ const TASKS: Partial<Record<BenchName, number>> = {
   artifacts: 256,
   gap: 1_000,
   executors: 400,
+  scale: 500,
 };
 
-export const USAGE = `npm run bench -- drain|submit|latency|backlog|sizes|workflows|functions|artifacts|gap|executors [options]
+const WORKERS: Partial<Record<BenchName, readonly number[]>> = {
+  idle: [1, 100, 1_000],
+  workers: [1_000, 10_000],
+  scale: [1, 2, 4, 8],
+};
+/** Two lease times, where the point is that none of them ends. */
+const SECONDS: Partial<Record<BenchName, number>> = { latency: 15, idle: 60, workers: 60 };
+
+export const USAGE = `npm run bench -- drain|submit|latency|backlog|sizes|workflows|functions|artifacts|gap|executors|idle|workers|scale [options]
 
   drain     N no-op tasks are loaded, then worker processes take them: tasks/s from the first grant to the last outcome
   submit    tasks are submitted: one by one, 16 and 128 at once, gathered by the SDK, in calls of 1 000
@@ -79,16 +93,20 @@ export const USAGE = `npm run bench -- drain|submit|latency|backlog|sizes|workfl
             main thread, a thread and a process, programs that stay
   executors the same small task by each executor: tasks/s, time beside that of a function, CPU of each part
 
+  idle      queries/s and CPU of a master and Postgres with 1, 100 and 1 000 pretended workers connected and nothing to do
+  workers   the same with 1 000 and 10 000: time of a heartbeat, memory, none declared dead
+  scale     1, 2, 4 and 8 workers with tasks that sleep for 20 ms: the share of their slots' time that is the tasks' own
+
   -o, --output table|json    default table; JSON is one object on stdout
   --tasks N                  drain and sizes: default 100000 and 200000; workflows: of the largest graphs, ten times that of functions, default 10000;
                              functions: steps of the one function, and half of the runs, default 1000;
                              artifacts: size of the file, MiB, default 256; gap: of each way, default 1000;
-                             executors: of each way, default 400 (containers: a 20th)
+                             executors: of each way, default 400 (containers: a 20th); scale: of each worker, default 500
   --concurrency 1,10,50      drain and latency: slots of each worker; workflows: the last;
                              executors: callers at once, default 1,4
-  --workers 1,2              drain: worker processes
-  --reps N                   default 3; sizes: 1
-  --seconds N                submit and latency: length of each measurement; default 3 and 15
+  --workers 1,2              drain and scale: worker processes; idle and workers: pretended ones
+  --reps N                   default 3; sizes, idle and workers: 1
+  --seconds N                submit, latency, idle and workers: length of each measurement; default 3, 15, 60 and 60
   --rate N                   latency: probes a second; default 20
   --load N|half              latency: no-op tasks a second beside the probes, or half of what each takes when it drains; default 0
   --peers a,b:way|none       drain, submit, latency, backlog: measured beside Baton, in turn, on the same server. Default:
@@ -121,9 +139,10 @@ export function readOptions(argv: readonly string[]): BenchOptions {
       'concurrency',
       bench === 'latency' || bench === 'backlog' ? [10] : bench === 'executors' ? [1, 4] : [1, 10, 50],
     ),
-    workers: numbers('workers', [1, 2]),
-    reps: number('reps', bench === 'sizes' ? 1 : 3),
-    seconds: number('seconds', bench === 'latency' ? 15 : 3),
+    workers: numbers('workers', WORKERS[bench] ?? [1, 2]),
+    reps: number('reps', ['sizes', 'idle', 'workers'].includes(bench) ? 1 : 3),
+    seconds: number('seconds', SECONDS[bench] ?? 3),
+    settleMs: values.seconds === undefined ? 15_000 : 1_000,
     rate: number('rate', 20),
     load: values.load === undefined || values.load === 'half' ? (values.load ?? 0) : whole('load', values.load),
     peers: peers(values.peers ?? DEFAULT_PEERS[bench] ?? 'none'),

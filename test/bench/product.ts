@@ -9,7 +9,9 @@ export interface Product extends AsyncDisposable {
   readonly database: BenchDatabase;
   /** Resolves when they are registered. */
   addWorkers(count: number, slots: number, env?: Readonly<Record<string, string>>): Promise<void>;
-  readCpu(): CpuReading;
+  /** `more` are counted as workers. */
+  readCpu(more?: readonly number[]): CpuReading;
+  readonly masterPid: number;
   /** The end of what the processes wrote, for errors. */
   logs(): string;
 }
@@ -38,10 +40,10 @@ export async function startProduct(
     await database[Symbol.asyncDispose]();
     throw error;
   }
-  const processes = (): CpuProcesses => ({
+  const processes = (more: readonly number[]): CpuProcesses => ({
     postmaster: server.postmaster,
     master: stack.master.pid,
-    workers: stack.workers.map((worker) => worker.pid),
+    workers: [...stack.workers.map((worker) => worker.pid), ...more],
   });
   return {
     url: stack.url,
@@ -50,7 +52,8 @@ export async function startProduct(
       const setup = { env: { BATON_WORKER_SLOTS: String(slots), ...env } };
       await Promise.all(Array.from({ length: count }, () => stack.addWorker(setup)));
     },
-    readCpu: () => readCpu(processes()),
+    masterPid: stack.master.pid,
+    readCpu: (more = []) => readCpu(processes(more)),
     logs: () => stack.logs().split('\n').slice(-60).join('\n'),
     async [Symbol.asyncDispose]() {
       // A profile is written by a process that ends in order.

@@ -1,6 +1,7 @@
 import type { ArtifactRun } from './artifacts.ts';
 import type { BacklogRun } from './backlog.ts';
 import type { CpuShare } from './cpu.ts';
+import type { CrowdRun } from './crowd.ts';
 import type { DrainRun } from './drain.ts';
 import type { ExecutorRun } from './executors.ts';
 import type { FunctionRun } from './functions.ts';
@@ -11,6 +12,7 @@ import type { BenchName } from './options.ts';
 import type { PeerRun } from './peers/run.ts';
 import { type RatioRun, ratios } from './ratios.ts';
 import type { Result } from './result.ts';
+import type { ScaleRun } from './scale.ts';
 import type { SizeRun } from './sizes.ts';
 import { type Percentiles, round, type Spread, spread } from './statistics.ts';
 import type { SubmitRun } from './submit.ts';
@@ -37,6 +39,8 @@ export interface Report {
     | ExecutorRun
     | PeerRun
     | RatioRun
+    | CrowdRun
+    | ScaleRun
   >[];
 }
 
@@ -173,6 +177,39 @@ export function summarizeLatency(
     start_p99: (run: (typeof runs)[number]) => 1 / run.startMs.p99,
   };
   return [...results, ...ratios(results, alike, faster)];
+}
+
+export function summarizeCrowd(runs: readonly CrowdRun[]): Result<CrowdRun>[] {
+  return grouped(
+    runs,
+    ({ workers }) => ({ pretended_workers: workers }),
+    (run) => ({
+      heartbeats: run.heartbeats,
+      heartbeat_p50_ms: run.heartbeatMs.p50,
+      heartbeat_p99_ms: run.heartbeatMs.p99,
+      heartbeat_max_ms: run.heartbeatMs.max,
+      transactions_per_second: run.transactionsPerSecond,
+      master_percent_of_a_core: run.masterPercent,
+      postgres_percent_of_a_core: run.postgresPercent,
+      driver_percent_of_a_core: run.driverPercent,
+      master_rss_mb: run.masterRssMb,
+      dead: run.dead,
+      failures: run.failures,
+      foreign_cores: run.foreignCores,
+    }),
+  );
+}
+
+export function summarizeScale(runs: readonly ScaleRun[]): Result<ScaleRun>[] {
+  return grouped(
+    runs,
+    ({ workers, tasks, taskMs }) => ({ workers, tasks, task_ms: taskMs }),
+    (run) => ({
+      efficiency_percent: run.efficiencyPercent,
+      tasks_per_second: run.tasksPerSecond,
+      ...cpuFigures(run.cpu),
+    }),
+  );
 }
 
 export function summarizeSizes(runs: readonly SizeRun[]): Result<SizeRun>[] {

@@ -12,5 +12,15 @@ export const flaky = task({
   },
 });
 
+/** Says how long it really slept, ms. */
+export const sleeps = task({
+  id: 'sleeps',
+  run: async (ms: number) => {
+    const from = performance.now();
+    await new Promise((resolve) => setTimeout(resolve, ms));
+    return performance.now() - from;
+  },
+});
+
 /** Says when it began, by the clock that all processes of a Linux machine have in common (CLOCK_MONOTONIC), in ns. */
 export const probe = task({ id: 'probe', run: () => ({ startedNs: String(process.hrtime.bigint()) }) });
