@@ -1,7 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { PayloadFormat, type Task, TaskState } from '@baton/contract';
-import { durationFromMs } from '@bufbuild/protobuf/wkt';
-import { connect, type GrpcClient } from './calls.ts';
+import { type Baton, createBaton } from '@baton/client';
+import { connect } from './calls.ts';
 import { type CpuShare, cpuShare } from './cpu.ts';
 import { whenSucceeded } from './drain.ts';
 import { verifyHistory } from './history.ts';
@@ -20,11 +19,11 @@ export interface LatencyRun {
   /** Probes a second. */
   rate: number;
   probes: number;
-  /** From the call of SubmitTask to the first line of the task's code on the worker. */
+  /** From the call of `submit` to the first line of the task's code on the worker. */
   startMs: Percentiles;
-  /** From the call of SubmitTask to its answer: the task is on disk. */
+  /** From the call of `submit` to its answer: the task is on disk. */
   acknowledgedMs: Percentiles;
-  /** From the call of SubmitTask to the result in the hands of the client, which waits with GetTask. */
+  /** From the call of `submit` to the result in the hands of the client. */
   resultMs: Percentiles;
   /** Per probe; most of it is the cost of being there. */
   cpu: CpuShare;
@@ -35,11 +34,6 @@ interface Probe {
   startMs: number;
   acknowledgedMs: number;
   resultMs: number;
-}
-
-/** A probe was not carried out. */
-export class ProbeError extends Error {
-  override readonly name = 'ProbeError';
 }
 
 const WARM_UP = 40;
@@ -54,6 +48,7 @@ export async function measureLatency(
 ): Promise<LatencyRun> {
   await using product = await startProduct(server, options);
   const client = connect(product.url);
+  const baton = createBaton({ url: product.url });
   await product.addWorkers(1, slots);
   await using beside = load > 0 ? await startLoad('baton', product.url, load) : null;
   const series = async (count: number): Promise<Probe[]> => {
@@ -62,7 +57,7 @@ export async function measureLatency(
     for (let i = 0; i < count; i++) {
       const due = begin + (i * 1000) / options.rate - performance.now();
       if (due > 0) await sleep(due);
-      probes.push(send(client));
+      probes.push(send(baton));
     }
     return Promise.all(probes);
   };
@@ -92,21 +87,11 @@ export async function measureLatency(
   };
 }
 
-async function send(client: GrpcClient): Promise<Probe> {
+async function send(baton: Baton): Promise<Probe> {
   const sentNs = process.hrtime.bigint();
   const since = (ns: bigint) => Number(ns - sentNs) / 1e6;
-  const { taskId } = await client.tasks.submitTask({
-    task: { kind: 'probe', payload: { case: 'inputJson', value: JSON.stringify({ sentNs: String(sentNs) }) } },
-  });
+  const handle = await baton.tasks.submit<{ startedNs: string }>({ kind: 'probe', input: null });
   const acknowledgedMs = since(process.hrtime.bigint());
-  const { task } = await client.tasks.getTask({ taskId, wait: durationFromMs(10_000), format: PayloadFormat.TEXT });
-  const resultMs = since(process.hrtime.bigint());
-  return { startMs: since(startOf(task)), acknowledgedMs, resultMs };
-}
-
-function startOf(task: Task | undefined): bigint {
-  const output = task?.outputPayload;
-  if (task?.state !== TaskState.SUCCEEDED || output?.case !== 'outputJson')
-    throw new ProbeError(`probe ${task?.id} is ${TaskState[task?.state ?? 0]}: ${task?.failure?.message ?? ''}`);
-  return BigInt((JSON.parse(output.value) as { startedNs: string }).startedNs);
+  const { startedNs } = await handle.result();
+  return { startMs: since(BigInt(startedNs)), acknowledgedMs, resultMs: since(process.hrtime.bigint()) };
 }
