@@ -3,7 +3,10 @@ import type { FailureType } from './failure.ts';
 import { DEFAULT_RETRY, decideLost, decideRetry, POISON_CRASHES, retryDelayMs } from './retry.ts';
 
 const failure = { type: 'EVALUATION_ERROR', message: 'no' } as const;
-const counts = (attempt: number, more: { crashes?: number; infra?: number; ooms?: number } = {}) => ({
+const counts = (
+  attempt: number,
+  more: { crashes?: number; infra?: number; ooms?: number; forgiven?: number } = {},
+) => ({
   attempt,
   crashes: 0,
   infra: 0,
@@ -28,6 +31,10 @@ describe('retries', () => {
     const before = { crashes: 2, infra: 1, ooms: 1 };
     expect(decideRetry(DEFAULT_RETRY, counts(7, before), failure, 0)).toMatchObject({ retry: true, delayMs: 20000 });
     expect(decideRetry(DEFAULT_RETRY, counts(8, before), failure, 0).retry).toBe(false);
+    // Nor those that were, and that progress has made forgotten.
+    const forgotten = { infra: 1, ooms: 1, forgiven: 2 };
+    expect(decideRetry(DEFAULT_RETRY, counts(7, forgotten), failure, 0)).toMatchObject({ retry: true, delayMs: 20000 });
+    expect(decideRetry(DEFAULT_RETRY, counts(8, forgotten), failure, 0).retry).toBe(false);
   });
 
   it('stop at once when the failure says so, whatever its budget', () => {

@@ -61,6 +61,8 @@ export interface AttemptCounts {
   crashes: number;
   infra: number;
   ooms: number;
+  /** Lost with their workers, and forgotten since, because the task has made progress. Absent: none. */
+  forgiven?: number;
 }
 
 export type RetryDecision =
@@ -95,7 +97,7 @@ export function decideRetry(
       ? counts.infra + 1
       : budget === 'memory'
         ? counts.ooms + 1
-        : counts.attempt - counts.crashes - counts.infra - counts.ooms;
+        : counts.attempt - counts.crashes - counts.infra - counts.ooms - (counts.forgiven ?? 0);
   if (failures >= (budget === 'memory' ? MEMORY_RETRIES + 1 : policy.maxAttempts))
     return { retry: false, budget, because: 'exhausted' };
   const delayMs =

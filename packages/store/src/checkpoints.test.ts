@@ -17,7 +17,7 @@ import {
 import { type Grant, loadSpecs } from './claim.ts';
 import { type MigratedDatabase, migratedDatabase } from './migrated.fixture.ts';
 import { type Scene, scene } from './scene.fixture.ts';
-import { settleTasks } from './settle.ts';
+import { readHeld, settleTasks } from './settle.ts';
 
 let db: MigratedDatabase;
 let on: Scene;
@@ -140,6 +140,9 @@ describe('a save', () => {
     expect(await crashes()).toBe(3);
     await save();
     expect(await crashes()).toBe(0);
+    // And these attempts stay what they were: none of the failures that the task may have.
+    const held = (await readHeld(db.sql, [lease])).get(lease.taskId)!;
+    expect(held).toMatchObject({ crashes: 0, forgiven: 4, maxAttempts: 4 });
   });
 
   test.each([

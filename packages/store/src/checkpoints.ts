@@ -34,7 +34,8 @@ export interface SaveAnswer {
  * lock: then two calls of one save both count, and the second fails on the key of `checkpoint_saves`, whole. `saveCheckpoint` looks again.
  * Numbers come from a counter that is locked by its row, so they have no gap in the order of the commits.
  *
- * A new one forgets crashes, as progress in a journal does: what kills its worker now is another part of the work.
+ * A new one forgets crashes, as progress in a journal does: what kills its worker now is another part of the work. Their attempts are no
+ * failures of the task's code: its lease has as many more than the task (see `HeldAttempt.forgiven`).
  */
 export const SAVE_CHECKPOINT = `/* baton save checkpoint */
 with held as materialized (
@@ -71,7 +72,7 @@ with held as materialized (
 ), signed as (
   update baton.progress p set sign_at = clock_timestamp() from saved s where p.task_id = s.task_id and p.epoch = s.epoch
 ), recovered as (
-  update baton.leases l set crashes = 0 where l.task_id = any(array(select s.task_id from saved s where s.crashes > 0))
+  update baton.leases l set crashes = 0, max_attempts = least(l.max_attempts + l.crashes, 32767) where l.task_id = any(array(select s.task_id from saved s where s.crashes > 0))
 ), logged as (
   insert into baton.events (namespace_ids, types, task_ids, run_ids, attempts, worker_ids)
   select array[namespace_id], array[16::smallint], array[task_id], array[coalesce(run_id, 0)], array[attempt], array[worker_id] from saved

@@ -111,7 +111,7 @@ with input as materialized (
   returning j.run_id, j.number, j.position, j.kind, (extract(epoch from j.ended_at) * 1000)::double precision as ended_ms,
             (extract(epoch from j.due_at) * 1000)::double precision as due_ms, j.ref_id
 ), recovered as (
-  update baton.leases l set crashes = 0
+  update baton.leases l set crashes = 0, max_attempts = least(l.max_attempts + l.crashes, 32767)
   where l.task_id = any(array(select h.task_id from held h where h.crashes > 0 and h.run_id = any(array(select run_id from added))))
 )
 select run.task_id, run.id as run_id, run.namespace_id, run.wakes, run.open, run.last, (extract(epoch from clock_timestamp()) * 1000)::double precision as now_ms,

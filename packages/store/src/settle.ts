@@ -10,6 +10,8 @@ export interface HeldAttempt extends AttemptCounts {
   epoch: number;
   sessionId: string;
   maxAttempts: number;
+  /** Attempts that were lost with their workers, and that progress has made forgotten: no failures of the task's own. */
+  forgiven?: number;
   /** The task's own policy, where it is not the default. */
   retry: Partial<RetryPolicy> | null;
   cancelReason: string | null;
@@ -22,7 +24,8 @@ export async function readHeld(
   reports: readonly { taskId: string; epoch: number; sessionId: string }[],
 ): Promise<Map<string, HeldAttempt>> {
   const rows = await sql.unsafe(
-    `/* baton read held */ select l.task_id, l.epoch, l.session_id, l.attempt, l.crashes, l.infra, l.ooms, l.max_attempts, l.lane_id, l.cancel_reason, t.retry
+    `/* baton read held */ select l.task_id, l.epoch, l.session_id, l.attempt, l.crashes, l.infra, l.ooms, l.max_attempts, l.lane_id, l.cancel_reason, t.retry,
+       t.max_attempts as own_attempts
      from unnest($1::bigint[], $2::integer[], $3::bigint[]) i(task_id, epoch, session_id) cross join lateral (
        select * from baton.leases l where l.task_id = i.task_id and l.epoch = i.epoch and l.session_id + 0 = i.session_id limit 1
      ) l join baton.tasks t on t.id = l.task_id`,
@@ -45,7 +48,8 @@ export async function readHeld(
         infra: r.infra as number,
         ooms: r.ooms as number,
         laneId: r.lane_id as number,
-        maxAttempts: r.max_attempts as number,
+        maxAttempts: r.own_attempts as number,
+        forgiven: (r.max_attempts as number) - (r.own_attempts as number),
         retry: r.retry as Partial<RetryPolicy> | null,
         cancelReason: r.cancel_reason as string | null,
       },
