@@ -242,8 +242,8 @@ describe('configuration', () => {
 test('the documented metrics are those of the code', () => {
   const files = [
     'packages/engine/src/metrics.ts',
-    'packages/api/src/system-service.ts',
-    'packages/api/src/worker-metrics.ts',
+    'packages/api/src/services/system-service.ts',
+    'packages/api/src/messages/worker-metrics.ts',
     'apps/master/src/start.ts',
   ];
   const names = files.flatMap((file) => allMatches(read(file), /^\s*(?:name: ')?(baton_[a-z0-9_]+)'?[:,]/gm));

@@ -81,7 +81,7 @@ export const READS_ENVIRONMENT = /(^|\/)(config|main|bin)\.ts$/;
 export const MAY_READ_ENVIRONMENT: readonly string[] = ['testkit'];
 
 /** Files that are the program's own side: a worker tells it by its environment how to be spoken to. */
-export const READS_OWN_ENVIRONMENT: readonly string[] = ['packages/client/src/process.ts'];
+export const READS_OWN_ENVIRONMENT: readonly string[] = ['packages/client/src/calls/process.ts'];
 
 /** Folders and files that say nothing about what is in them. */
 export const NAMELESS = /^(helpers?|[\w-]*utils?|misc)(\.\w+)*$/i;

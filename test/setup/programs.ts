@@ -11,7 +11,7 @@ const home = join(root, 'node_modules/.cache/baton-test-programs');
 const KEPT_MS = 24 * 3_600_000;
 
 /** What the programs run in threads and processes of their own; they stand beside the bundle and are started from there. */
-const BESIDE = ['packages/worker/src/heartbeat-thread.ts', 'packages/hardware/src/devices/device-child.ts'];
+const BESIDE = ['packages/worker/src/heartbeat/heartbeat-thread.ts', 'packages/hardware/src/devices/device-child.ts'];
 
 /** What modules of tasks import: they get the worker's own copy, as they do when the worker runs from its sources. */
 const SHARED = [

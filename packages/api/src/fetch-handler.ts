@@ -4,10 +4,10 @@ import { Code, ConnectError, type ConnectRouterOptions, createConnectRouter } fr
 import { universalServerRequestFromFetch, universalServerResponseToFetch } from '@connectrpc/connect/protocol';
 import { errorToJson } from '@connectrpc/connect/protocol-connect';
 import { Hono } from 'hono';
-import type { ApiOptions } from './options.ts';
-import { refusalsBelow } from './refusals-below.ts';
 import { apiInterceptors, EDGE_SERVICES, edgeRoutes } from './routes.ts';
-import { webGzip } from './web-gzip.ts';
+import type { ApiOptions } from './wire/options.ts';
+import { refusalsBelow } from './wire/refusals-below.ts';
+import { webGzip } from './wire/web-gzip.ts';
 
 /** As at a master. */
 const MAX_MESSAGE_BYTES = 4 * 1024 * 1024 + 64 * 1024;

@@ -1,9 +1,9 @@
 import type { Engine } from '@baton/engine';
 import { Hono } from 'hono';
 import workflowSchema from '../workflow.schema.json' with { type: 'json' };
-import { metricsText } from './metrics-text.ts';
-import type { ApiOptions } from './options.ts';
-import { measureHealth, readMetrics } from './system-service.ts';
+import { metricsText } from './messages/metrics-text.ts';
+import { measureHealth, readMetrics } from './services/system-service.ts';
+import type { ApiOptions } from './wire/options.ts';
 
 /** What a master serves besides RPCs. The dashboard's files are mounted behind it by the app. */
 export function createMasterApp(engine: Engine, options: ApiOptions & { ready(): boolean }): Hono {

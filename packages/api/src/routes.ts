@@ -10,17 +10,17 @@ import {
 } from '@baton/contract';
 import type { ClientEngine, Engine } from '@baton/engine';
 import type { ConnectRouter, Interceptor } from '@connectrpc/connect';
-import { artifactService } from './artifact-service.ts';
-import { blobService } from './blob-service.ts';
-import { checkpointService } from './checkpoint-service.ts';
-import { errorInterceptor } from './errors.ts';
-import { eventService } from './event-service.ts';
-import { masterService } from './master-service.ts';
-import type { ApiOptions } from './options.ts';
-import { systemService } from './system-service.ts';
-import { taskService } from './task-service.ts';
-import { validateInterceptor } from './validate.ts';
-import { workflowService } from './workflow-service.ts';
+import { artifactService } from './services/artifact-service.ts';
+import { blobService } from './services/blob-service.ts';
+import { checkpointService } from './services/checkpoint-service.ts';
+import { eventService } from './services/event-service.ts';
+import { masterService } from './services/master-service.ts';
+import { systemService } from './services/system-service.ts';
+import { taskService } from './services/task-service.ts';
+import { workflowService } from './services/workflow-service.ts';
+import { errorInterceptor } from './wire/errors.ts';
+import type { ApiOptions } from './wire/options.ts';
+import { validateInterceptor } from './wire/validate.ts';
 
 /** Everything that a master serves. */
 export const MASTER_SERVICES = [

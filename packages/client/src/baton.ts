@@ -1,18 +1,18 @@
 import type { Transport } from '@connectrpc/connect';
-import { Artifacts } from './artifacts.ts';
-import type { BlobValue, ResultOf } from './blob-value.ts';
-import { Blobs } from './blobs.ts';
-import { type CallSettings, DEFAULT_RETRY, type RetryTiming } from './call.ts';
-import { Checkpoints } from './checkpoints.ts';
+import { type CallSettings, DEFAULT_RETRY, type RetryTiming } from './calls/call.ts';
+import { createFetchTransport } from './calls/transport.ts';
+import type { Compression } from './calls/wire.ts';
+import { Artifacts } from './data/artifacts.ts';
+import type { BlobValue, ResultOf } from './data/blob-value.ts';
+import { Blobs } from './data/blobs.ts';
+import { Checkpoints } from './data/checkpoints.ts';
 import { Events } from './events.ts';
-import { Queues } from './queues.ts';
-import { Runs } from './runs.ts';
+import { Runs } from './runs/runs.ts';
 import { System, Workers } from './system.ts';
-import type { TaskDefinition } from './task.ts';
-import type { SubmitOptions, TaskSubmission } from './task-spec.ts';
-import { type SubmittedTask, Tasks } from './tasks.ts';
-import { createFetchTransport } from './transport.ts';
-import type { Compression } from './wire.ts';
+import { Queues } from './tasks/queues.ts';
+import type { TaskDefinition } from './tasks/task.ts';
+import type { SubmitOptions, TaskSubmission } from './tasks/task-spec.ts';
+import { type SubmittedTask, Tasks } from './tasks/tasks.ts';
 import { Workflows } from './workflows.ts';
 
 export interface BatonOptions {

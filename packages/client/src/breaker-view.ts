@@ -1,5 +1,5 @@
 import type { Breaker } from '@baton/contract';
-import { optionalDate } from './time.ts';
+import { optionalDate } from './calls/time.ts';
 import { type BreakerStateName, breakerStateName } from './words.ts';
 
 /** A circuit breaker: whether work is granted to a worker, or a device used. */

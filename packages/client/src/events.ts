@@ -1,9 +1,9 @@
 import { EventService, type Event as WireEvent } from '@baton/contract';
 import { timestampFromDate } from '@bufbuild/protobuf/wkt';
 import { type Client, createClient, type Transport } from '@connectrpc/connect';
-import type { CallOptions, CallSettings } from './call.ts';
-import { reconnecting } from './reconnect.ts';
-import { optionalDate } from './time.ts';
+import type { CallOptions, CallSettings } from './calls/call.ts';
+import { reconnecting } from './calls/reconnect.ts';
+import { optionalDate } from './calls/time.ts';
 import { type EventTypeName, eventTypeName, eventTypeOf } from './words.ts';
 
 export interface EventView {

@@ -1,5 +1,5 @@
 import type { ExplainTaskResponse } from '@baton/contract';
-import { optionalDate } from './time.ts';
+import { optionalDate } from './calls/time.ts';
 import { type TaskStateName, taskStateName } from './words.ts';
 
 /** One thing that keeps a task from running. */

@@ -1,6 +1,13 @@
 /** The public SDK: typed tasks, workflows and handles, in a browser, Deno, Node and workerd. */
 
 export { PLACEMENTS, type Placement, STRATEGIES, type Strategy, type TaskEnvironment } from '@baton/domain';
+export { type Baton, type BatonOptions, createBaton } from './baton.ts';
+export type { BreakerView } from './breaker-view.ts';
+export type { CallOptions, RetryTiming } from './calls/call.ts';
+export { BatonError, type BatonErrorCode, toBatonError, type Violation } from './calls/error.ts';
+export type { List, PageOptions } from './calls/pages.ts';
+export { createFetchTransport, type TransportOptions } from './calls/transport.ts';
+export type { Compression } from './calls/wire.ts';
 export {
   type ArtifactInputView,
   type ArtifactSource,
@@ -9,9 +16,8 @@ export {
   type ArtifactView,
   isArtifactValue,
   type ListArtifactsOptions,
-} from './artifacts.ts';
-export { type Baton, type BatonOptions, createBaton } from './baton.ts';
-export type { BlobData } from './blob-bytes.ts';
+} from './data/artifacts.ts';
+export type { BlobData } from './data/blob-bytes.ts';
 export {
   type BlobEncoding,
   type BlobName,
@@ -19,10 +25,8 @@ export {
   blobInput,
   isBlobValue,
   type ResultOf,
-} from './blob-value.ts';
-export type { BlobContent, Blobs, BlobView, PutBlobOptions } from './blobs.ts';
-export type { BreakerView } from './breaker-view.ts';
-export type { CallOptions, RetryTiming } from './call.ts';
+} from './data/blob-value.ts';
+export type { BlobContent, Blobs, BlobView, PutBlobOptions } from './data/blobs.ts';
 export type {
   CheckpointComparison,
   CheckpointContent,
@@ -30,66 +34,24 @@ export type {
   CheckpointStatisticsView,
   Checkpoints,
   CheckpointView,
-} from './checkpoints.ts';
-export { AttemptFailure, NonRetryable, RetryAfter } from './control-flow.ts';
+} from './data/checkpoints.ts';
 export type { Duration } from './durable/duration.ts';
 export { NonDeterminism, StepFailed, WorkflowUsageError } from './durable/errors.ts';
 export type { StepContext, StepOptions, StepRetry } from './durable/function-run.ts';
 export type { JournalFailure } from './durable/journal.ts';
-export { BatonError, type BatonErrorCode, toBatonError, type Violation } from './error.ts';
 export type { EventBatch, EventSubscription, Events, EventView, WatchEventsOptions } from './events.ts';
 export type { BlockerView, ExplanationView } from './explanation.ts';
-export type {
-  DeadTaskView,
-  FailureRecordView,
-  FailureStatisticsView,
-  ListDeadOptions,
-  ListFailuresOptions,
-  ResendOptions,
-  Resent,
-} from './failures.ts';
-export {
-  type Combination,
-  Graph,
-  type GraphNode,
-  graph,
-  type NodeReferences,
-  type NodeSettings,
-  type StartableGraph,
-} from './graph.ts';
-export {
-  type ArtifactReference,
-  type Expression,
-  expr,
-  GraphError,
-  type Reference,
-  type Template,
-  type ValueOf,
-} from './graph-reference.ts';
-export type { JournalEntryView, RunJournal } from './journal-view.ts';
 export type { GpuHealthView, HealthIssueView, HealthSampleView, MachineHealthView } from './machine-view.ts';
-export { toMermaid } from './mermaid.ts';
-export { RunCancelled, RunFailed, TaskCancelled, TaskFailed } from './outcome.ts';
-export type { List, PageOptions } from './pages.ts';
-export { decodePayload, encodeInput, JsonText } from './payload.ts';
-export type {
-  ContainerMountOptions,
-  ContainerOptions,
-  HttpOptions,
-  ProcessOptions,
-  ProgramExecutor,
-} from './program.ts';
-export type { QueuePlanning, Queues, QueueView } from './queues.ts';
-export type { TaskRequirements, TaskResources } from './resources.ts';
-export type { SignalOptions } from './run-signal.ts';
+export type { JournalEntryView, RunJournal } from './runs/journal-view.ts';
+export type { SignalOptions } from './runs/run-signal.ts';
 export type {
   NodeOutputOptions,
   OutputChunk,
   OutputChunksOptions,
   RunProgress,
   StreamRunOptions,
-} from './run-streams.ts';
-export type { ProblemView, RunItemView, RunNodeView, RunView, WorkflowView } from './run-view.ts';
+} from './runs/run-streams.ts';
+export type { ProblemView, RunItemView, RunNodeView, RunView, WorkflowView } from './runs/run-view.ts';
 export type {
   ListItemsOptions,
   ListRunsOptions,
@@ -100,15 +62,28 @@ export type {
   StartedRun,
   StartRunOptions,
   TypedStartOptions,
-} from './runs.ts';
-export {
-  parseWith,
-  type SchemaIssue,
-  SchemaMismatch,
-  type SchemaResult,
-  type StandardSchema,
-} from './standard-schema.ts';
+} from './runs/runs.ts';
 export type { HealthView, InfoView, MetricView, System, Workers, WorkerView } from './system.ts';
+export type {
+  DeadTaskView,
+  FailureRecordView,
+  FailureStatisticsView,
+  ListDeadOptions,
+  ListFailuresOptions,
+  ResendOptions,
+  Resent,
+} from './tasks/failures.ts';
+export { RunCancelled, RunFailed, TaskCancelled, TaskFailed } from './tasks/outcome.ts';
+export { decodePayload, encodeInput, JsonText } from './tasks/payload.ts';
+export type {
+  ContainerMountOptions,
+  ContainerOptions,
+  HttpOptions,
+  ProcessOptions,
+  ProgramExecutor,
+} from './tasks/program.ts';
+export type { QueuePlanning, Queues, QueueView } from './tasks/queues.ts';
+export type { TaskRequirements, TaskResources } from './tasks/resources.ts';
 export {
   isTaskDefinition,
   type RetryOptions,
@@ -117,9 +92,9 @@ export {
   type TaskOutput,
   type TaskPolicy,
   task,
-} from './task.ts';
-export type { SaveCheckpointOptions, TaskArtifacts, TaskBlobs, TaskCheckpoints } from './task-data.ts';
-export type { SubmitOptions, TaskSubmission } from './task-spec.ts';
+} from './tasks/task.ts';
+export type { SaveCheckpointOptions, TaskArtifacts, TaskBlobs, TaskCheckpoints } from './tasks/task-data.ts';
+export type { SubmitOptions, TaskSubmission } from './tasks/task-spec.ts';
 export type {
   HistoryEntryView,
   OutputOptions,
@@ -129,11 +104,9 @@ export type {
   ResultBatchesOptions,
   ResultsOptions,
   TaskHistory,
-} from './task-streams.ts';
-export type { AttemptView, ExecutorView, FailureView, LogLineView, ProgressView, TaskView } from './task-view.ts';
-export type { ListTasksOptions, LogOptions, SubmittedTask, TaskDetails, TaskHandle, Tasks } from './tasks.ts';
-export { createFetchTransport, type TransportOptions } from './transport.ts';
-export type { Compression } from './wire.ts';
+} from './tasks/task-streams.ts';
+export type { AttemptView, ExecutorView, FailureView, LogLineView, ProgressView, TaskView } from './tasks/task-view.ts';
+export type { ListTasksOptions, LogOptions, SubmittedTask, TaskDetails, TaskHandle, Tasks } from './tasks/tasks.ts';
 export {
   type AttemptStateName,
   type BreakerStateName,
@@ -153,6 +126,33 @@ export {
   type WorkerStateName,
 } from './words.ts';
 export type { WorkerLogLine, WorkerLogOptions } from './worker-logs.ts';
+export { AttemptFailure, NonRetryable, RetryAfter } from './workflows/control-flow.ts';
+export {
+  type Combination,
+  Graph,
+  type GraphNode,
+  graph,
+  type NodeReferences,
+  type NodeSettings,
+  type StartableGraph,
+} from './workflows/graph.ts';
+export {
+  type ArtifactReference,
+  type Expression,
+  expr,
+  GraphError,
+  type Reference,
+  type Template,
+  type ValueOf,
+} from './workflows/graph-reference.ts';
+export { toMermaid } from './workflows/mermaid.ts';
+export {
+  parseWith,
+  type SchemaIssue,
+  SchemaMismatch,
+  type SchemaResult,
+  type StandardSchema,
+} from './workflows/standard-schema.ts';
 export {
   type ChildOptions,
   isWorkflowFunction,
@@ -160,5 +160,5 @@ export {
   type WorkflowContext,
   type WorkflowFunction,
   workflow,
-} from './workflow-function.ts';
+} from './workflows/workflow-function.ts';
 export type { WorkflowDefinition, Workflows } from './workflows.ts';

@@ -1,5 +1,5 @@
 import type { HealthSample, MachineHealth } from '@baton/contract';
-import { optionalDate } from './time.ts';
+import { optionalDate } from './calls/time.ts';
 
 /** One thing that is wrong with a machine, or a closed gate; `limit` is what was exceeded. */
 export interface HealthIssueView {

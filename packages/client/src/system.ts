@@ -1,11 +1,11 @@
 import { SystemService, type Worker } from '@baton/contract';
 import { type Client, createClient, type Transport } from '@connectrpc/connect';
 import { type BreakerView, breakerView } from './breaker-view.ts';
-import { type CallOptions, type CallSettings, callOnce, callRepeatably, requestOptions } from './call.ts';
-import { BatonError } from './error.ts';
+import { type CallOptions, type CallSettings, callOnce, callRepeatably, requestOptions } from './calls/call.ts';
+import { BatonError } from './calls/error.ts';
+import { type List, listOf, type PageOptions } from './calls/pages.ts';
+import { optionalDate, optionalMs } from './calls/time.ts';
 import { type HealthSampleView, healthSampleView, type MachineHealthView, machineHealthView } from './machine-view.ts';
-import { type List, listOf, type PageOptions } from './pages.ts';
-import { optionalDate, optionalMs } from './time.ts';
 import {
   type BreakerStateName,
   breakerStateName,

@@ -1,9 +1,9 @@
 import { type LogLine, WorkerService } from '@baton/contract';
 import { createClient, type Transport } from '@connectrpc/connect';
-import type { CallOptions, CallSettings } from './call.ts';
-import { reconnecting } from './reconnect.ts';
-import type { LogLineView } from './task-view.ts';
-import { optionalDate } from './time.ts';
+import type { CallOptions, CallSettings } from './calls/call.ts';
+import { reconnecting } from './calls/reconnect.ts';
+import { optionalDate } from './calls/time.ts';
+import type { LogLineView } from './tasks/task-view.ts';
 
 export interface WorkerLogOptions extends CallOptions {
   /** Of this task alone; then a followed stream ends when it runs there no more. Default: all. */

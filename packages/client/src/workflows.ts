@@ -1,9 +1,9 @@
 import { WorkflowService } from '@baton/contract';
 import { type Client, createClient, type Transport } from '@connectrpc/connect';
-import { type CallOptions, type CallSettings, callOnce, callRepeatably, requestOptions } from './call.ts';
-import { BatonError } from './error.ts';
-import { type List, listOf, type PageOptions } from './pages.ts';
-import { type ProblemView, problemView, type WorkflowView, workflowView } from './run-view.ts';
+import { type CallOptions, type CallSettings, callOnce, callRepeatably, requestOptions } from './calls/call.ts';
+import { BatonError } from './calls/error.ts';
+import { type List, listOf, type PageOptions } from './calls/pages.ts';
+import { type ProblemView, problemView, type WorkflowView, workflowView } from './runs/run-view.ts';
 
 /** A workflow's definition as an object: Baton's own form, or the form of chained containers. */
 export type WorkflowDefinition = Readonly<Record<string, unknown>>;

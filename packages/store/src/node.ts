@@ -1,10 +1,10 @@
 /** What only Node can do: files, and hashes of its own. */
 import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
-import type { IncrementalHash } from './blob-store.ts';
-import type { Migration } from './migrate.ts';
+import type { IncrementalHash } from './data/blob-store.ts';
+import type { Migration } from './database/migrate.ts';
 
-export { BlobDirectoryUnusable, directoryBlobs } from './blob-directory.ts';
+export { BlobDirectoryUnusable, directoryBlobs } from './data/blob-directory.ts';
 
 const FOLDER = new URL('../migrations/', import.meta.url);
 

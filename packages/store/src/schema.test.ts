@@ -4,11 +4,11 @@ import { eq, sql as expression } from 'drizzle-orm';
 import { integer, text } from 'drizzle-orm/pg-core';
 import { drizzle } from 'drizzle-orm/postgres-js';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type CatalogFacts, compareCatalogs, createFromDrizzle, readCatalog } from './catalog.fixture.ts';
-import { type MigratedDatabase, migratedDatabase } from './migrated.fixture.ts';
-import type { RunNodeState, RunState } from './runs.ts';
+import { type CatalogFacts, compareCatalogs, createFromDrizzle, readCatalog } from './database/catalog.fixture.ts';
+import { type MigratedDatabase, migratedDatabase } from './database/migrated.fixture.ts';
+import type { RunNodeState, RunState } from './runs/runs.ts';
 import * as schema from './schema.ts';
-import type { WorkerRow } from './sessions.ts';
+import type { WorkerRow } from './workers/sessions.ts';
 
 let db: MigratedDatabase;
 let migrated: CatalogFacts;

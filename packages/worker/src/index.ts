@@ -1,4 +1,4 @@
-export type { CacheStats } from './artifact-cache.ts';
+export type { CacheStats } from './attempts/artifact-cache.ts';
 export type {
   ArtifactValue,
   AttemptArtifacts,
@@ -8,11 +8,20 @@ export type {
   BlobValue,
   HandedArtifact,
   SaveOptions,
-} from './attempt-data.ts';
-export type { AttemptJournal, LoadedJournal } from './attempt-journal.ts';
-export { type Backoff, fullJitter } from './backoff.ts';
-export { type BlobData, BlobError } from './blob-transfer.ts';
-export type { Compression } from './connection.ts';
+} from './attempts/attempt-data.ts';
+export type { AttemptJournal, LoadedJournal } from './attempts/attempt-journal.ts';
+export type {
+  AttemptContext,
+  Executor,
+  FailureReport,
+  FunctionDescription,
+  Outcome,
+} from './attempts/executor.ts';
+export { type StopKind, TaskStopped } from './attempts/stop.ts';
+export { type Backoff, fullJitter } from './calls/backoff.ts';
+export { type BlobData, BlobError } from './calls/blob-transfer.ts';
+export type { Compression } from './calls/connection.ts';
+export { guardedManager } from './calls/guarded-manager.ts';
 export {
   ArtifactError,
   CheckpointError,
@@ -21,14 +30,5 @@ export {
   WorkerOptionsError,
   WorkerStoppedError,
 } from './errors.ts';
-export type {
-  AttemptContext,
-  Executor,
-  FailureReport,
-  FunctionDescription,
-  Outcome,
-} from './executor.ts';
-export { guardedManager } from './guarded-manager.ts';
 export { createWorkerRuntime, type WorkerRuntime, type WorkerRuntimeOptions } from './runtime.ts';
 export type { StateName } from './state.ts';
-export { type StopKind, TaskStopped } from './stop.ts';

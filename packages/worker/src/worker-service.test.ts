@@ -3,7 +3,7 @@ import { durationFromMs } from '@bufbuild/protobuf/wkt';
 import { Code, ConnectError, createClient } from '@connectrpc/connect';
 import { createConnectTransport, createGrpcTransport } from '@connectrpc/connect-node';
 import { expect, test } from 'vitest';
-import { reasonOf } from './refusal.ts';
+import { reasonOf } from './calls/refusal.ts';
 import { type OpenOptions, openWorker, success } from './testing/open-worker.ts';
 
 async function openServed(options: OpenOptions = {}) {

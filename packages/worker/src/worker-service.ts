@@ -14,10 +14,10 @@ import { create } from '@bufbuild/protobuf';
 import { durationFromMs, durationMs } from '@bufbuild/protobuf/wkt';
 import { type Client, Code, ConnectError, type ServiceImpl } from '@connectrpc/connect';
 import { monotonicMs } from './clock.ts';
-import { healthMessage, sampleMessage } from './health-message.ts';
-import type { LogHub } from './log-hub.ts';
+import { healthMessage, sampleMessage } from './heartbeat/health-message.ts';
+import type { SharedState } from './heartbeat/shared-state.ts';
 import { type Session, stampEveryMs } from './session.ts';
-import type { SharedState } from './shared-state.ts';
+import type { LogHub } from './shipping/log-hub.ts';
 import { type StateName, workerStates } from './state.ts';
 
 /** So long a task that is not here is waited for before its lines are refused. */

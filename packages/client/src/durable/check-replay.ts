@@ -1,6 +1,6 @@
-import type { RunJournal } from '../journal-view.ts';
-import { parseWith } from '../standard-schema.ts';
-import type { WorkflowFunction } from '../workflow-function.ts';
+import type { RunJournal } from '../runs/journal-view.ts';
+import { parseWith } from '../workflows/standard-schema.ts';
+import type { WorkflowFunction } from '../workflows/workflow-function.ts';
 import { workflowContext } from './context.ts';
 import { NonDeterminism } from './errors.ts';
 import { type FunctionClock, FunctionRun } from './function-run.ts';

@@ -1,6 +1,6 @@
 import type { TaskSpec } from '@baton/contract';
-import { taskSpecOf } from '../task-spec.ts';
-import type { ChildOptions, RunTaskOptions, WorkflowContext } from '../workflow-function.ts';
+import { taskSpecOf } from '../tasks/task-spec.ts';
+import type { ChildOptions, RunTaskOptions, WorkflowContext } from '../workflows/workflow-function.ts';
 import { WorkflowUsageError } from './errors.ts';
 import type { FunctionRun } from './function-run.ts';
 import type { JournalPayload, TaskCommand } from './journal.ts';

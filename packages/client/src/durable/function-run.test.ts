@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
-import { NonRetryable } from '../control-flow.ts';
-import type { WorkflowContext } from '../workflow-function.ts';
+import { NonRetryable } from '../workflows/control-flow.ts';
+import type { WorkflowContext } from '../workflows/workflow-function.ts';
 import { workflowContext } from './context.ts';
 import { NonDeterminism, StepFailed } from './errors.ts';
 import { type FunctionEnd, FunctionRun } from './function-run.ts';

@@ -1,6 +1,6 @@
 /** The replay of durable functions: for workers, for `workflow replay`, for tests. Users write functions by what the package itself exports. */
 
-export { isWorkflowFunction, releaseTag } from '../workflow-function.ts';
+export { isWorkflowFunction, releaseTag } from '../workflows/workflow-function.ts';
 export { checkReplay, type ReplayReport } from './check-replay.ts';
 export { workflowContext } from './context.ts';
 export { durationMs } from './duration.ts';

@@ -1,4 +1,4 @@
-import { blobInput, isBlobValue } from '../blob-value.ts';
+import { blobInput, isBlobValue } from '../data/blob-value.ts';
 import { WorkflowUsageError } from './errors.ts';
 import { type JournalPayload, MAX_OUTPUT_BYTES } from './journal.ts';
 

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import type { WorkflowContext } from '../workflow-function.ts';
+import type { WorkflowContext } from '../workflows/workflow-function.ts';
 import { workflowContext } from './context.ts';
 import { StepFailed } from './errors.ts';
 import { type FunctionEnd, FunctionRun } from './function-run.ts';

@@ -8,7 +8,7 @@ import {
 import { errorDetails } from '@baton/contract/grpc';
 import { create, type MessageInitShape } from '@bufbuild/protobuf';
 import { Code, ConnectError, type ConnectRouter } from '@connectrpc/connect';
-import { createHash, hexOf } from '../blob-bytes.ts';
+import { createHash, hexOf } from '../data/blob-bytes.ts';
 
 /** What a master keeps beside its rows, in memory: blobs and checkpoints. A test puts in what it wants to be found. */
 export class FakeKeep {

@@ -1,4 +1,4 @@
-import type { Sql } from '../connection.ts';
+import type { Sql } from '../database/connection.ts';
 
 /** A scan of a plan as it was carried out. */
 export interface Scan {

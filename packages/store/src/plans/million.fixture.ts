@@ -1,4 +1,4 @@
-import type { Sql } from '../connection.ts';
+import type { Sql } from '../database/connection.ts';
 
 /** Shape of the generated history. Ids are `base(week) + n`, n from 1: a week's partition each, so that pruning shows. */
 export const SHAPE = {

@@ -1,12 +1,14 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { adoptProbes, failingWorkers, readIncidents, readOpenBreakers } from '../breakers.ts';
-import { cancelTasks } from '../cancel.ts';
-import { claimTasks, loadSpecs } from '../claim.ts';
-import { claimProbe } from '../claim-probe.ts';
-import { alreadyEnded, completeTasks } from '../complete.ts';
-import { openPools, openSql, type Pools, type Sql } from '../connection.ts';
-import { overdueLeases, silentLeases, sweepStartDeadlines } from '../deadlines.ts';
-import { readEvents } from '../events.ts';
+import { appendLogs, readLogs } from '../data/logs.ts';
+import { openPools, openSql, type Pools, type Sql } from '../database/connection.ts';
+import { type MigratedDatabase, migratedDatabase } from '../database/migrated.fixture.ts';
+import { readEvents } from '../events/events.ts';
+import { dueAdvances } from '../runs/run-advances.ts';
+import { cancelTasks } from '../tasks/cancel.ts';
+import { claimTasks, loadSpecs } from '../tasks/claim.ts';
+import { claimProbe } from '../tasks/claim-probe.ts';
+import { alreadyEnded, completeTasks } from '../tasks/complete.ts';
+import { overdueLeases, silentLeases, sweepStartDeadlines } from '../tasks/deadlines.ts';
 import {
   type DeadPage,
   type FailurePage,
@@ -14,20 +16,18 @@ import {
   listFailures,
   readFailureStatistics,
   readWishes,
-} from '../failures.ts';
-import { appendLogs, readLogs } from '../logs.ts';
-import { type MigratedDatabase, migratedDatabase } from '../migrated.fixture.ts';
-import { peekHeads } from '../peek.ts';
-import { dropStaleProgress, writeSigns } from '../progress.ts';
-import { endsOf, listTasks, readAttempts, readTask, type TaskPage } from '../read-tasks.ts';
-import { recallFor, recallTasks, takeOrders } from '../recall.ts';
-import { dueAdvances } from '../run-advances.ts';
-import { compareHeld, markStarted, renewSessions } from '../sessions.ts';
-import { leasesOf, readHeld, settleTasks } from '../settle.ts';
-import { readStanding } from '../standing.ts';
-import { submitTasks } from '../submit.ts';
-import { sweepSessions } from '../sweep.ts';
-import { nextDueMs, promoteDue } from '../waiting.ts';
+} from '../tasks/failures.ts';
+import { peekHeads } from '../tasks/peek.ts';
+import { dropStaleProgress, writeSigns } from '../tasks/progress.ts';
+import { endsOf, listTasks, readAttempts, readTask, type TaskPage } from '../tasks/read-tasks.ts';
+import { recallFor, recallTasks, takeOrders } from '../tasks/recall.ts';
+import { leasesOf, readHeld, settleTasks } from '../tasks/settle.ts';
+import { readStanding } from '../tasks/standing.ts';
+import { submitTasks } from '../tasks/submit.ts';
+import { sweepSessions } from '../tasks/sweep.ts';
+import { nextDueMs, promoteDue } from '../tasks/waiting.ts';
+import { adoptProbes, failingWorkers, readIncidents, readOpenBreakers } from '../workers/breakers.ts';
+import { compareHeld, markStarted, renewSessions } from '../workers/sessions.ts';
 import { type Explained, explain, record } from './explain.fixture.ts';
 import { generateDrained, generateMillion, idsOf, SHAPE } from './million.fixture.ts';
 

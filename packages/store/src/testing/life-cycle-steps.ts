@@ -1,14 +1,18 @@
 // Long because a step for each statement stands beside the others, with the odds of all of them in one table.
 import { type Budget, createIdMaker, FAILURE_TYPES, type Failure, TASK_STATES, type TaskState } from '@baton/domain';
-import { holdBackAsBreakerSays } from '../breakers.ts';
-import { cancelTasks } from '../cancel.ts';
-import { claimTasks, type Grant, loadSpecs } from '../claim.ts';
-import { claimProbe } from '../claim-probe.ts';
-import { alreadyEnded, completeTasks, type EndedWord } from '../complete.ts';
-import type { Sql } from '../connection.ts';
-import { overdueLeases, sweepStartDeadlines } from '../deadlines.ts';
-import { internLane } from '../lanes.ts';
-import { numbers } from '../literals.ts';
+import type { Sql } from '../database/connection.ts';
+import { numbers } from '../database/literals.ts';
+import { cancelTasks } from '../tasks/cancel.ts';
+import { claimTasks, type Grant, loadSpecs } from '../tasks/claim.ts';
+import { claimProbe } from '../tasks/claim-probe.ts';
+import { alreadyEnded, completeTasks, type EndedWord } from '../tasks/complete.ts';
+import { overdueLeases, sweepStartDeadlines } from '../tasks/deadlines.ts';
+import { internLane } from '../tasks/lanes.ts';
+import { leasesOf, readHeld, type Settlement, settleTasks } from '../tasks/settle.ts';
+import { dropExpiredKeys, lookUpKeys, type NewTask, submitHanding, submitTasks } from '../tasks/submit.ts';
+import { sweepSessions } from '../tasks/sweep.ts';
+import { nextDueMs, promoteDue } from '../tasks/waiting.ts';
+import { holdBackAsBreakerSays } from '../workers/breakers.ts';
 import {
   closeSession,
   compareHeld,
@@ -18,11 +22,7 @@ import {
   readSession,
   registerWorker,
   renewSessions,
-} from '../sessions.ts';
-import { leasesOf, readHeld, type Settlement, settleTasks } from '../settle.ts';
-import { dropExpiredKeys, lookUpKeys, type NewTask, submitHanding, submitTasks } from '../submit.ts';
-import { sweepSessions } from '../sweep.ts';
-import { nextDueMs, promoteDue } from '../waiting.ts';
+} from '../workers/sessions.ts';
 import * as model from './model/index.ts';
 import type { Random } from './random.ts';
 

@@ -1,5 +1,5 @@
 import { mayMove, type TaskState } from '@baton/domain';
-import type { Sql } from '../connection.ts';
+import type { Sql } from '../database/connection.ts';
 import { LifeCycleDivergence, LifeCycleSteps } from './life-cycle-steps.ts';
 import { IllegalTransition } from './model/index.ts';
 import { type ObservedSession, type ObservedTask, observeEvents, observeSessions, observeTasks } from './observe.ts';

@@ -1,5 +1,5 @@
 import type { TaskState } from '@baton/domain';
-import type { Sql } from '../connection.ts';
+import type { Sql } from '../database/connection.ts';
 
 /** A task as its rows say it. */
 export interface ObservedTask {

@@ -1,4 +1,4 @@
-import type { Sql } from '../connection.ts';
+import type { Sql } from '../database/connection.ts';
 
 /**
  * Puts weekly partitions of the past in the place of a new database's first ones, as a database has them that has been in use for so

@@ -2,7 +2,7 @@
 // milliseconds as input: `block` keeps the main loop busy for so long, `wait` does not.
 import { PayloadEncoding } from '@baton/contract';
 import { silentLogger } from '@baton/telemetry';
-import type { Outcome } from '../executor.ts';
+import type { Outcome } from '../attempts/executor.ts';
 import { createWorkerRuntime } from '../runtime.ts';
 
 const done: Outcome = { kind: 'success', output: new TextEncoder().encode('null'), encoding: PayloadEncoding.JSON };

@@ -1,7 +1,7 @@
 import { FailureType, PayloadEncoding } from '@baton/contract';
 import { type LogFields, type Logger, silentLogger } from '@baton/telemetry';
 import { onTestFinished } from 'vitest';
-import type { AttemptContext, Executor, Outcome } from '../executor.ts';
+import type { AttemptContext, Executor, Outcome } from '../attempts/executor.ts';
 import { createWorkerRuntime, type WorkerRuntime, type WorkerRuntimeOptions } from '../runtime.ts';
 import { FakeMaster, type FakeMasterOptions } from './fake-master.ts';
 

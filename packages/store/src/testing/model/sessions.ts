@@ -1,5 +1,12 @@
-import type { HeldByWorker, Reconciliation, Registration, Renewal, Renewed, SessionInfo } from '../../sessions.ts';
-import { OUTAGE_MS, type SweptSession } from '../../sweep.ts';
+import { OUTAGE_MS, type SweptSession } from '../../tasks/sweep.ts';
+import type {
+  HeldByWorker,
+  Reconciliation,
+  Registration,
+  Renewal,
+  Renewed,
+  SessionInfo,
+} from '../../workers/sessions.ts';
 import type { ModelDatabase, ModelSession, ModelTask, ModelWorker } from './tables.ts';
 import { heldBy } from './tasks.ts';
 

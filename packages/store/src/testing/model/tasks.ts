@@ -1,12 +1,12 @@
 import { compareIds, type Failure, ID_EPOCH_MS, isTerminal, MACHINE_MADE } from '@baton/domain';
-import type { CancelResult } from '../../cancel.ts';
-import type { Grant, Want } from '../../claim.ts';
-import { LOOKED_AT } from '../../claim-probe.ts';
-import type { Ended, EndedWord, Success } from '../../complete.ts';
-import { type StartSweep, UNSTARTED_MS } from '../../deadlines.ts';
-import type { Takers } from '../../hand-over.ts';
-import type { HeldAttempt, Settled, Settlement } from '../../settle.ts';
-import { INLINE_INPUT_BYTES, type KeyHolder, type NewTask } from '../../submit.ts';
+import type { CancelResult } from '../../tasks/cancel.ts';
+import type { Grant, Want } from '../../tasks/claim.ts';
+import { LOOKED_AT } from '../../tasks/claim-probe.ts';
+import type { Ended, EndedWord, Success } from '../../tasks/complete.ts';
+import { type StartSweep, UNSTARTED_MS } from '../../tasks/deadlines.ts';
+import type { Takers } from '../../tasks/hand-over.ts';
+import type { HeldAttempt, Settled, Settlement } from '../../tasks/settle.ts';
+import { INLINE_INPUT_BYTES, type KeyHolder, type NewTask } from '../../tasks/submit.ts';
 import { beforeInLane, type ModelDatabase, type ModelSession, type ModelTask } from './tables.ts';
 
 /** What a worker's word is about. */

@@ -1,0 +1,43 @@
+import { EventSchema, type EventService } from '@baton/contract';
+import { type Engine, watchEvents } from '@baton/engine';
+import { create } from '@bufbuild/protobuf';
+import { timestampDate, timestampFromDate } from '@bufbuild/protobuf/wkt';
+import type { ServiceImpl } from '@connectrpc/connect';
+import { type ApiOptions, eitherAborts, throwIfCut } from '../wire/options.ts';
+
+export function eventService(engine: Engine, options: ApiOptions): ServiceImpl<typeof EventService> {
+  return {
+    async *watch(request, context) {
+      const namespaceId = await engine.lanes.namespaceId(request.namespace || 'default');
+      const subscriptions = request.subscriptions.length > 0 ? request.subscriptions : [null];
+      const filters = subscriptions.map((s) => ({
+        name: s?.name ?? '',
+        types: new Set<number>(s?.types.filter((t) => t !== 0)),
+        taskIds: new Set(s?.taskIds),
+        runIds: new Set(s?.runIds),
+      }));
+      const from = request.cursor
+        ? { cursor: request.cursor }
+        : request.since
+          ? { since: timestampDate(request.since) }
+          : {};
+      const abort = eitherAborts(context.signal, options.closing);
+      for await (const batch of watchEvents(engine.env, engine.hub, namespaceId, filters, from, abort))
+        yield {
+          cursor: batch.cursor,
+          events: batch.events.map(({ event, worker, subscriptions }) => ({
+            event: create(EventSchema, {
+              type: event.type,
+              time: timestampFromDate(event.at),
+              taskId: event.taskId,
+              runId: event.runId,
+              attempt: event.attempt,
+              worker,
+            }),
+            subscriptions: [...subscriptions],
+          })),
+        };
+      throwIfCut(context.signal);
+    },
+  };
+}

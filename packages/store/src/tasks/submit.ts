@@ -1,0 +1,204 @@
+import type { Needs, TaskClass } from '@baton/domain';
+import type { Sql } from '../database/connection.ts';
+import { byteas, jsons, numbers, texts } from '../database/literals.ts';
+import { HANDED_EVENTS, type Handed, handOver, NOBODY, type Takers, takersOf } from './hand-over.ts';
+
+/** 1: JSON text in UTF-8. 2: bytes of the user's own. */
+export type Encoding = 1 | 2;
+
+/** A task about to be stored. Everything is decided; the statement only writes. */
+export interface NewTask {
+  id: string;
+  namespaceId: number;
+  routeId: number;
+  laneId: number;
+  priority: number;
+  maxAttempts: number;
+  startToCloseMs: number;
+  encoding: Encoding;
+  input: Uint8Array | null;
+  /** Wall clock, ms since the epoch; null: at once. */
+  dueAtMs: number | null;
+  idempotency: { scope: string; key: string; bodyHash: Uint8Array; ttlMs: number } | null;
+  /** What most tasks do not have. */
+  extra: {
+    executor?: object;
+    retry?: object;
+    labels?: Record<string, string>;
+    runId?: string;
+    nodeId?: string;
+    item?: number;
+    retryOf?: string;
+    principal?: string;
+    scheduleToStartMs?: number;
+    progressTimeoutMs?: number;
+    /** SHA-256 (hex) of the blob that is the input. */
+    inputBlob?: string;
+  } | null;
+}
+
+/** Inputs up to this many bytes ride along in `ready`, so that the claim does not read `tasks`. */
+export const INLINE_INPUT_BYTES = 1024;
+
+/**
+ * Stores a batch: its idempotency keys first, then tasks, then ready or waiting, then one event row, in one statement.
+ *
+ * A repeated batch (the connection was lost after the commit) writes nothing: only rows that this statement itself stored go to
+ * ready. A task whose key is taken is not stored; the caller looks up what the key stands for. All keys are
+ * inserted, then tasks with keys, then the rest, each in order, so that two batches never wait for each other.
+ */
+const submitStatement = (handing: boolean) => `/* baton ${handing ? 'submit handing' : 'submit'} */
+with input as materialized (
+  select * from unnest($1::bigint[], $2::integer[], $3::integer[], $4::integer[], $5::smallint[], $6::smallint[], $7::bigint[],
+                       $8::smallint[], $9::bytea[], $10::double precision[], $11::text[], $12::text[], $13::text[], $14::bytea[], $15::bigint[]${handing ? ', $16::bigint[]' : ''})
+    as i(id, namespace_id, route_id, lane_id, priority, max_attempts, start_to_close_ms, encoding, input, due_ms, extra, scope, key, body_hash, key_ttl_ms${handing ? ', session_id' : ''})
+  order by key is null, id
+), keyed as (
+  insert into baton.idempotency (namespace_id, scope, key, body_hash, id, expires_at)
+  select namespace_id, scope, key, body_hash, id, clock_timestamp() + key_ttl_ms * interval '1 ms' from input where key is not null
+  order by namespace_id, scope, key
+  on conflict do nothing returning id
+), stored as (
+  insert into baton.tasks (id, due_at, run_id, retry_of, start_to_close_ms, namespace_id, route_id, lane_id, priority, max_attempts,
+                           input_encoding, input, executor_config, retry, node_id, labels, idempotency_key, principal,
+                           schedule_to_start_ms, progress_timeout_ms, input_blob)
+  select i.id, to_timestamp(i.due_ms / 1000), (x ->> 'runId')::bigint, (x ->> 'retryOf')::bigint, i.start_to_close_ms, i.namespace_id,
+         i.route_id, i.lane_id, i.priority, i.max_attempts, i.encoding, i.input, x -> 'executor', x -> 'retry', x ->> 'nodeId', x -> 'labels',
+         i.key, x ->> 'principal', (x ->> 'scheduleToStartMs')::bigint, (x ->> 'progressTimeoutMs')::bigint, decode(x ->> 'inputBlob', 'hex')
+  from (select *, extra::jsonb as x from input) i
+  where i.key is null or i.id in (select id from keyed)
+  on conflict (id) do nothing
+  returning id, due_at, run_id, start_to_close_ms, namespace_id, lane_id, priority, max_attempts, input_encoding, input, executor_config,
+            schedule_to_start_ms, progress_timeout_ms
+), ${handing ? `${handOver('stored', 'id')}, ` : ''}to_ready as (
+  insert into baton.ready (task_id, position, run_id, start_to_close_ms, lane_id, priority, max_attempts, input_encoding, input)
+  select id, id, run_id, start_to_close_ms, lane_id, priority, max_attempts, input_encoding,
+         case when executor_config is null and progress_timeout_ms is null and octet_length(input) <= ${INLINE_INPUT_BYTES} then input end
+  from stored where due_at is null${handing ? ' and id <> all(array(select id from handed))' : ''}
+), to_waiting as (
+  insert into baton.waiting (task_id, due_at, run_id, start_to_close_ms, lane_id, priority, max_attempts, input_encoding, reason)
+  select id, due_at, run_id, start_to_close_ms, lane_id, priority, max_attempts, input_encoding, 'scheduled'
+  from stored where due_at is not null
+), to_deadline as (
+  insert into baton.start_deadlines (task_id, timeout_ms, expires_at)
+  select id, schedule_to_start_ms, coalesce(due_at, clock_timestamp()) + schedule_to_start_ms * interval '1 ms'
+  from stored where schedule_to_start_ms is not null
+), logged as (
+  insert into baton.events (namespace_ids, types, task_ids, run_ids, attempts, worker_ids)
+  select ${
+    handing
+      ? `array_agg(namespace_id), array_agg(type), array_agg(task_id), array_agg(run_id), array_agg(attempt), array_agg(worker_id)
+  from (select namespace_id, 1::smallint as type, id as task_id, coalesce(run_id, 0) as run_id, 0::smallint as attempt, 0 as worker_id from stored
+        union all ${HANDED_EVENTS}) e having count(*) > 0`
+      : `array_agg(namespace_id), array_agg(1::smallint), array_agg(id), array_agg(coalesce(run_id, 0)), array_agg(0::smallint), array_agg(0)
+  from stored having count(*) > 0`
+  }
+)
+${handing ? 'select s.id, h.session_id from stored s left join handed h on h.id = s.id' : 'select id from stored'}`;
+
+export const SUBMIT = submitStatement(false);
+/** The same, where sessions wait for some of these tasks: see `handOver`. */
+export const SUBMIT_HANDING = submitStatement(true);
+
+const submitParameters = (batch: readonly NewTask[]) => [
+  numbers(batch.map((t) => t.id)),
+  numbers(batch.map((t) => t.namespaceId)),
+  numbers(batch.map((t) => t.routeId)),
+  numbers(batch.map((t) => t.laneId)),
+  numbers(batch.map((t) => t.priority)),
+  numbers(batch.map((t) => t.maxAttempts)),
+  numbers(batch.map((t) => t.startToCloseMs)),
+  numbers(batch.map((t) => t.encoding)),
+  byteas(batch.map((t) => t.input)),
+  numbers(batch.map((t) => t.dueAtMs)),
+  jsons(batch.map((t) => t.extra)),
+  texts(batch.map((t) => t.idempotency?.scope ?? null)),
+  texts(batch.map((t) => t.idempotency?.key ?? null)),
+  byteas(batch.map((t) => t.idempotency?.bodyHash ?? null)),
+  numbers(batch.map((t) => t.idempotency?.ttlMs ?? null)),
+];
+
+/** @returns the ids that were stored now */
+export async function submitTasks(sql: Sql, batch: readonly NewTask[]): Promise<Set<string>> {
+  const rows = await sql.unsafe(SUBMIT, submitParameters(batch), { prepare: true });
+  return new Set(rows.map((r) => r.id as string));
+}
+
+/**
+ * @param takers of tasks that may start at once; where all are null the plain statement is sent
+ * @returns the ids that were stored now, and who was given which
+ */
+export async function submitHanding(
+  sql: Sql,
+  batch: readonly NewTask[],
+  takers: Takers,
+): Promise<{ stored: Set<string>; handed: Handed }> {
+  if (takers.every((taker) => taker === null)) return { stored: await submitTasks(sql, batch), handed: NOBODY };
+  const rows = await sql.unsafe(SUBMIT_HANDING, [...submitParameters(batch), takersOf(takers)], { prepare: true });
+  const handed = rows
+    .filter((r) => r.session_id !== null)
+    .map((r) => [r.id as string, r.session_id as string] as const);
+  return { stored: new Set(rows.map((r) => r.id as string)), handed: new Map(handed) };
+}
+
+export interface KeyHolder {
+  id: string;
+  bodyHash: Uint8Array;
+}
+
+/** What idempotency keys stand for, in the order asked; null where a key is free. */
+export async function lookUpKeys(
+  sql: Sql,
+  keys: readonly { namespaceId: number; scope: string; key: string }[],
+): Promise<(KeyHolder | null)[]> {
+  const rows = await sql.unsafe(
+    `select k.n, i.id, i.body_hash
+     from unnest($1::integer[], $2::text[], $3::text[]) with ordinality k(namespace_id, scope, key, n)
+     join baton.idempotency i using (namespace_id, scope, key)`,
+    [numbers(keys.map((k) => k.namespaceId)), texts(keys.map((k) => k.scope)), texts(keys.map((k) => k.key))],
+    { prepare: true },
+  );
+  const found = new Map(rows.map((r) => [Number(r.n), { id: r.id as string, bodyHash: r.body_hash as Uint8Array }]));
+  return keys.map((_, i) => found.get(i + 1) ?? null);
+}
+
+/** Frees those of these keys whose time is over: somebody wants them. Returns how many. */
+export async function freeExpiredKeys(
+  sql: Sql,
+  keys: readonly { namespaceId: number; scope: string; key: string }[],
+): Promise<number> {
+  const rows = await sql.unsafe(
+    `/* baton free expired keys */ delete from baton.idempotency where ctid = any(array(
+       select i.ctid from unnest($1::integer[], $2::text[], $3::text[]) k(namespace_id, scope, key)
+       join baton.idempotency i using (namespace_id, scope, key) where i.expires_at < clock_timestamp()
+       order by i.namespace_id, i.scope, i.key for update of i)) returning 1`,
+    [numbers(keys.map((k) => k.namespaceId)), texts(keys.map((k) => k.scope)), texts(keys.map((k) => k.key))],
+    { prepare: true },
+  );
+  return rows.length;
+}
+
+/** Frees keys whose time is over, some of them. Returns how many. */
+export async function dropExpiredKeys(sql: Sql, limit = 5_000): Promise<number> {
+  const rows = await sql.unsafe(
+    `/* baton drop expired keys */ delete from baton.idempotency where ctid = any(array(
+       select ctid from baton.idempotency where expires_at < (select clock_timestamp()) order by expires_at limit $1 for update skip locked)) returning 1`,
+    [limit],
+    { prepare: true },
+  );
+  return rows.length;
+}
+
+export interface LaneKey {
+  namespaceId: number;
+  queue: string;
+  kind: string;
+  executor: string;
+  taskClass: TaskClass;
+  /** Lower case, sorted. */
+  tags: readonly string[];
+  /** Absent or null: none. */
+  needs?: Needs | null;
+  /** With needs: a hash (hex) of their one form. */
+  needsHash?: string | undefined;
+}
