@@ -253,7 +253,7 @@ export function readHeld(db: ModelDatabase, reports: readonly Word[]): Map<strin
   const held = new Map<string, HeldAttempt>();
   for (const report of reports) {
     const task = heldBy(db, report);
-    if (task) held.set(task.id, { ...heldAttempt(task), retry: task.retry });
+    if (task) held.set(task.id, { ...heldAttempt(task), retry: task.retry, forgiven: 0 });
   }
   return held;
 }
