@@ -121,7 +121,9 @@ export function createRetention(env: EngineEnvironment, { tries: most = TRIES }:
 
   async function endsBelow(upperId: string): Promise<Partition[]> {
     const partitions = await listPartitions(sql);
-    return partitions.filter((p) => p.parent === 'outcomes' && BigInt(p.upperId!) <= BigInt(upperId));
+    // Without a bound: another master detaches it in this moment.
+    const isBelow = (p: Partition) => p.upperId !== null && BigInt(p.upperId) <= BigInt(upperId);
+    return partitions.filter((p) => p.parent === 'outcomes' && isBelow(p));
   }
 
   async function retire(group: readonly Partition[], kept: readonly string[]): Promise<PartitionFate> {
