@@ -628,7 +628,8 @@ export function createDispatcher(
     armed: () =>
       [...armed.keys()].map((id) => lanes.get(id)).filter((lane) => lane !== undefined && !lane.paused) as Lane[],
     armAll() {
-      for (const lane of lanes.all()) if (!armed.has(lane.id)) armed.set(lane.id, ++armings);
+      // Those that are armed too: a claim that is under way may have looked at them before whatever is the reason for this.
+      for (const lane of lanes.all()) armed.set(lane.id, ++armings);
       if (offers.size > 0) pump();
     },
     waiting: () => offers.size,

@@ -34,7 +34,7 @@ describe('the life of tasks on SQL', { timeout: 120_000 }, () => {
     [1, 'whose completion does not ask for the epoch', COMPLETE, ' and l.epoch = i.epoch', ''],
     [1, 'whose completion does not ask for the session', COMPLETE, ' and l.session_id + 0 = i.session_id', ''],
     [1, 'whose sweeps and failures do not ask for the epoch', SETTLE, ' and l.epoch = i.epoch', ''],
-    [2, 'that forgets a cancel when a lease ends otherwise', SETTLE, 'l.cancel_reason is not null and', 'false and'],
+    [9, 'that forgets a cancel when a lease ends otherwise', SETTLE, 'l.cancel_reason is not null and', 'false and'],
     [1, 'that counts a returned lease as an attempt', SETTLE, 'then d.attempt - 1', 'then d.attempt'],
     [1, 'that grants to workers whose breaker is open', CLAIM, ' and not s.held_back', ''],
     [1, 'that grants to sessions which drain or are closed', CLAIM, "s.state = 'active' and", ''],
