@@ -1,4 +1,5 @@
 import { compareIds, decideLost, decideRetry, type Failure } from '@baton/domain';
+import { createQuietSessions, type QuietSessions } from '@baton/engine';
 import type { Grant, HeldAttempt, NewTask, Settlement, Success } from '@baton/store';
 import { model } from '@baton/store/testing';
 import { type Assignment, Dispatch } from './dispatch.ts';
@@ -8,6 +9,7 @@ import { CONNECTION_LOST } from './postgres.ts';
 import {
   type ExchangeInput,
   type HeartbeatInput,
+  type HeartbeatOutput,
   type MasterApi,
   type Orders,
   OVERDUE,
@@ -41,6 +43,8 @@ export class Master implements MasterApi {
   readonly #pending = new Map<string, Orders>();
   readonly #news = new Map<string, () => void>();
   #submitting: Submitting[] = [];
+  readonly #quiet: QuietSessions;
+  #writesQuiet = false;
 
   constructor(world: World, place: string, machine: Machine, skewMs: number) {
     this.#world = world;
@@ -54,6 +58,11 @@ export class Master implements MasterApi {
       world.defects.has('kept for ever') ? Number.POSITIVE_INFINITY : SETTINGS.heartbeatIntervalMs,
       (unsent) => machine.start(this.#settle(unsent.map((lease) => returned(lease))), () => {}),
     );
+    const { kernel } = machine;
+    this.#quiet = createQuietSessions(SETTINGS.leaseTtlMs, () => {
+      const beganMs = kernel.nowMs;
+      return () => kernel.nowMs - beganMs;
+    });
     machine.after(world.random.next() * SETTINGS.sweepIntervalMs, () => machine.start(this.#sweepForEver()));
   }
 
@@ -112,11 +121,14 @@ export class Master implements MasterApi {
     return { refused: refused.value, grants, orders: this.#takeOrders(sessionId) };
   }
 
-  *heartbeat(input: HeartbeatInput): Steps<{ sendHeld: boolean; lost: model.Word[]; orders: Orders }> {
+  *heartbeat(input: HeartbeatInput): Steps<HeartbeatOutput> {
     const { sessionId } = input;
-    const renewed = (yield* this.persist((db) =>
-      this.#world.recorder.renew(db, sessionId, input.number, SETTINGS.leaseTtlMs),
-    )).get(sessionId);
+    const quietly = this.#answerQuietly(input);
+    if (quietly) return quietly;
+    const heardMs = this.machine.kernel.nowMs;
+    const renewal = { sessionId, number: String(input.number), leaseTtlMs: SETTINGS.leaseTtlMs, metrics: null };
+    const renewed = (yield* this.persist((db) => this.#world.recorder.renew(db, renewal))).get(sessionId);
+    this.#quiet.renewed(sessionId, () => this.machine.kernel.nowMs - heardMs, renewed ?? null);
     if (!renewed) {
       this.#abilities.delete(sessionId);
       throw new Failed(SESSION_LOST);
@@ -158,14 +170,47 @@ export class Master implements MasterApi {
         orders.cancels.push(cancel);
     orders.drain ||= renewed.state === 'draining';
     orders.shutdown ||= renewed.shutdown;
-    return { sendHeld: !matches && !input.heldIsComplete, lost, orders };
+    return { leaseTtlMs: SETTINGS.leaseTtlMs, sendHeld: !matches && !input.heldIsComplete, lost, orders };
+  }
+
+  #answerQuietly(input: HeartbeatInput): HeartbeatOutput | null {
+    const { sessionId, number, count, held, heldIsComplete, draining } = input;
+    if (count > 0 || held.length > 0 || heldIsComplete || draining || !this.#abilities.has(sessionId)) return null;
+    const leftMs = this.#quiet.answer({ sessionId, number: BigInt(number), metrics: null });
+    if (leftMs === null) return null;
+    if (!this.#writesQuiet) {
+      this.#writesQuiet = true;
+      this.machine.after(SETTINGS.writeBehindMs, () => this.machine.start(this.#writeQuiet(), () => {}));
+    }
+    const { recorder, postgres, defects } = this.#world;
+    const leaseTtlMs = defects.has('whole lease') ? SETTINGS.leaseTtlMs : leftMs;
+    recorder.answeredQuietly(postgres.db, sessionId, leaseTtlMs);
+    return { leaseTtlMs, sendHeld: false, lost: [], orders: this.#takeOrders(sessionId) };
+  }
+
+  *#writeQuiet(): Steps<void> {
+    this.#writesQuiet = false;
+    const due = this.#quiet.due();
+    const writing = yield* until(
+      this.machine.fork(
+        this.persist((db) => new Map(due.flatMap((renewal) => [...this.#world.recorder.renew(db, renewal)]))),
+      ),
+    );
+    if (!writing.ok) this.#quiet.failed(due);
+    else for (const sessionId of this.#quiet.written(due, writing.value)) this.#forget(sessionId);
+  }
+
+  #forget(sessionId: string): void {
+    this.#dispatch.discard(sessionId);
+    this.#abilities.delete(sessionId);
+    this.#quiet.forget(sessionId);
+    this.#pending.delete(sessionId);
+    this.#announce(sessionId);
   }
 
   *leave(sessionId: string): Steps<void> {
     yield* this.persist((db) => this.#world.recorder.close(db, sessionId));
-    this.#abilities.delete(sessionId);
-    this.#pending.delete(sessionId);
-    this.#announce(sessionId);
+    this.#forget(sessionId);
     const held = yield* this.persist((db) => model.leasesOf(db, [sessionId], 100_000));
     yield* this.#settle(
       held.map((lease) => (lease.cancelReason !== null ? settleLost(lease, 'the worker left') : returned(lease))),
@@ -396,12 +441,7 @@ export class Master implements MasterApi {
     const swept = yield* until(postgres.execute(this.place, (db) => recorder.sweep(db)));
     if (!swept.ok) throw new Failed(swept.reason);
     for (const session of swept.value) {
-      if (session.now) {
-        this.#dispatch.discard(session.sessionId);
-        this.#abilities.delete(session.sessionId);
-        this.#pending.delete(session.sessionId);
-        this.#announce(session.sessionId);
-      }
+      if (session.now) this.#forget(session.sessionId);
       for (;;) {
         const leases = yield* this.persist((db) => model.leasesOf(db, [session.sessionId], SETTINGS.batchRows));
         if (leases.length === 0) break;

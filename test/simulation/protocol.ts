@@ -65,6 +65,14 @@ export interface HeartbeatInput {
   draining: boolean;
 }
 
+export interface HeartbeatOutput {
+  /** What the session has left, from when the heartbeat was heard. */
+  leaseTtlMs: number;
+  sendHeld: boolean;
+  lost: model.Word[];
+  orders: Orders;
+}
+
 /** The state of an attempt that a worker's word makes. */
 export const SAID = { success: 'succeeded', failure: 'failed', cancelled: 'cancelled', returned: 'returned' } as const;
 
@@ -78,7 +86,7 @@ export const SESSION_LOST = 'SESSION_LOST';
 export interface MasterApi {
   register(name: string, instanceId: string, laneIds: number[]): Steps<{ sessionId: string }>;
   exchange(input: ExchangeInput, call: Call): Steps<{ refused: Report[]; grants: Grant[]; orders: Orders }>;
-  heartbeat(input: HeartbeatInput): Steps<{ sendHeld: boolean; lost: model.Word[]; orders: Orders }>;
+  heartbeat(input: HeartbeatInput): Steps<HeartbeatOutput>;
   leave(sessionId: string): Steps<void>;
   submit(request: Request): Steps<{ taskId: string; deduplicated: boolean }>;
   cancel(taskId: string, reason: string): Steps<'cancelled' | 'leased'>;

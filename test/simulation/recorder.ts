@@ -1,4 +1,4 @@
-import type { Grant, NewTask, Renewed, SweptSession, Want } from '@baton/store';
+import type { Grant, NewTask, Renewal, Renewed, SweptSession, Want } from '@baton/store';
 import { OUTAGE_MS } from '@baton/store';
 import { model } from '@baton/store/testing';
 import type { ClientOperation, Effect, Fault, WorkerCall } from '@baton/testkit/history';
@@ -31,7 +31,7 @@ export class Recorder {
   readonly cancelAcknowledged = new Set<string>();
   /** Times without a sweep that were long enough for an outage. */
   readonly outages: { fromMs: number; toMs: number }[] = [];
-  readonly counts = { grants: 0, renewals: 0, refusedRenewals: 0, sweeps: 0, outages: 0, closed: 0 };
+  readonly counts = { grants: 0, renewals: 0, refusedRenewals: 0, quietAnswers: 0, sweeps: 0, outages: 0, closed: 0 };
   readonly #epochs = new Map<string, number>();
   /** Until when a session may not be closed for silence, because there was an outage. */
   readonly #protectedUntilMs = new Map<string, number>();
@@ -105,12 +105,13 @@ export class Recorder {
     return [...db.sessions.values()].filter((s) => s.workerId === session.workerId).at(-1) === session;
   }
 
-  renew(db: model.ModelDatabase, sessionId: string, number: number, leaseTtlMs: number): Map<string, Renewed> {
+  renew(db: model.ModelDatabase, renewal: Renewal): Map<string, Renewed> {
+    const { sessionId } = renewal;
     const now = db.now();
     const session = db.sessions.get(sessionId);
     const wasOver = session !== undefined && session.expiresAtMs <= now;
     const swept = now - db.sweptAtMs <= OUTAGE_MS;
-    const renewed = model.renewSessions(db, [{ sessionId, leaseTtlMs, metrics: null, number: String(number) }]);
+    const renewed = model.renewSessions(db, [renewal]);
     if (renewed.size === 0) this.counts.refusedRenewals++;
     else {
       this.counts.renewals++;
@@ -118,6 +119,17 @@ export class Recorder {
       if (wasOver && swept) this.violate(db, 5, `renewal of session ${sessionId}, whose time was over`);
     }
     return renewed;
+  }
+
+  /** A heartbeat is answered without a statement. */
+  answeredQuietly(db: model.ModelDatabase, sessionId: string, leaseTtlMs: number): void {
+    this.counts.quietAnswers++;
+    const untilMs = db.now() + leaseTtlMs;
+    // Whoever left has nothing to count on any more.
+    const session = db.sessions.get(sessionId)!;
+    if (session.state !== 'closed' || session.reason !== 'left')
+      if (session.state === 'closed' || session.expiresAtMs < untilMs)
+        this.violate(db, 4, `session ${sessionId} is told ${leaseTtlMs} ms, which it does not have`);
   }
 
   close(db: model.ModelDatabase, sessionId: string): boolean {

@@ -4,6 +4,8 @@ import type { RetryPolicy } from '@baton/domain';
 export const SETTINGS = {
   leaseTtlMs: 5_000,
   heartbeatIntervalMs: 1_500,
+  /** Heartbeats that were answered from memory are written so much later. */
+  writeBehindMs: 900,
   longPollMs: 4_000,
   answerTimeoutMs: 2_000,
   sweepIntervalMs: 1_000,

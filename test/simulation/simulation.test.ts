@@ -20,7 +20,8 @@ describe('the simulation', () => {
     const often = ['lost', 'duplicated', 'slowed', 'cut', 'replayed', 'lostBefore', 'lostAfter', 'waited', 'refused'];
     for (const name of [...often, 'attempt lost', 'attempt returned', 'operation info', 'result info', 'result fail'])
       expect(counts[name], name).toBeGreaterThan(seeds / 2);
-    for (const name of ['outages', 'closed', 'refusedRenewals']) expect(counts[name], name).toBeGreaterThan(20);
+    for (const name of ['outages', 'closed', 'refusedRenewals', 'quietAnswers'])
+      expect(counts[name], name).toBeGreaterThan(20);
     expect(counts['operation ok']).toBeGreaterThan(2 * counts['operation info']!);
   });
 

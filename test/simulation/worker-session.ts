@@ -97,6 +97,8 @@ export class WorkerSession {
   #beating = false;
   #beatFailures = 0;
   #renewedMs: number;
+  /** As told with the last renewal. */
+  #leaseTtlMs: number = SETTINGS.leaseTtlMs;
   #beatTimer: Timer | null = null;
   #expiryTimer: Timer | null = null;
   #toSend: HeldByWorker[] | null = null;
@@ -463,7 +465,7 @@ export class WorkerSession {
       heldIsComplete: held !== null,
       draining: this.#draining,
     };
-    const leftMs = this.#renewedMs + SETTINGS.leaseTtlMs - sentMs;
+    const leftMs = this.#renewedMs + this.#leaseTtlMs - sentMs;
     const timeoutMs = Math.max(100, Math.min(SETTINGS.heartbeatIntervalMs, leftMs));
     const end = yield* until(this.#heartbeat((master) => master.heartbeat(input), timeoutMs));
     this.#beating = false;
@@ -480,6 +482,8 @@ export class WorkerSession {
     if (this.#beatFailures > 0 && this.#pausing) this.#retryNow();
     this.#beatFailures = 0;
     this.#renewedMs = defects.has('lease from answer') ? this.#process.now : sentMs;
+    this.#leaseTtlMs = end.value.leaseTtlMs;
+    this.#leaseTtlMs = end.value.leaseTtlMs;
     this.#armExpiry();
     this.#beatAfter(SETTINGS.heartbeatIntervalMs);
     const { orders, lost, sendHeld } = end.value;
@@ -514,7 +518,7 @@ export class WorkerSession {
   /** By its own clock. */
   get #letsGoAtMs(): number {
     const forEver = this.#world.defects.has('worker clock');
-    return forEver ? Number.POSITIVE_INFINITY : this.#renewedMs + SETTINGS.leaseTtlMs - MARGIN_MS;
+    return forEver ? Number.POSITIVE_INFINITY : this.#renewedMs + this.#leaseTtlMs - MARGIN_MS;
   }
 
   #armExpiry(): void {

@@ -20,6 +20,8 @@ export const DEFECTS = [
   'kept for ever',
   /** A worker starts leases of an answer that it may have disowned since, and leases are missed after two heartbeats. */
   'late answers',
+  /** A heartbeat that is answered from memory is told a whole lease, whatever the session's row has left. */
+  'whole lease',
 ] as const;
 export type Defect = (typeof DEFECTS)[number];
 

@@ -266,6 +266,7 @@ export function createEngine(env: EngineEnvironment): Engine {
       hub.close();
       await hints.stop();
       await sweeper.stop();
+      await sessions.stop();
       await retention.stop();
       await breakerBook.stop();
       await runs.stop();

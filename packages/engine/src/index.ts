@@ -23,6 +23,7 @@ export type { Runs, StartRun } from './runs/runs.ts';
 export type { ParsedWorkflow, Workflows } from './runs/workflows.ts';
 export type { CancelOrder, Orders } from './sessions/orders.ts';
 export { ARTIFACTS_TAG, OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION } from './sessions/protocol.ts';
+export { createQuietSessions, type QuietSessions, type StopWatch } from './sessions/quiet-sessions.ts';
 export type {
   ExchangeInput,
   ExchangeOutput,

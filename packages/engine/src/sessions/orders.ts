@@ -35,6 +35,8 @@ export interface OrderBook {
   cancel(sessionId: string, order: CancelOrder): void;
   drain(sessionId: string): void;
   forget(sessionId: string): void;
+  /** What Postgres says to a session that may be connected here. */
+  hear(said: SessionOrders): void;
   /** Looks in Postgres for what was said elsewhere to the sessions that are connected here: all of them, or those of these. */
   look(sessionIds?: readonly string[]): Promise<void>;
 }
@@ -151,6 +153,7 @@ export function createOrderBook(
       present.delete(sessionId);
       announce(sessionId);
     },
+    hear,
     async look(sessionIds) {
       const here = (sessionIds ?? [...present.keys()]).filter(isConnected);
       for (const sessionId of sessionIds ? [] : present.keys())

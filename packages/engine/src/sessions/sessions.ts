@@ -25,10 +25,12 @@ import type { OfferRoom } from '../dispatch/planned-claims.ts';
 import type { EngineEnvironment } from '../environment.ts';
 import type { Counters } from '../metrics.ts';
 import { persist } from '../persist.ts';
-import { outageMs } from '../settings.ts';
+import { type EngineSettings, outageMs } from '../settings.ts';
 import { type Outcome, type Results, settleLost, settleReturned, type Verdict } from '../tasks/results.ts';
 import { createHealthBook, type HealthBook } from './health-book.ts';
 import { type CancelOrder, createOrderBook, noOrders, type OrderBook, type Orders } from './orders.ts';
+import { createQuietSessions, type StopWatch } from './quiet-sessions.ts';
+import { createWriteBehind } from './write-behind.ts';
 
 export interface WorkerRegistration {
   name: string;
@@ -70,6 +72,7 @@ export interface HeartbeatInput {
 }
 
 export interface HeartbeatOutput {
+  /** What the session has left, from when it was heard. */
   leaseTtlMs: number;
   sendHeld: boolean;
   lost: { taskId: string; epoch: number }[];
@@ -93,6 +96,16 @@ export interface SessionsHere extends Sessions {
   /** Looks for what other masters said to the sessions that are connected here. */
   look: OrderBook['look'];
   dropOldHealth: HealthBook['dropOld'];
+  /** Nothing is written for them any more. */
+  stop(): Promise<void>;
+}
+
+/** Rows that one statement renews behind the answers: it locks them for about 20 ms. */
+const QUIET_ROWS = 2_500;
+
+/** Heartbeats that were answered from memory are written so much later: well before the next ones. */
+function writeBehindMs(settings: Pick<EngineSettings, 'leaseTtlMs' | 'heartbeatIntervalMs'>): number {
+  return Math.min(settings.leaseTtlMs / 5, settings.heartbeatIntervalMs * 0.6);
 }
 
 /** @param onOrders there is something to say to this session, which may be connected to another master */
@@ -113,9 +126,12 @@ export function createSessions(
    */
   const unheardAfterMs = settings.leaseTtlMs + settings.heartbeatIntervalMs;
   const abilities = new Map<string, Ability>();
+  const watch = stopWatch(env.now);
+  const quiet = createQuietSessions(settings.leaseTtlMs, watch);
   const forget = (sessionId: string) => {
     dispatcher.discard(sessionId);
     abilities.delete(sessionId);
+    quiet.forget(sessionId);
     health.forget(sessionId);
     book.forget(sessionId);
   };
@@ -147,6 +163,42 @@ export function createSessions(
       return batch.map((r) => renewed.get(r.sessionId) ?? null);
     },
   });
+
+  const behind = createWriteBehind(writeBehindMs(settings), async () => {
+    const due = quiet.due();
+    for (let i = 0; i < due.length; i += QUIET_ROWS) {
+      const batch = due.slice(i, i + QUIET_ROWS);
+      try {
+        const renewed = await persist(() => renewSessions(pools.lease, batch, outageMs(settings)), env.random);
+        for (const sessionId of quiet.written(batch, renewed)) forget(sessionId);
+        // No heartbeat waits for this answer, and a recall is told once.
+        for (const said of renewed.values())
+          if (said.state !== 'active' || said.shutdown || said.recall > 0 || said.cancels.length > 0) book.hear(said);
+      } catch (error) {
+        // Their rows have what their workers were told; the next heartbeats ask Postgres themselves.
+        quiet.failed(batch);
+        env.log.warn('sessions not renewed', { sessions: batch.length, error: String(error) });
+      }
+    }
+  });
+
+  /** Of a worker that holds nothing and has nothing to say, answered by what is known; null: Postgres is to be asked. */
+  function answerQuietly(input: HeartbeatInput): HeartbeatOutput | null {
+    const { sessionId, health: told } = input;
+    const isQuiet =
+      input.count === 0 && input.xor === 0n && input.held.length === 0 && !input.heldIsComplete && !input.draining;
+    if (!isQuiet || input.signs.length > 0) return null;
+    const ability = abilities.get(sessionId);
+    if (!ability) return null;
+    const number = BigInt.asIntN(64, input.number);
+    const leftMs = quiet.answer({ sessionId, number, metrics: input.metrics });
+    if (leftMs === null) return null;
+    behind.soon();
+    if (told) health.note({ sessionId, ...told });
+    const orders = book.take(sessionId);
+    orders.quarantinedDevices = [...ability.quarantinedDevices];
+    return { leaseTtlMs: leftMs, sendHeld: false, lost: [], orders };
+  }
 
   /** Leases that were granted a while ago and that the worker never heard of cost no attempt. */
   async function handBack(sessionId: string, unheard: { taskId: string; epoch: number }[]): Promise<void> {
@@ -222,10 +274,12 @@ export function createSessions(
         );
       checkWorkerTags(worker.capabilities.tags);
       const namespaceId = await lanes.namespaceId(namespace);
+      const sinceMs = watch();
+      const newId = env.ids.next();
       const { sessionId, workerId } = await persist(
         () =>
           registerWorker(pools.lease, {
-            sessionId: env.ids.next(),
+            sessionId: newId,
             namespaceId,
             name: worker.name,
             instanceId: worker.instanceId,
@@ -252,6 +306,9 @@ export function createSessions(
           breakers.quarantined,
         ),
       );
+      // One that was there before may hold something.
+      if (sessionId === newId)
+        quiet.renewed(sessionId, sinceMs, { state: 'active', shutdown: false, count: 0, recall: 0, beat: '0' });
       env.log.info('worker registered', {
         worker: worker.name,
         session_id: sessionId,
@@ -274,7 +331,10 @@ export function createSessions(
 
     async heartbeat(input) {
       counters.add('baton_heartbeats_total');
+      const quietly = answerQuietly(input);
+      if (quietly) return quietly;
       const { sessionId } = input;
+      const sinceMs = watch();
       // Before the renewal: whoever sees a session that was renewed sees how its tasks stood then.
       await persist(() => writeSigns(pools.lease, sessionId, input.signs.map(storableSign)), env.random);
       const renewed = await renewals.add({
@@ -283,12 +343,14 @@ export function createSessions(
         metrics: input.metrics,
         number: BigInt.asIntN(64, input.number).toString(),
       });
+      quiet.renewed(sessionId, sinceMs, renewed);
       if (!renewed) {
         abilities.delete(sessionId);
         throw sessionLost(sessionId);
       }
       if (input.health) health.note({ sessionId, ...input.health });
       if (input.draining && renewed.state === 'active') {
+        quiet.forget(sessionId);
         await persist(() => drainSession(pools.lease, sessionId, 'the worker drains'), env.random);
         dispatcher.release(sessionId);
       }
@@ -334,6 +396,7 @@ export function createSessions(
       const drained = await drainWorker(pools.api, namespaceId, name, reason);
       if (!drained)
         throw new Refusal('not_found', 'WORKER_NOT_FOUND', `no living worker is named ${JSON.stringify(name)}`);
+      quiet.forget(drained.sessionId);
       book.drain(drained.sessionId);
       onOrders(drained.sessionId);
       return { leases: drained.leases };
@@ -346,6 +409,22 @@ export function createSessions(
     forget,
     look: book.look,
     dropOldHealth: health.dropOld,
+    async stop() {
+      await behind.stop();
+      await health.stop();
+    },
+  };
+}
+
+/**
+ * By whichever clock went further: a machine that slept has a steady clock that did not notice, and a wall clock may be set back.
+ * A session counts as older rather than younger than it is.
+ */
+function stopWatch(now: () => number): StopWatch {
+  return () => {
+    const steady = performance.now();
+    const wall = now();
+    return () => Math.max(performance.now() - steady, now() - wall);
   };
 }
 

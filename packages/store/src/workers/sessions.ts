@@ -117,7 +117,10 @@ async function internWorker(sql: Sql, r: Registration, about: readonly string[])
 
 export interface Renewal {
   sessionId: string;
+  /** From when it was heard. */
   leaseTtlMs: number;
+  /** Since it was heard. Default 0. */
+  ageMs?: number;
   metrics: object | null;
   /** Rises with each heartbeat of the session; decimal. */
   number: string;
@@ -143,24 +146,25 @@ export interface Renewed {
 
 /**
  * Renews sessions, one row each however many tasks they hold, and reads what they hold. A recall is told, and forgotten, in the same
- * statement: the row is locked first, so that what is told is what is forgotten.
+ * statement: the row is locked first, so that what is told is what is forgotten. A session never loses time: what was told to a worker
+ * while its row had it stays true.
  *
  * A renewal is refused when the session's time is over, unless the sweep itself has not run for as long as makes an outage: then the
  * sweep is going to extend every session by it.
  */
 export const RENEW = `/* baton renew */
 with input as materialized (
-  select * from unnest($1::bigint[], $2::double precision[], $3::text[], $4::bigint[]) i(session_id, ttl_ms, metrics, number)
+  select * from unnest($1::bigint[], $2::double precision[], $3::text[], $4::bigint[], $6::double precision[]) i(session_id, ttl_ms, metrics, number, age_ms)
 ), locked as materialized (
-  select s.id, s.recall, i.ttl_ms, i.metrics, i.number from input i join baton.sessions s on s.id = i.session_id
+  select s.id, s.recall, i.ttl_ms, i.metrics, i.number, i.age_ms * interval '1 ms' as age from input i join baton.sessions s on s.id = i.session_id
   where s.state <> 'closed'
     and (s.expires_at > clock_timestamp()
          or (select last_at from baton.sweeps where name = 'sessions') < clock_timestamp() - $5::double precision * interval '1 ms')
   order by s.id for update of s
 ), renewed as (
   update baton.sessions s
-  set expires_at = clock_timestamp() + i.ttl_ms * interval '1 ms', renewed_at = clock_timestamp(), metrics = coalesce(i.metrics::jsonb, s.metrics),
-      beat = greatest(s.beat, i.number), recall = 0
+  set expires_at = greatest(s.expires_at, clock_timestamp() - i.age + i.ttl_ms * interval '1 ms'),
+      renewed_at = greatest(s.renewed_at, clock_timestamp() - i.age), metrics = coalesce(i.metrics::jsonb, s.metrics), beat = greatest(s.beat, i.number), recall = 0
   from locked i
   where s.id = i.id
   returning s.id, s.state, s.shutdown, s.beat, s.renewed_at, i.recall
@@ -187,6 +191,7 @@ export async function renewSessions(
       jsons(batch.map((r) => r.metrics)),
       numbers(batch.map((r) => r.number)),
       outageMs,
+      numbers(batch.map((r) => r.ageMs ?? 0)),
     ],
     { prepare: true },
   );

@@ -109,12 +109,12 @@ export function renewSessions(
 ): Map<string, Renewed> {
   const now = db.now();
   const renewed = new Map<string, Renewed>();
-  for (const { sessionId, leaseTtlMs, number } of batch) {
+  for (const { sessionId, leaseTtlMs, number, ageMs = 0 } of batch) {
     const session = db.sessions.get(sessionId);
     if (!session || session.state === 'closed') continue;
     if (session.expiresAtMs <= now && db.sweptAtMs >= now - outageMs && !db.omits('renewal time')) continue;
-    session.expiresAtMs = now + leaseTtlMs;
-    session.renewedAtMs = now;
+    session.expiresAtMs = Math.max(session.expiresAtMs, now - ageMs + leaseTtlMs);
+    session.renewedAtMs = Math.max(session.renewedAtMs, now - ageMs);
     if (BigInt(number) > session.beat) session.beat = BigInt(number);
     let xor = 0n;
     const cancels: Renewed['cancels'] = [];
@@ -134,7 +134,7 @@ export function renewSessions(
       cancels,
       recall,
       beat: session.beat.toString(),
-      renewedAt: String(now),
+      renewedAt: String(session.renewedAtMs),
     });
   }
   return renewed;

@@ -1128,7 +1128,7 @@ export declare const HeartbeatRequestSchema: GenMessage<HeartbeatRequest>;
  */
 export declare type HeartbeatResponse = Message<"baton.v1.HeartbeatResponse"> & {
   /**
-   * Time until the session's leases end, from the moment of the request.
+   * Time until the session and its leases end, from the moment of the request. Less than at registration for a worker that holds nothing.
    *
    * @generated from field: google.protobuf.Duration lease_ttl = 1;
    */
