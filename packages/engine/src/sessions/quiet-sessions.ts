@@ -93,7 +93,7 @@ export function createQuietSessions(leaseTtlMs: number, watch: StopWatch): Quiet
         known.pending = { sinceHeardMs: watch(), metrics };
         toWrite.add(sessionId);
       }
-      return leftMs;
+      return Math.floor(leftMs);
     },
     due() {
       const batch: Renewal[] = [];
