@@ -1,5 +1,4 @@
 import { readFileSync } from 'node:fs';
-import { monitorEventLoopDelay } from 'node:perf_hooks';
 import {
   type ApiOptions,
   apiInterceptors,
@@ -16,6 +15,7 @@ import { createNodeHash, directoryBlobs } from '@baton/store/node';
 import type { Logger } from '@baton/telemetry';
 import type { MasterConfig } from './config.ts';
 import { openDatabase } from './database.ts';
+import { type LoopLag, watchLoopLag } from './loop-lag.ts';
 import { takeNodeNumber } from './node-number.ts';
 import { mountStatic } from './static.ts';
 
@@ -86,8 +86,7 @@ export async function startMaster(config: MasterConfig, log: Logger, now: () => 
     // What is cut off by the end is nobody's mistake.
     const report = (error: unknown, where: string) =>
       log[closing.signal.aborted ? 'info' : 'error']('request failed', { where, error });
-    const lag = monitorEventLoopDelay({ resolution: 20 });
-    lag.enable();
+    const lag = watchLoopLag();
     const options: ApiOptions & { ready(): boolean } = {
       version: VERSION,
       masterId,
@@ -128,7 +127,7 @@ export async function startMaster(config: MasterConfig, log: Logger, now: () => 
         closing.abort();
         await server!.close({ graceMs: GRACE_MS });
         await engine.stop();
-        lag.disable();
+        lag.stop();
         await number.release(lastId).catch((error) => log.warn('node number not given back', { error }));
         await pools.end();
         if (database.embedded && !database.embedded.adopted) await database.embedded.stop({ mode: 'fast' });
@@ -158,7 +157,7 @@ export async function startMaster(config: MasterConfig, log: Logger, now: () => 
   }
 }
 
-function processMetrics(lag: ReturnType<typeof monitorEventLoopDelay>, waitingOffers: () => number) {
+function processMetrics(lag: LoopLag, waitingOffers: () => number) {
   const cpu = process.cpuUsage();
   return [
     {
@@ -175,7 +174,7 @@ function processMetrics(lag: ReturnType<typeof monitorEventLoopDelay>, waitingOf
     },
     {
       name: 'baton_master_loop_lag_p99_seconds',
-      value: lag.percentile(99) / 1e9,
+      value: lag.p99(),
       help: 'Delay of the event loop, 99th percentile since the start.',
       type: 'gauge' as const,
     },

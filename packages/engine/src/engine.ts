@@ -195,14 +195,13 @@ export function createEngine(env: EngineEnvironment): Engine {
   const deadlines = createDeadlines(env, dispatcher, results, sessions, counters, { onEnded, onOrders: hints.orders });
   const sweeper = createSweeper(env, lanes, dispatcher, results, sessions, deadlines, counters, {
     onReady,
-    onRound: () => {
-      runs.poke();
-      breakerBook.poke();
+    areHintsHeard: hints.areHeard,
+    onRound: ({ advances, breakers, masters }) => {
+      if (advances) runs.poke();
+      breakerBook.lookAgain(breakers);
+      hints.living(masters);
     },
-    onSlowRound: async () => {
-      await functions.wakeSleepers();
-      await hints.look();
-    },
+    onSlowRound: () => functions.wakeSleepers(),
     onHousekeeping: () => {
       void retention.runIfDue();
       void sessions.dropOldHealth();

@@ -33,6 +33,7 @@ export * from './tasks/failures.ts';
 export type { Handed, Takers } from './tasks/hand-over.ts';
 export * from './tasks/history.ts';
 export { findNamespace, internLane, internNamespace, type Lane, lanesAfter, NEEDS_TAG } from './tasks/lanes.ts';
+export * from './tasks/look.ts';
 export * from './tasks/peek.ts';
 export * from './tasks/progress.ts';
 export * from './tasks/queues.ts';

@@ -33,6 +33,8 @@ export interface BreakerBook {
   quarantined(workerId: number): readonly string[];
   /** Looks at every breaker, and at the worker of this session, which had a machine-made failure. Returns at once. */
   poke(sessionId?: string): void;
+  /** As `poke`, where there may be something to see: a breaker is not closed or a failure is new, or that is not known yet. */
+  lookAgain(isAny: boolean): void;
   /** Looks at this worker before it returns: it registers. */
   examine(workerId: number): Promise<void>;
   stop(): Promise<void>;
@@ -183,6 +185,10 @@ export function createBreakerBook(env: EngineEnvironment, onMoved: () => void, m
     isProbe: (taskId) => probes.has(taskId),
     quarantined: (workerId) => devices.get(workerId) ?? [],
     poke,
+    lookAgain(isAny) {
+      // What is known of open ones may have been closed by another master.
+      if (isAny || !looked || failed.size > 0 || workers.size > 0 || devices.size > 0) poke();
+    },
     async examine(workerId) {
       const opened = await examineWorkers([workerId]);
       if (opened || !looked) remember(await persist(() => readOpenBreakers(pools.lease), env.random));

@@ -84,6 +84,10 @@ export interface Dispatcher {
   /** Lanes in which something may be ready. */
   armed(): Lane[];
   armAll(): void;
+  /** Lanes that are known to have nothing, but for what other masters found. */
+  dry(): number[];
+  /** Looks once more whether offers that wait can be served from lanes that may have something. Reads nothing where none can. */
+  again(): void;
   waiting(): number;
   /** Offers that have waited for longer than this, with the lanes from which they could be served. */
   hungry(longerThanMs: number): { sessionId: string; laneIds: number[] }[];
@@ -631,6 +635,10 @@ export function createDispatcher(
       // Those that are armed too: a claim that is under way may have looked at them before whatever is the reason for this.
       for (const lane of lanes.all()) armed.set(lane.id, ++armings);
       if (offers.size > 0) pump();
+    },
+    dry: () => [...lanes.all()].filter((lane) => !lane.paused && !armed.has(lane.id)).map((lane) => lane.id),
+    again() {
+      if (offers.size > 0 && armed.size > 0) pump();
     },
     waiting: () => offers.size,
     hungry(longerThanMs) {

@@ -6,13 +6,13 @@ import { silentLog } from '../environment.ts';
 import { DEFAULT_SETTINGS } from '../settings.ts';
 import { createHints, type HintSinks } from './hints.ts';
 
-/** Masters on one channel in memory. `living` is what the table of masters says. */
-function open(masters: number, living: () => number = () => masters) {
+/** Masters on one channel in memory. */
+function open(masters: number) {
   const sent: string[] = [];
   const listeners: ((payload: string) => void)[] = [];
   vi.useFakeTimers();
   onTestFinished(() => void vi.useRealTimers());
-  const sql = { unsafe: async () => [{ count: living() }] } as unknown as Sql;
+  const sql = { unsafe: async () => [] } as unknown as Sql;
   const pools = { hot: sql, lease: sql, api: sql, end: async () => {} } as Pools;
   const ids = createIdMaker(1, () => 1_700_000_000_000);
   const all = Array.from({ length: masters }, (_, n) => {
@@ -55,7 +55,7 @@ function open(masters: number, living: () => number = () => masters) {
 async function begin(stage: ReturnType<typeof open>): Promise<void> {
   for (const { hints, heard } of stage.masters) {
     hints.start();
-    await hints.look();
+    hints.living(stage.masters.length);
     heard.length = 0;
   }
   for (const { heard } of stage.masters) heard.length = 0;
@@ -106,24 +106,21 @@ test('a flood stays below 8 000 bytes a message and one message in 20 ms; who wa
 });
 
 test('a master that is alone says nothing, and is told at once when another comes', async () => {
-  let living = 1;
-  const stage = open(2, () => living);
+  const stage = open(2);
   const [one, two] = stage.masters;
   one!.hints.start();
-  await one!.hints.look();
+  one!.hints.living(1);
   stage.sent.length = 0;
   one!.hints.lane(1);
   one!.hints.ended('12');
   await vi.advanceTimersByTimeAsync(1_000);
   expect(stage.sent).toEqual([]);
-  living = 2;
   two!.hints.start();
   two!.heard.length = 0;
   one!.hints.lane(2);
   await vi.advanceTimersByTimeAsync(20);
   expect(two!.heard).toEqual([['lanes', 2]]);
-  living = 1;
-  await one!.hints.look();
+  one!.hints.living(1);
   one!.hints.lane(3);
   await vi.advanceTimersByTimeAsync(1_000);
   expect(two!.heard).toHaveLength(1);

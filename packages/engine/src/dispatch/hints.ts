@@ -1,4 +1,4 @@
-import { type HintChannel, livingMasters, sendHint } from '@baton/store';
+import { type HintChannel, sendHint } from '@baton/store';
 import type { EngineEnvironment } from '../environment.ts';
 
 /**
@@ -16,8 +16,10 @@ export interface Hints {
   run(): void;
   /** Events were written. */
   changed(): void;
-  /** Looks whether other masters live; to be called every few seconds. Nothing is sent while none does. */
-  look(): Promise<void>;
+  /** So many masters live, this one included; to be told every few seconds. Nothing is sent while no other does. */
+  living(masters: number): void;
+  /** What others say arrives here: this master has heard itself since it listens. A transaction pooler passes nothing on. */
+  areHeard(): boolean;
   start(): void;
   stop(): Promise<void>;
 }
@@ -71,6 +73,7 @@ export function createHints(env: EngineEnvironment, channel: HintChannel, sinks:
   let runs = false;
   let changes = false;
   let allAt = 0;
+  let heard = false;
 
   /** Sends soon what has gathered; never two at a time. */
   const soon = () => {
@@ -128,6 +131,7 @@ export function createHints(env: EngineEnvironment, channel: HintChannel, sinks:
 
   function receive(text: string): void {
     const payload = read(text);
+    if (payload?.m === me) heard = true;
     if (!payload || payload.m === me) return;
     others = true;
     if (payload.l) sinks.onLanes(payload.l);
@@ -173,12 +177,14 @@ export function createHints(env: EngineEnvironment, channel: HintChannel, sinks:
       changes = true;
       soon();
     },
-    async look() {
-      others = (await livingMasters(env.pools.lease)) > 1;
+    living(masters) {
+      others = masters > 1;
       if (!others) forget();
     },
+    areHeard: () => heard,
     start() {
       channel.listen(receive, () => {
+        heard = false;
         // Those that live learn at once that they are not alone.
         void channel.notify(JSON.stringify({ m: me } satisfies Payload)).catch(() => {});
         sinks.onGap();
@@ -210,7 +216,8 @@ export const noHints: Hints = {
   ended() {},
   run() {},
   changed() {},
-  look: async () => {},
+  living() {},
+  areHeard: () => false,
   start() {},
   stop: async () => {},
 };

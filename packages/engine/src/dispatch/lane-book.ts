@@ -4,6 +4,7 @@ import {
   hex,
   internLane,
   internNamespace,
+  type KnownPlanning,
   type Lane,
   type LaneKey,
   lanesAfter,
@@ -23,6 +24,10 @@ export interface LaneBook {
   get(id: number): Lane | undefined;
   /** Reads lanes that others made, and which are paused; returns those that are new here or no longer paused. */
   refresh(): Promise<Lane[]>;
+  /** As `refresh`, of what was read with `newest` as the lane that is known. */
+  learn(seen: readonly Lane[], planned: readonly KnownPlanning[]): Lane[];
+  /** Lanes with lower ids were read; 0: none was. */
+  newest(): number;
   all(): Iterable<Lane>;
   /** How the lane's queue is planned, where that is not as the master's settings say. */
   planningOf(lane: Lane): QueuePlanning | undefined;
@@ -49,6 +54,23 @@ export function createLaneBook(env: EngineEnvironment): LaneBook {
     return known;
   };
 
+  function learn(seen: readonly Lane[], planned: readonly KnownPlanning[]): Lane[] {
+    plannings = new Map(planned.map((queue) => [queueKey(queue.namespaceId, queue.name), queue]));
+    const paused = new Set(seen.filter((lane) => lane.paused).map((lane) => lane.id));
+    const news: Lane[] = [];
+    for (const lane of byId.values()) {
+      if (lane.paused && !paused.has(lane.id)) news.push(lane);
+      lane.paused = paused.has(lane.id);
+    }
+    for (const lane of seen) {
+      highest = Math.max(highest, lane.id);
+      if (byId.has(lane.id)) continue;
+      byId.set(lane.id, lane);
+      news.push(lane);
+    }
+    return news;
+  }
+
   return {
     async knownNamespaceId(name) {
       return (await namespaces.get(name)) ?? (await findNamespace(env.pools.api, name)) ?? 0;
@@ -67,25 +89,10 @@ export function createLaneBook(env: EngineEnvironment): LaneBook {
     },
     get: (id) => byId.get(id),
     async refresh() {
-      const [seen, planned] = await Promise.all([
-        lanesAfter(env.pools.api, highest),
-        listQueuePlannings(env.pools.api),
-      ]);
-      plannings = new Map(planned.map((queue) => [queueKey(queue.namespaceId, queue.name), queue]));
-      const paused = new Set(seen.filter((lane) => lane.paused).map((lane) => lane.id));
-      const news: Lane[] = [];
-      for (const lane of byId.values()) {
-        if (lane.paused && !paused.has(lane.id)) news.push(lane);
-        lane.paused = paused.has(lane.id);
-      }
-      for (const lane of seen) {
-        highest = Math.max(highest, lane.id);
-        if (byId.has(lane.id)) continue;
-        byId.set(lane.id, lane);
-        news.push(lane);
-      }
-      return news;
+      return learn(...(await Promise.all([lanesAfter(env.pools.api, highest), listQueuePlannings(env.pools.api)])));
     },
+    learn,
+    newest: () => highest,
     all: () => byId.values(),
     planningOf: (lane) => (plannings.size === 0 ? undefined : plannings.get(queueKey(lane.namespaceId, lane.queue))),
     setPlanning(namespaceId, queue, planning) {

@@ -17,8 +17,8 @@ import type { OrderBook } from './orders.ts';
 export interface Deadlines {
   /** Ends tasks that nobody started in time. Returns when the next time is over, ms from now; null: none is set. */
   start(): Promise<number | null>;
-  /** Ends leases that their workers should have ended: start-to-close, progress. */
-  backUp(): Promise<void>;
+  /** Ends leases that their workers should have ended: start-to-close and, where signs of tasks are kept, progress. */
+  backUp(withSigns: boolean): Promise<void>;
   /** Has unstarted leases handed back that workers wait for. */
   recall(): Promise<void>;
 }
@@ -83,10 +83,10 @@ export function createDeadlines(
       }
     },
 
-    async backUp() {
+    async backUp(withSigns) {
       const graceMs = backUpGraceMs(settings.heartbeatIntervalMs);
       const overdue = await overdueLeases(pools.lease, graceMs);
-      const silent = await silentLeases(pools.lease, graceMs);
+      const silent = withSigns ? await silentLeases(pools.lease, graceMs) : [];
       const late = [
         ...overdue.map((lease) => ({ lease, message: `not ended ${lease.startToCloseMs} ms after its start` })),
         ...silent.map((lease) => ({ lease, message: `no sign for ${lease.timeoutMs} ms` })),
@@ -110,7 +110,7 @@ export function createDeadlines(
             });
         }),
       );
-      while ((await dropStaleProgress(pools.lease, ROWS)) === ROWS);
+      while (withSigns && (await dropStaleProgress(pools.lease, ROWS)) === ROWS);
     },
 
     async recall() {

@@ -37,8 +37,15 @@ export interface OrderBook {
   forget(sessionId: string): void;
   /** What Postgres says to a session that may be connected here. */
   hear(said: SessionOrders): void;
-  /** Looks in Postgres for what was said elsewhere to the sessions that are connected here: all of them, or those of these. */
-  look(sessionIds?: readonly string[]): Promise<void>;
+  /** This session was heard, and Postgres knows it. */
+  heard(sessionId: string): void;
+  /** Looks in Postgres for what was said elsewhere to those of these that are connected here. */
+  look(sessionIds: readonly string[]): Promise<void>;
+  /**
+   * As `look`, for those that Postgres has something to say to, and for those that are connected here and have not been heard here for half
+   * a lease: another master may have heard them, or ended them.
+   */
+  attend(ordered: readonly string[]): Promise<void>;
 }
 
 /** A session counts as connected for so long after its last exchange: the next one is on its way. */
@@ -49,6 +56,8 @@ const TELL_AGAIN_MS = 2_000;
 interface Presence {
   exchanges: number;
   lastAt: number;
+  /** When its session was renewed here, or began to be connected. */
+  heardAt: number;
   /** What was told, and when. */
   told: Map<string, number>;
 }
@@ -115,11 +124,20 @@ export function createOrderBook(
     announce(sessionId);
   }
 
+  async function look(sessionIds: readonly string[]): Promise<void> {
+    const here = sessionIds.filter(isConnected);
+    if (here.length === 0) return;
+    const said = await takeOrders(env.pools.lease, here);
+    const known = new Set(said.map((orders) => orders.sessionId));
+    for (const orders of said) hear(orders);
+    for (const sessionId of here) if (!known.has(sessionId)) onGone(sessionId);
+  }
+
   return {
     enter(sessionId) {
       let presence = present.get(sessionId);
       if (!presence) {
-        presence = { exchanges: 0, lastAt: 0, told: new Map() };
+        presence = { exchanges: 0, lastAt: 0, heardAt: env.now(), told: new Map() };
         present.set(sessionId, presence);
       }
       const mine = presence;
@@ -154,18 +172,20 @@ export function createOrderBook(
       announce(sessionId);
     },
     hear,
-    async look(sessionIds) {
-      const here = (sessionIds ?? [...present.keys()]).filter(isConnected);
-      for (const sessionId of sessionIds ? [] : present.keys())
+    heard(sessionId) {
+      const presence = present.get(sessionId);
+      if (presence) presence.heardAt = env.now();
+    },
+    look,
+    async attend(ordered) {
+      const silentSince = env.now() - env.settings.leaseTtlMs / 2;
+      const ids = new Set(ordered);
+      for (const [sessionId, { heardAt }] of present)
         if (!isConnected(sessionId)) {
           present.delete(sessionId);
           pending.delete(sessionId);
-        }
-      if (here.length === 0) return;
-      const said = await takeOrders(env.pools.lease, here);
-      const known = new Set(said.map((orders) => orders.sessionId));
-      for (const orders of said) hear(orders);
-      for (const sessionId of here) if (!known.has(sessionId)) onGone(sessionId);
+        } else if (heardAt < silentSince) ids.add(sessionId);
+      await look([...ids]);
     },
   };
 }

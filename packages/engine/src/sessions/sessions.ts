@@ -93,8 +93,9 @@ export interface Sessions {
 
 /** With what only this master's own duties ask for. */
 export interface SessionsHere extends Sessions {
-  /** Looks for what other masters said to the sessions that are connected here. */
+  /** Look for what other masters said to sessions that are connected here. */
   look: OrderBook['look'];
+  attend: OrderBook['attend'];
   dropOldHealth: HealthBook['dropOld'];
   /** Nothing is written for them any more. */
   stop(): Promise<void>;
@@ -171,9 +172,11 @@ export function createSessions(
       try {
         const renewed = await persist(() => renewSessions(pools.lease, batch, outageMs(settings)), env.random);
         for (const sessionId of quiet.written(batch, renewed)) forget(sessionId);
-        // No heartbeat waits for this answer, and a recall is told once.
-        for (const said of renewed.values())
+        for (const said of renewed.values()) {
+          book.heard(said.sessionId);
+          // No heartbeat waits for this answer, and a recall is told once.
           if (said.state !== 'active' || said.shutdown || said.recall > 0 || said.cancels.length > 0) book.hear(said);
+        }
       } catch (error) {
         // Their rows have what their workers were told; the next heartbeats ask Postgres themselves.
         quiet.failed(batch);
@@ -344,6 +347,7 @@ export function createSessions(
         number: BigInt.asIntN(64, input.number).toString(),
       });
       quiet.renewed(sessionId, sinceMs, renewed);
+      book.heard(sessionId);
       if (!renewed) {
         abilities.delete(sessionId);
         throw sessionLost(sessionId);
@@ -408,6 +412,7 @@ export function createSessions(
     },
     forget,
     look: book.look,
+    attend: book.attend,
     dropOldHealth: health.dropOld,
     async stop() {
       await behind.stop();

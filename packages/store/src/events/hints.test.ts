@@ -1,8 +1,7 @@
 import { startFaultProxy } from '@baton/testkit';
 import { afterAll, beforeAll, expect, it, onTestFinished, vi } from 'vitest';
 import { type MigratedDatabase, migratedDatabase } from '../database/migrated.fixture.ts';
-import { leaseNode, releaseNode } from '../workers/masters.ts';
-import { type HintChannelOptions, livingMasters, openHintChannel } from './hints.ts';
+import { type HintChannelOptions, openHintChannel } from './hints.ts';
 
 let db: MigratedDatabase;
 
@@ -96,12 +95,4 @@ it('ends for good', async () => {
   await other.channel.notify('for nobody');
   await vi.waitFor(() => expect(other.heard).toEqual(['for nobody']), soon);
   expect(heard).toEqual([]);
-});
-
-it('counts the masters that live', async () => {
-  const before = await livingMasters(db.sql);
-  const lease = await leaseNode(db.sql, { instance: 'a', address: 'here', ttlMs: 60_000, idFloor: '0' });
-  expect(await livingMasters(db.sql)).toBe(before + 1);
-  await releaseNode(db.sql, { node: lease!.node, instance: 'a', idFloor: '0' });
-  expect(await livingMasters(db.sql)).toBe(before);
 });

@@ -17,7 +17,7 @@ export interface HintChannel {
 }
 
 export interface HintChannelOptions {
-  /** The listening connection is asked this often whether it lives. Default 5 000 ms. */
+  /** The listening connection is asked this often whether it lives. Default 10 000 ms. */
   checkEveryMs?: number;
   /** It is given up when it has not answered for so long. Default 3 000 ms. */
   answerMs?: number;
@@ -29,23 +29,13 @@ export async function sendHint(sql: Sql, payload: string): Promise<void> {
   await sql.unsafe(`select pg_notify('${HINT_CHANNEL}', $1)`, [payload]);
 }
 
-/** Other masters that live, by their leased node numbers. */
-export async function livingMasters(sql: Sql): Promise<number> {
-  const [row] = await sql.unsafe(
-    `/* baton living masters */ select count(*)::integer as count from baton.masters where expires_at > clock_timestamp()`,
-    [],
-    { prepare: true },
-  );
-  return row!.count as number;
-}
-
 /**
  * Hints over LISTEN and NOTIFY, on two connections of their own. The driver's `listen` is not used: when the server is away at the
  * moment of its one try to listen again it never listens any more, and it does not notice a connection whose other end is gone
  * without a word. Here each life of the connection is one driver of its own, asked now and then whether it lives.
  */
 export function openHintChannel(url: string, options: HintChannelOptions = {}): HintChannel {
-  const { checkEveryMs = 5_000, answerMs = 3_000, onLost } = options;
+  const { checkEveryMs = 10_000, answerMs = 3_000, onLost } = options;
   const sending = openSql(url, { max: 1, applicationName: 'baton hints' });
   const ended = Promise.withResolvers<void>();
   let over = false;

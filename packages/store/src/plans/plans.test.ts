@@ -17,6 +17,7 @@ import {
   readFailureStatistics,
   readWishes,
 } from '../tasks/failures.ts';
+import { lookAround } from '../tasks/look.ts';
 import { peekHeads } from '../tasks/peek.ts';
 import { dropStaleProgress, writeSigns } from '../tasks/progress.ts';
 import { endsOf, listTasks, readAttempts, readTask, type TaskPage } from '../tasks/read-tasks.ts';
@@ -345,6 +346,13 @@ const HOT: Hot[] = [
     call: (sql) => claimProbe(sql, lanes, '20'),
     rows: SHAPE.lanes,
     pages: 1000,
+  },
+  {
+    name: 'look',
+    pool: 'lease',
+    call: (sql) => lookAround(sql, lanes, SHAPE.lanes, 60_000),
+    rows: SHAPE.sessions,
+    pages: 20 * SHAPE.sessions,
   },
   { name: 'failing workers', pool: 'lease', call: (sql) => failingWorkers(sql, 60_000), rows: 100, pages: 500 },
   {

@@ -77,6 +77,10 @@ export async function internLane(sql: Sql, key: LaneKey): Promise<Lane> {
 /** Lanes may become visible in another order than that of their ids, by as long as making one takes. */
 const LATE = `interval '10 min'`;
 
+/** Of lanes `l`: those above an id, those that are so new that one below it may have been missed, and those that are paused. */
+export const RECENT_LANES = (id: '$1' | '$2'): string =>
+  `l.id > ${id} or l.paused or l.created_at > clock_timestamp() - ${LATE}`;
+
 /**
  * How a master learns of lanes that others made: those above an id, and those that are so new that one below it may have been missed.
  * And of pauses: all lanes that are paused now.
@@ -84,7 +88,7 @@ const LATE = `interval '10 min'`;
 export async function lanesAfter(sql: Sql, id: number): Promise<Lane[]> {
   const rows = await sql.unsafe(
     `/* baton lanes after */ select ${LANE_COLUMNS} from baton.lanes l join baton.routes r on r.id = l.route_id
-     where l.id > $1 or l.paused or l.created_at > clock_timestamp() - ${LATE} order by l.id`,
+     where ${RECENT_LANES('$1')} order by l.id`,
     [id],
     { prepare: true },
   );

@@ -29,20 +29,26 @@ export interface QueuePlanning {
   placement: Placement | null;
 }
 
+export interface KnownPlanning extends QueuePlanning {
+  namespaceId: number;
+  name: string;
+}
+
+export const PLANNED_QUEUES = `select namespace_id, name, strategy, placement from baton.queues where strategy is not null or placement is not null`;
+
 /** Queues that are planned otherwise than their masters' settings say. */
-export async function listQueuePlannings(sql: Sql): Promise<(QueuePlanning & { namespaceId: number; name: string })[]> {
-  const rows = await sql.unsafe(
-    `/* baton list queue plannings */ select namespace_id, name, strategy, placement from baton.queues
-     where strategy is not null or placement is not null`,
-    [],
-    { prepare: true },
-  );
-  return rows.map((r) => ({
+export async function listQueuePlannings(sql: Sql): Promise<KnownPlanning[]> {
+  const rows = await sql.unsafe(`/* baton list queue plannings */ ${PLANNED_QUEUES}`, [], { prepare: true });
+  return rows.map(toPlanning);
+}
+
+export function toPlanning(r: Record<string, unknown>): KnownPlanning {
+  return {
     namespaceId: r.namespace_id as number,
     name: r.name as string,
     strategy: r.strategy as Strategy | null,
     placement: r.placement as Placement | null,
-  }));
+  };
 }
 
 /** Sets what is given, leaves what is undefined; makes a queue that nobody has used yet. Returns how it stands then. */
