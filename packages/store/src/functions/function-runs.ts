@@ -68,8 +68,8 @@ with input as materialized (
 ), driver as (
   insert into baton.tasks (id, run_id, start_to_close_ms, namespace_id, route_id, lane_id, priority, max_attempts, input_encoding, input)
   select i.task_id, i.id, i.start_to_close_ms, i.namespace_id, i.route_id, i.lane_id, i.priority, i.max_attempts, i.encoding, i.input
-  from stored join input i on i.id = stored.id
-  returning id, run_id, start_to_close_ms, namespace_id, lane_id, priority, max_attempts, input_encoding, input
+  from input i where i.id = any(array(select id from stored))
+  returning id, run_id, start_to_close_ms, namespace_id, route_id, lane_id, priority, max_attempts, input_encoding, input
 ), ${handing ? `${handOver('driver', 'task_id')}, ` : ''}to_ready as (
   insert into baton.ready (task_id, position, run_id, start_to_close_ms, lane_id, priority, max_attempts, input_encoding, input)
   select id, id, run_id, start_to_close_ms, lane_id, priority, max_attempts, input_encoding,
@@ -87,7 +87,8 @@ with input as materialized (
         }) e
   having count(*) > 0
 )
-select s.id, true as stored, ${handing ? 'h.session_id from stored s left join handed h on h.run_id = s.id' : 'null::bigint as session_id from stored s'}
+select id, true as stored, null::bigint as session_id from stored
+${handing ? 'union all select run_id, true, session_id from handed' : ''}
 union all select id, false, null from outdated`;
 
 export const START_FUNCTION_RUNS = startStatement(false);

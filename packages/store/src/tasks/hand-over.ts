@@ -11,27 +11,38 @@ import { numbers } from '../database/literals.ts';
  *
  * Beside the plain statement it costs 0.1 ms of Postgres for a lone task; the claim that it saves costs 0.3 ms and a round trip.
  *
+ * Tasks find their session, and sessions their worker, by place in sorted arrays: joins of the batch with itself are nested loops here, and
+ * took 43 ms for 400 tasks.
+ *
  * @param stored the CTE with the tasks that this statement stores: the columns of `ready` but `position` and `epoch`, `id` for
- *   `task_id`, and `namespace_id`
+ *   `task_id`, and `namespace_id` and `route_id`
  * @param taskId what the CTE `input`, which has `session_id`, calls the task
  */
-export const handOver = (stored: string, taskId: string) => `granting as materialized (
-  select l.id from baton.lanes l where l.id = any(array(select lane_id from input where session_id is not null)) and not l.paused
+export const handOver = (stored: string, taskId: string) => `wanted as materialized (
+  select array_agg(${taskId} order by ${taskId}) as task_ids, array_agg(coalesce(session_id, 0) order by ${taskId}) as session_ids from input
+), granting as materialized (
+  select l.id from baton.lanes l where l.id = any(array(select distinct lane_id from input where session_id is not null)) and not l.paused
+    and not exists (select from baton.ready y where y.lane_id = l.id)
   order by l.id for share of l
 ), takers as materialized (
   select s.id, s.worker_id, s.expires_at from baton.sessions s
-  where s.id = any(array(select session_id from input where session_id is not null))
+  where s.id = any(array(select distinct session_id from input where session_id is not null))
     and s.state = 'active' and not s.held_back and s.expires_at > clock_timestamp()
   order by s.id for share of s
+), taking as materialized (
+  select array_agg(id order by id) as session_ids, array_agg(worker_id order by id) as worker_ids from takers where expires_at > clock_timestamp()
 ), handed as materialized (
-  select t.*, k.id as session_id, k.worker_id
-  from ${stored} t join input i on i.${taskId} = t.id join granting g on g.id = t.lane_id
-  join takers k on k.id = i.session_id and k.expires_at > clock_timestamp()
-  where not exists (select from baton.ready y where y.lane_id = t.lane_id)
+  select t.*, w.session_ids[i.n] as session_id, k.worker_ids[j.n] as worker_id
+  from ${stored} t cross join wanted w cross join taking k
+  cross join lateral (select width_bucket(t.id, w.task_ids) as n offset 0) i
+  cross join lateral (select width_bucket(w.session_ids[i.n], k.session_ids) as n offset 0) j
+  where t.lane_id = any(array(select id from granting)) and k.session_ids[j.n] = w.session_ids[i.n]
 ), leased as (
   insert into baton.leases (task_id, session_id, granted_at, position, run_id, start_to_close_ms, lane_id, epoch, priority, attempt,
-                            max_attempts, crashes, infra, ooms, input_encoding)
-  select id, session_id, clock_timestamp(), id, run_id, start_to_close_ms, lane_id, 1, priority, 1, max_attempts, 0, 0, 0, input_encoding
+                            max_attempts, crashes, infra, ooms, input_encoding,
+                            lane_namespace_id, lane_route_id, session_worker_id)
+  select id, session_id, clock_timestamp(), id, run_id, start_to_close_ms, lane_id, 1, priority, 1, max_attempts, 0, 0, 0, input_encoding,
+         namespace_id, route_id, worker_id
   from handed
 )`;
 

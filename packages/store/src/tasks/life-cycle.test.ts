@@ -47,7 +47,7 @@ describe('the life of tasks on SQL', { timeout: 120_000 }, () => {
       3,
       'that hands over before what was ready',
       SUBMIT_HANDING,
-      'where not exists (select from baton.ready y where y.lane_id = t.lane_id)',
+      'and not exists (select from baton.ready y where y.lane_id = l.id)',
       '',
     ],
     [1, 'that renews sessions whose time is over', RENEW, 's.expires_at > clock_timestamp()', 'true'],

@@ -82,7 +82,7 @@ with input as materialized (
          i.key, x ->> 'principal', (x ->> 'scheduleToStartMs')::bigint, (x ->> 'progressTimeoutMs')::bigint, decode(x ->> 'inputBlob', 'hex')
   from (select *, extra::jsonb as x from input) i
   where i.key is null or i.id in (select id from keyed)${again ? '\n  on conflict (id) do nothing' : ''}
-  returning id, due_at, run_id, start_to_close_ms, namespace_id, lane_id, priority, max_attempts, input_encoding, input, executor_config,
+  returning id, due_at, run_id, start_to_close_ms, namespace_id, route_id, lane_id, priority, max_attempts, input_encoding, input, executor_config,
             schedule_to_start_ms, progress_timeout_ms
 ), ${handing ? `${handOver('stored', 'id')}, ` : ''}to_ready as (
   insert into baton.ready (task_id, position, run_id, start_to_close_ms, lane_id, priority, max_attempts, input_encoding, input)
@@ -108,7 +108,7 @@ with input as materialized (
   from stored having count(*) > 0`
   }
 )
-${handing ? 'select s.id, h.session_id from stored s left join handed h on h.id = s.id' : 'select id from stored'}`;
+${handing ? 'select id, null::bigint as session_id from stored union all select id, session_id from handed' : 'select id from stored'}`;
 
 export const SUBMIT = submitStatement(false, false);
 /** The same, where sessions wait for some of these tasks: see `handOver`. */
