@@ -8,6 +8,7 @@ import { JOB } from './peers/peer.ts';
 import { loadPeer, readPeerName } from './peers/registry.ts';
 
 const EVERY_MS = 50;
+const MOST_OF_A_CALL = 1_000;
 const [who, url, rateText] = process.argv.slice(2) as [string, string, string];
 const rate = Number(rateText);
 let isOn = true;
@@ -33,7 +34,11 @@ process.send!(added);
 async function adder(): Promise<(count: number) => Promise<unknown>> {
   if (who === 'baton') {
     const client = connect(url);
-    return (count) => submitBulk(client, count);
+    // A call takes no more than 1 000.
+    return (count) => {
+      const calls = Array.from({ length: Math.ceil(count / MOST_OF_A_CALL) }, (_, i) => count - i * MOST_OF_A_CALL);
+      return Promise.all(calls.map((left) => submitBulk(client, Math.min(left, MOST_OF_A_CALL))));
+    };
   }
   const name = readPeerName(who)!;
   const peer = await loadPeer(name);

@@ -14,6 +14,8 @@ export interface Scan {
 
 export interface Explained {
   scans: Scan[];
+  /** Rows of what the statement itself made (its parameters, its CTEs) that it looked at: with a join of a batch with itself they grow with its square. */
+  walked: number;
   /** Pages that the statement touched. */
   pages: number;
   ms: number;
@@ -28,6 +30,7 @@ interface PlanNode {
   'Actual Rows': number;
   'Actual Loops': number;
   'Rows Removed by Filter'?: number;
+  'Rows Removed by Join Filter'?: number;
   'Rows Removed by Index Recheck'?: number;
   'Shared Hit Blocks': number;
   'Shared Read Blocks': number;
@@ -67,7 +70,13 @@ export async function explain(sql: Sql, { text, parameters }: Recorded, generic:
     const [{ Plan: plan, 'Execution Time': ms }] = row!['QUERY PLAN'] as [{ Plan: PlanNode; 'Execution Time': number }];
     const scans: Scan[] = [];
     collect(plan, scans);
-    return { scans, pages: plan['Shared Hit Blocks'] + plan['Shared Read Blocks'], ms, text: show(plan) };
+    return {
+      scans,
+      walked: walked(plan),
+      pages: plan['Shared Hit Blocks'] + plan['Shared Read Blocks'],
+      ms,
+      text: show(plan),
+    };
   } finally {
     await sql.unsafe('rollback');
     await sql.unsafe('deallocate all');
@@ -88,6 +97,14 @@ function collect(node: PlanNode, into: Scan[]): void {
     });
   }
   for (const child of node.Plans ?? []) collect(child, into);
+}
+
+function walked(node: PlanNode): number {
+  const isOwn = ['CTE Scan', 'Function Scan', 'Materialize', 'Subquery Scan'].includes(node['Node Type']);
+  const each = (isOwn ? node['Actual Rows'] : 0) + (node['Rows Removed by Join Filter'] ?? 0);
+  const filtered = isOwn ? (node['Rows Removed by Filter'] ?? 0) : 0;
+  const below = (node.Plans ?? []).reduce((sum, child) => sum + walked(child), 0);
+  return Math.round((each + filtered) * node['Actual Loops']) + below;
 }
 
 function show(node: PlanNode, depth = 0): string {
