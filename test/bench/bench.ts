@@ -27,6 +27,7 @@ import {
   summarizeScale,
   summarizeSizes,
   summarizeSubmits,
+  summarizeWatch,
   summarizeWorkflows,
 } from './report.ts';
 import { measureScale } from './scale.ts';
@@ -34,6 +35,7 @@ import { openServer } from './server.ts';
 import { measureSizes } from './sizes.ts';
 import { round } from './statistics.ts';
 import { measureSubmits } from './submit.ts';
+import { measureWatch } from './watch.ts';
 import { measureWorkflows, type WorkflowRun } from './workflows.ts';
 
 /** A peer that is slower than this is measured by what it does meanwhile. */
@@ -203,6 +205,18 @@ export async function runBench(
               runs.push(run);
               progress(
                 `${rep}: ${workers} pretended workers: heartbeat p99 ${run.heartbeatMs.p99} ms, ${round(run.transactionsPerSecond)} transactions/s, master ${round(run.masterPercent)} % of a core, ${round(run.masterRssMb)} MB, ${run.dead} dead, foreign cores ${round(run.foreignCores)}`,
+              );
+            }
+          }),
+        );
+      case 'watch':
+        return summarizeWatch(
+          await repeat(async (rep, runs) => {
+            for (const watchers of options.workers) {
+              const run = await measureWatch(server, options, watchers);
+              runs.push(run);
+              progress(
+                `${rep}: ${watchers} watchers: delay p50 ${run.delayMs.p50} ms, p99 ${run.delayMs.p99} ms, ${round(run.messagesPerSecond)} messages/s, master ${round(run.masterPercent)} % of a core, ${round(run.rssMb.before)} to ${round(run.rssMb.peak)} MB, foreign cores ${round(run.foreignCores)}`,
               );
             }
           }),

@@ -1,5 +1,5 @@
 /**
- * The benchmarks: `npm run bench -- drain|submit|latency|sizes|workflows|functions|artifacts|gap|executors`. Figures on stdout, what happens on stderr. Exit codes: 0 measured,
+ * The benchmarks: `npm run bench -- drain|submit|latency|…`. Figures on stdout, what happens on stderr. Exit codes: 0 measured,
  * 1 not measured (also: interrupted, or a run whose history is not complete), 64 wrong usage.
  */
 import { runBench } from './bench.ts';

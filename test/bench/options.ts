@@ -15,6 +15,7 @@ export const BENCHES = [
   'idle',
   'workers',
   'scale',
+  'watch',
 ] as const;
 export type BenchName = (typeof BENCHES)[number];
 
@@ -26,18 +27,18 @@ export interface BenchOptions {
   readonly tasks: number;
   /** drain and latency: BATON_WORKER_SLOTS of each worker, one measurement for each number. executors: callers. */
   readonly concurrency: readonly number[];
-  /** drain: worker processes, one measurement for each number. */
+  /** drain: worker processes, one measurement for each number; watch: watchers. */
   readonly workers: readonly number[];
   readonly reps: number;
   /** submit and latency: length of one measurement. */
   readonly seconds: number;
-  /** latency: probes a second. */
+  /** latency: probes a second; watch: tasks. */
   readonly rate: number;
   /** latency: no-op tasks a second beside the probes; 'half': half of what each takes when it drains, measured before. */
   readonly load: number | 'half';
   /** Measured beside Baton, in turn. */
   readonly peers: readonly PeerName[];
-  /** idle and workers: before it is measured. */
+  /** idle, workers and watch: before it is measured. */
   readonly settleMs: number;
   /** A server of your own; null: an embedded one that is thrown away. */
   readonly postgresUrl: string | null;
@@ -74,12 +75,13 @@ const TASKS: Partial<Record<BenchName, number>> = {
 const WORKERS: Partial<Record<BenchName, readonly number[]>> = {
   idle: [1, 100, 1_000],
   workers: [1_000, 10_000],
+  watch: [100, 1_000],
   scale: [1, 2, 4, 8],
 };
 /** Two lease times, where the point is that none of them ends. */
-const SECONDS: Partial<Record<BenchName, number>> = { latency: 15, idle: 60, workers: 60 };
+const SECONDS: Partial<Record<BenchName, number>> = { latency: 15, idle: 60, workers: 60, watch: 20 };
 
-export const USAGE = `npm run bench -- drain|submit|latency|backlog|sizes|workflows|functions|artifacts|gap|executors|idle|workers|scale [options]
+export const USAGE = `npm run bench -- drain|submit|latency|backlog|sizes|workflows|functions|artifacts|gap|executors|idle|workers|scale|watch [options]
 
   drain     N no-op tasks are loaded, then worker processes take them: tasks/s from the first grant to the last outcome
   submit    tasks are submitted: one by one, 16 and 128 at once, gathered by the SDK, in calls of 1 000
@@ -96,6 +98,8 @@ export const USAGE = `npm run bench -- drain|submit|latency|backlog|sizes|workfl
   idle      queries/s and CPU of a master and Postgres with 1, 100 and 1 000 pretended workers connected and nothing to do
   workers   the same with 1 000 and 10 000: time of a heartbeat, memory, none declared dead
   scale     1, 2, 4 and 8 workers with tasks that sleep for 20 ms: the share of their slots' time that is the tasks' own
+  watch     100 and 1 000 watchers on one master, one worker with 10 no-op tasks a second: from an event's own time
+            to its arrival at each watcher, each event exactly once; memory
 
   -o, --output table|json    default table; JSON is one object on stdout
   --tasks N                  drain and sizes: default 100000 and 200000; workflows: of the largest graphs, ten times that of functions, default 10000;
@@ -104,10 +108,10 @@ export const USAGE = `npm run bench -- drain|submit|latency|backlog|sizes|workfl
                              executors: of each way, default 400 (containers: a 20th); scale: of each worker, default 500
   --concurrency 1,10,50      drain and latency: slots of each worker; workflows: the last;
                              executors: callers at once, default 1,4
-  --workers 1,2              drain and scale: worker processes; idle and workers: pretended ones
-  --reps N                   default 3; sizes, idle and workers: 1
-  --seconds N                submit, latency, idle and workers: length of each measurement; default 3, 15, 60 and 60
-  --rate N                   latency: probes a second; default 20
+  --workers 1,2              drain and scale: worker processes; idle and workers: pretended ones; watch: watchers
+  --reps N                   default 3; sizes, idle, workers and watch: 1
+  --seconds N                submit, latency, idle, workers and watch: length of each measurement; default 3, 15, 60, 60 and 20
+  --rate N                   latency: probes a second, default 20; watch: tasks a second, default 10
   --load N|half              latency: no-op tasks a second beside the probes, or half of what each takes when it drains; default 0
   --peers a,b:way|none       drain, submit, latency, backlog: measured beside Baton, in turn, on the same server. Default:
                              ${Object.entries(DEFAULT_PEERS)
@@ -140,10 +144,10 @@ export function readOptions(argv: readonly string[]): BenchOptions {
       bench === 'latency' || bench === 'backlog' ? [10] : bench === 'executors' ? [1, 4] : [1, 10, 50],
     ),
     workers: numbers('workers', WORKERS[bench] ?? [1, 2]),
-    reps: number('reps', ['sizes', 'idle', 'workers'].includes(bench) ? 1 : 3),
+    reps: number('reps', ['sizes', 'idle', 'workers', 'watch'].includes(bench) ? 1 : 3),
     seconds: number('seconds', SECONDS[bench] ?? 3),
     settleMs: values.seconds === undefined ? 15_000 : 1_000,
-    rate: number('rate', 20),
+    rate: number('rate', bench === 'watch' ? 10 : 20),
     load: values.load === undefined || values.load === 'half' ? (values.load ?? 0) : whole('load', values.load),
     peers: peers(values.peers ?? DEFAULT_PEERS[bench] ?? 'none'),
     postgresUrl: values.postgres ?? null,

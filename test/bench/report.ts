@@ -16,6 +16,7 @@ import type { ScaleRun } from './scale.ts';
 import type { SizeRun } from './sizes.ts';
 import { type Percentiles, round, type Spread, spread } from './statistics.ts';
 import type { SubmitRun } from './submit.ts';
+import type { WatchRun } from './watch.ts';
 import type { WorkflowRun } from './workflows.ts';
 
 export interface Report {
@@ -41,6 +42,7 @@ export interface Report {
     | RatioRun
     | CrowdRun
     | ScaleRun
+    | WatchRun
   >[];
 }
 
@@ -208,6 +210,30 @@ export function summarizeScale(runs: readonly ScaleRun[]): Result<ScaleRun>[] {
       efficiency_percent: run.efficiencyPercent,
       tasks_per_second: run.tasksPerSecond,
       ...cpuFigures(run.cpu),
+    }),
+  );
+}
+
+export function summarizeWatch(runs: readonly WatchRun[]): Result<WatchRun>[] {
+  return grouped(
+    runs,
+    ({ watchers, connections, rate }) => ({ watchers, connections, tasks_per_second: rate }),
+    ({ delayMs, rssMb, ...run }) => ({
+      delay_p50_ms: delayMs.p50,
+      delay_p95_ms: delayMs.p95,
+      delay_p99_ms: delayMs.p99,
+      delay_max_ms: delayMs.max,
+      events_of_each: run.eventsOfEach,
+      events_per_second: run.eventsPerSecond,
+      messages_per_second: run.messagesPerSecond,
+      master_percent_of_a_core: run.masterPercent,
+      postgres_percent_of_a_core: run.postgresPercent,
+      driver_percent_of_a_core: run.driverPercent,
+      master_alone_rss_mb: rssMb.alone,
+      master_before_rss_mb: rssMb.before,
+      master_peak_rss_mb: rssMb.peak,
+      master_after_rss_mb: rssMb.after,
+      foreign_cores: run.foreignCores,
     }),
   );
 }
