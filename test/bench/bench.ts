@@ -8,6 +8,8 @@ import { measureGaps } from './gap.ts';
 import { measureLatency } from './latency.ts';
 import { readMachine } from './machine.ts';
 import type { BenchOptions } from './options.ts';
+import { measureOverhead } from './overhead.ts';
+import { measurePayload } from './payload.ts';
 import { drainPeer } from './peers/drain.ts';
 import { latencyOfPeer } from './peers/latency.ts';
 import type { PeerName } from './peers/registry.ts';
@@ -24,6 +26,8 @@ import {
   summarizeFunctions,
   summarizeGaps,
   summarizeLatency,
+  summarizeOverhead,
+  summarizePayload,
   summarizeScale,
   summarizeSizes,
   summarizeSubmits,
@@ -231,6 +235,28 @@ export async function runBench(
                 `${rep}: ${workers} workers: ${round(run.efficiencyPercent)} %, foreign cores ${round(run.cpu.foreignCores)}`,
               );
             }
+          }),
+        );
+      case 'payload':
+        return summarizePayload(
+          await repeat(async (rep, runs) => {
+            runs.push(
+              ...(await measurePayload(server, options, (run) =>
+                progress(
+                  `${rep}: ${run.bytes} bytes: ${round(run.mbPerSecond)} MB/s, ${round(run.tasksPerSecond)} tasks/s, master ${round(run.rssBeforeMb)} MB, at most ${round(run.rssPeakMb)}, then ${round(run.rssAfterMb)}, foreign cores ${round(run.cpu.foreignCores)}`,
+                ),
+              )),
+            );
+          }),
+        );
+      case 'overhead':
+        return summarizeOverhead(
+          await repeat(async (rep, runs) => {
+            const run = await measureOverhead(server, options);
+            runs.push(run);
+            progress(
+              `${rep}: ${round(run.protocolPercent)} % of a busy worker's CPU, ${round(run.idlePercent)} % of a core while idle, foreign cores ${round(run.cpu.foreignCores)}`,
+            );
           }),
         );
       case 'latency':

@@ -65,10 +65,16 @@ interface ProcessStat {
   readonly reaped: number;
 }
 
-function readStat(pid: number): ProcessStat | undefined {
+/** CPU seconds of one thread of a process. */
+export function threadSeconds(pid: number, thread: number): number {
+  return readStat(`${pid}/task/${thread}`)?.own ?? 0;
+}
+
+/** @param of a process, or a thread of it */
+function readStat(of: number | string): ProcessStat | undefined {
   let text: string;
   try {
-    text = readFileSync(`/proc/${pid}/stat`, 'utf8');
+    text = readFileSync(`/proc/${of}/stat`, 'utf8');
   } catch {
     return undefined;
   }

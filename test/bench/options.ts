@@ -16,6 +16,8 @@ export const BENCHES = [
   'workers',
   'scale',
   'watch',
+  'payload',
+  'overhead',
 ] as const;
 export type BenchName = (typeof BENCHES)[number];
 
@@ -70,6 +72,8 @@ const TASKS: Partial<Record<BenchName, number>> = {
   gap: 1_000,
   executors: 400,
   scale: 500,
+  payload: 256,
+  overhead: 200,
 };
 
 const WORKERS: Partial<Record<BenchName, readonly number[]>> = {
@@ -79,9 +83,9 @@ const WORKERS: Partial<Record<BenchName, readonly number[]>> = {
   scale: [1, 2, 4, 8],
 };
 /** Two lease times, where the point is that none of them ends. */
-const SECONDS: Partial<Record<BenchName, number>> = { latency: 15, idle: 60, workers: 60, watch: 20 };
+const SECONDS: Partial<Record<BenchName, number>> = { latency: 15, idle: 60, workers: 60, watch: 20, overhead: 20 };
 
-export const USAGE = `npm run bench -- drain|submit|latency|backlog|sizes|workflows|functions|artifacts|gap|executors|idle|workers|scale|watch [options]
+export const USAGE = `npm run bench -- drain|submit|latency|backlog|sizes|workflows|functions|artifacts|gap|executors|idle|workers|scale|watch|payload|overhead [options]
 
   drain     N no-op tasks are loaded, then worker processes take them: tasks/s from the first grant to the last outcome
   submit    tasks are submitted: one by one, 16 and 128 at once, gathered by the SDK, in calls of 1 000
@@ -100,17 +104,22 @@ export const USAGE = `npm run bench -- drain|submit|latency|backlog|sizes|workfl
   scale     1, 2, 4 and 8 workers with tasks that sleep for 20 ms: the share of their slots' time that is the tasks' own
   watch     100 and 1 000 watchers on one master, one worker with 10 no-op tasks a second: from an event's own time
             to its arrival at each watcher, each event exactly once; memory
+  payload   inputs of 1 KiB, 64 KiB and 1 MiB to a worker: MB/s, and the master's memory
+  overhead  of a worker's CPU, what its tasks do not use: while they compute, and while there are none
 
   -o, --output table|json    default table; JSON is one object on stdout
   --tasks N                  drain and sizes: default 100000 and 200000; workflows: of the largest graphs, ten times that of functions, default 10000;
                              functions: steps of the one function, and half of the runs, default 1000;
                              artifacts: size of the file, MiB, default 256; gap: of each way, default 1000;
-                             executors: of each way, default 400 (containers: a 20th); scale: of each worker, default 500
+                             executors: of each way, default 400 (containers: a 20th); scale: of each worker, default 500;
+                             payload: MiB of each size, at most 20 000 tasks, default 256; overhead: default 200
   --concurrency 1,10,50      drain and latency: slots of each worker; workflows: the last;
                              executors: callers at once, default 1,4
   --workers 1,2              drain and scale: worker processes; idle and workers: pretended ones; watch: watchers
   --reps N                   default 3; sizes, idle, workers and watch: 1
-  --seconds N                submit, latency, idle, workers and watch: length of each measurement; default 3, 15, 60, 60 and 20
+  --seconds N                submit, latency, idle, workers and watch: length of each measurement; default 3, 15, 60, 60 and 20;
+                             overhead: of that without tasks, default 20;
+                             payload: until the master's memory is read again, default 3
   --rate N                   latency: probes a second, default 20; watch: tasks a second, default 10
   --load N|half              latency: no-op tasks a second beside the probes, or half of what each takes when it drains; default 0
   --peers a,b:way|none       drain, submit, latency, backlog: measured beside Baton, in turn, on the same server. Default:

@@ -12,6 +12,7 @@ export interface Product extends AsyncDisposable {
   /** `more` are counted as workers. */
   readCpu(more?: readonly number[]): CpuReading;
   readonly masterPid: number;
+  workerPids(): number[];
   /** The end of what the processes wrote, for errors. */
   logs(): string;
 }
@@ -53,6 +54,7 @@ export async function startProduct(
       await Promise.all(Array.from({ length: count }, () => stack.addWorker(setup)));
     },
     masterPid: stack.master.pid,
+    workerPids: () => stack.workers.map((worker) => worker.pid),
     readCpu: (more = []) => readCpu(processes(more)),
     logs: () => stack.logs().split('\n').slice(-60).join('\n'),
     async [Symbol.asyncDispose]() {

@@ -9,6 +9,8 @@ import type { GapRun } from './gap.ts';
 import type { LatencyRun } from './latency.ts';
 import type { Machine } from './machine.ts';
 import type { BenchName } from './options.ts';
+import type { OverheadRun } from './overhead.ts';
+import type { PayloadRun } from './payload.ts';
 import type { PeerRun } from './peers/run.ts';
 import { type RatioRun, ratios } from './ratios.ts';
 import type { Result } from './result.ts';
@@ -43,6 +45,8 @@ export interface Report {
     | CrowdRun
     | ScaleRun
     | WatchRun
+    | PayloadRun
+    | OverheadRun
   >[];
 }
 
@@ -234,6 +238,34 @@ export function summarizeWatch(runs: readonly WatchRun[]): Result<WatchRun>[] {
       master_peak_rss_mb: rssMb.peak,
       master_after_rss_mb: rssMb.after,
       foreign_cores: run.foreignCores,
+    }),
+  );
+}
+
+export function summarizePayload(runs: readonly PayloadRun[]): Result<PayloadRun>[] {
+  return grouped(
+    runs,
+    ({ bytes, tasks }) => ({ bytes, tasks }),
+    (run) => ({
+      mb_per_second: run.mbPerSecond,
+      tasks_per_second: run.tasksPerSecond,
+      master_before_mb: run.rssBeforeMb,
+      master_peak_mb: run.rssPeakMb,
+      master_after_mb: run.rssAfterMb,
+      ...cpuFigures(run.cpu),
+    }),
+  );
+}
+
+export function summarizeOverhead(runs: readonly OverheadRun[]): Result<OverheadRun>[] {
+  return grouped(
+    runs,
+    ({ tasks, taskMs, slots }) => ({ tasks, task_ms: taskMs, slots }),
+    (run) => ({
+      protocol_percent: run.protocolPercent,
+      idle_percent_of_a_core: run.idlePercent,
+      heartbeat_thread_percent: run.heartbeatPercent,
+      ...cpuFigures(run.cpu),
     }),
   );
 }

@@ -1,7 +1,7 @@
 import { testDatabase } from '@baton/testkit';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { openSql, type Sql } from './connection.ts';
-import { booleans, byteas, jsons, numbers, texts } from './literals.ts';
+import { base64s, booleans, byteas, bytesOfBase64, jsons, numbers, texts } from './literals.ts';
 
 let sql: Sql;
 let drop: () => Promise<void>;
@@ -49,6 +49,27 @@ describe('array literals reach Postgres as what they were', () => {
     expect([...(row!.a as Uint8Array)]).toEqual([...all]);
     expect(row!.n).toBe(true);
     expect((row!.e as Uint8Array).length).toBe(0);
+  });
+
+  it('bytes as base64, with a runtime that knows Buffer and with one that does not', async () => {
+    const all = Uint8Array.from({ length: 256 }, (_, i) => i);
+    const [row] = await sql.unsafe(
+      `select decode(b[1], 'base64') as a, encode(decode(b[1], 'base64'), 'base64') as t, b[2] is null as n, decode(b[3], 'base64') as e
+       from (select $1::text[] as b) x`,
+      [base64s([all, null, new Uint8Array()])],
+    );
+    expect([...(row!.a as Uint8Array)]).toEqual([...all]);
+    // Postgres breaks lines.
+    expect(row!.t).toContain('\n');
+    expect([...bytesOfBase64(row!.t as string)]).toEqual([...all]);
+    expect(row!.n).toBe(true);
+    expect((row!.e as Uint8Array).length).toBe(0);
+    vi.stubGlobal('Buffer', undefined);
+    vi.resetModules();
+    const edge = await import('./literals.ts');
+    vi.unstubAllGlobals();
+    expect(edge.base64s([all, null, new Uint8Array()])).toBe(base64s([all, null, new Uint8Array()]));
+    expect([...edge.bytesOfBase64(row!.t as string)]).toEqual([...all]);
   });
 
   it('booleans', async () => {

@@ -1,5 +1,5 @@
 import type { Sql } from '../database/connection.ts';
-import { numbers } from '../database/literals.ts';
+import { bytesOfBase64, numbers } from '../database/literals.ts';
 import type { Encoding } from './submit.ts';
 
 export interface Want {
@@ -211,7 +211,7 @@ export interface Spec {
 export async function loadSpecs(sql: Sql, taskIds: readonly string[]): Promise<Map<string, Spec>> {
   const rows = await sql.unsafe(
     `/* baton load specs */
-     select t.id, t.input, t.executor_config, t.node_id, t.progress_timeout_ms, encode(t.input_blob, 'hex') as input_blob, b.size_bytes,
+     select t.id, encode(t.input, 'base64') as input, t.executor_config, t.node_id, t.progress_timeout_ms, encode(t.input_blob, 'hex') as input_blob, b.size_bytes,
             coalesce(c.last_number, 0) as checkpoint
      from unnest($1::bigint[]) w(id) join baton.tasks t on t.id = w.id
      left join baton.blobs b on b.namespace_id = t.namespace_id and b.sha256 = t.input_blob
@@ -223,7 +223,7 @@ export async function loadSpecs(sql: Sql, taskIds: readonly string[]): Promise<M
     rows.map((r) => [
       r.id as string,
       {
-        input: r.input as Uint8Array | null,
+        input: r.input === null ? null : bytesOfBase64(r.input as string),
         inputBlob: r.input_blob ? { sha256: r.input_blob as string, sizeBytes: Number(r.size_bytes) } : null,
         executor: r.executor_config as Spec['executor'],
         nodeId: r.node_id as string | null,

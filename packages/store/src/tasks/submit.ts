@@ -1,6 +1,6 @@
 import type { Needs, TaskClass } from '@baton/domain';
 import type { Sql } from '../database/connection.ts';
-import { byteas, jsons, numbers, texts } from '../database/literals.ts';
+import { base64s, byteas, jsons, numbers, texts } from '../database/literals.ts';
 import { HANDED_EVENTS, type Handed, handOver, NOBODY, type Takers, takersOf } from './hand-over.ts';
 
 /** 1: JSON text in UTF-8. 2: bytes of the user's own. */
@@ -63,9 +63,9 @@ const SAME = [
 const submitStatement = (handing: boolean, again: boolean) => `/* baton ${handing ? 'submit handing' : 'submit'} */
 with input as materialized (
   select id, ${SAME.map(([name, type, n]) => `coalesce(${name}, ($${n}::${type}[])[1]) as ${name}`).join(', ')},
-         input, due_ms, extra, scope, key, body_hash, key_ttl_ms${handing ? ', session_id' : ''}
+         decode(input, 'base64') as input, due_ms, extra, scope, key, body_hash, key_ttl_ms${handing ? ', session_id' : ''}
   from unnest($1::bigint[], $2::integer[], $3::integer[], $4::integer[], $5::smallint[], $6::smallint[], $7::bigint[],
-                       $8::smallint[], $9::bytea[], $10::double precision[], $11::text[], $12::text[], $13::text[], $14::bytea[], $15::bigint[]${handing ? ', $16::bigint[]' : ''})
+                       $8::smallint[], $9::text[], $10::double precision[], $11::text[], $12::text[], $13::text[], $14::bytea[], $15::bigint[]${handing ? ', $16::bigint[]' : ''})
     as i(id, namespace_id, route_id, lane_id, priority, max_attempts, start_to_close_ms, encoding, input, due_ms, extra, scope, key, body_hash, key_ttl_ms${handing ? ', session_id' : ''})
   order by key is null, id
 ), keyed as (
@@ -137,7 +137,7 @@ const submitParameters = (batch: readonly NewTask[]) => [
   numbers(once(batch.map((t) => t.maxAttempts))),
   numbers(once(batch.map((t) => t.startToCloseMs))),
   numbers(once(batch.map((t) => t.encoding))),
-  byteas(batch.map((t) => t.input)),
+  base64s(batch.map((t) => t.input)),
   numbers(noneOr(batch.map((t) => t.dueAtMs))),
   jsons(noneOr(batch.map((t) => t.extra))),
   texts(noneOr(batch.map((t) => t.idempotency?.scope ?? null))),
