@@ -208,3 +208,23 @@ it('remembers so many names and no more', () => {
   names.remember(['1', '2', '3'].map((id) => ({ id, extra: { nodeId: `n${id}` } })));
   expect(['1', '2', '3', '3'].map((id) => names.take(id))).toEqual([undefined, 'n2', 'n3', undefined]);
 });
+
+it('looks at an offer that comes, and not at all that wait', async () => {
+  let looks = 0;
+  const breakers: Breakers = { ...ALL_CLOSED, stateOf: () => (looks++, 'closed') };
+  const { dispatcher } = scene({ ready: 0, inputBytes: 0, breakers });
+  // What is armed is for others, and stays so.
+  const other = { ...ability, kinds: ['other'] };
+  const waiting = Array.from({ length: 500 }, (_, n) =>
+    dispatcher.offer({ id: `w${n}`, ability: other }, 1n, 1, 60_000),
+  );
+  expect(dispatcher.waiting()).toBe(500);
+  await Promise.resolve();
+  expect(looks).toBeLessThanOrEqual(2 * 500);
+  looks = 0;
+  dispatcher.again();
+  await Promise.resolve();
+  expect(looks).toBe(500);
+  dispatcher.close();
+  expect((await Promise.all(waiting)).flat()).toEqual([]);
+});

@@ -121,6 +121,8 @@ const NO_FILES: readonly ArtifactInput[] = [];
 const PROBE_PAUSE_MS = 200;
 const NO_DEVICES: PlannedGrants['devices'] = new Map();
 const NO_UUIDS: readonly string[] = [];
+/** Of the workers that have waited longest so many are weighed against each other, and as many as there are tasks. */
+const MOST_TAKERS = 200;
 /** So many plans in a row may not be granted in full before their lanes rest until the next look. */
 const MOST_MISSES = 5;
 
@@ -177,6 +179,8 @@ export function createDispatcher(
   let pumping = false;
   let again = false;
   let closed = false;
+  /** Offers that came since the last pass: the others have been looked at as things stand, unless `again`. */
+  let newcomers: Offer[] = [];
 
   const end = (offer: Offer, assignments: Assignment[]) => {
     if (offers.get(offer.sessionId) === offer) offers.delete(offer.sessionId);
@@ -190,25 +194,29 @@ export function createDispatcher(
     pump();
   };
 
+  /** Anybody who waits may be served now. */
   const pump = () => {
-    if (closed) return;
-    if (pumping) {
-      again = true;
-      return;
-    }
+    again = true;
+    run();
+  };
+
+  const run = () => {
+    if (closed || pumping) return;
     pumping = true;
     void (async () => {
       try {
         do {
+          const looked = again ? [...offers.values()] : newcomers;
           again = false;
-          await round();
-        } while (again && !closed);
+          newcomers = [];
+          await round(looked);
+        } while ((again || newcomers.length > 0) && !closed);
       } catch (error) {
         env.log.error('dispatch failed', { error: String(error) });
         setTimeout(pump, 100 + env.random() * 200);
       } finally {
         pumping = false;
-        if (again) pump();
+        if (again || newcomers.length > 0) run();
       }
     })();
   };
@@ -236,13 +244,13 @@ export function createDispatcher(
     softSince.delete(laneId);
   }
 
-  /** One pass over the waiting offers: those that can do the same lanes are served by one claim. */
-  async function round(): Promise<void> {
+  /** One pass over waiting offers: those that can do the same lanes are served by one claim. */
+  async function round(looked: readonly Offer[]): Promise<void> {
     const groups = new Map<string, { laneIds: number[]; offers: Offer[]; isPreferred: boolean }>();
     const probes: { laneIds: number[]; offer: Offer; isPlanned: boolean }[] = [];
     const planned: { laneIds: number[]; offer: Offer }[] = [];
-    for (const offer of offers.values()) {
-      if (offer.asked) continue;
+    for (const offer of looked) {
+      if (offer.asked || offers.get(offer.sessionId) !== offer) continue;
       // Held back by its breaker, as far as is known here; the claim asks for itself.
       const { workerId } = offer.ability;
       const isHeldBack = breakers.stateOf(workerId) !== 'closed';
@@ -333,10 +341,9 @@ export function createDispatcher(
     }
     for (const laneId of dried) if ((armed.get(laneId) ?? 0) <= before) dry(laneId);
     counters.add('baton_tasks_granted_total', done.grants.length);
-    deliver(
-      living.map(({ offer }) => offer),
-      await complete(done.grants, claimedAt, done.devices),
-    );
+    const claiming = living.map(({ offer }) => offer);
+    deliver(claiming, await complete(done.grants, claimedAt, done.devices));
+    lookAgainFor(claiming, done.grants);
   }
 
   /** One task at most, to see whether the worker is well again. */
@@ -397,6 +404,12 @@ export function createDispatcher(
     if (isDry) for (const laneId of laneIds) if ((armed.get(laneId) ?? 0) <= before) dry(laneId);
     counters.add('baton_tasks_granted_total', grants.length);
     deliver(claiming, await complete(grants, claimedAt));
+    lookAgainFor(claiming, grants);
+  }
+
+  /** Some of these got something and some nothing, though the lanes may have more. */
+  function lookAgainFor(claiming: readonly Offer[], grants: readonly Grant[]): void {
+    if (grants.length > 0 && armed.size > 0 && claiming.some((offer) => isFree(offer))) again = true;
   }
 
   /** Whether what is stored now in this lane may go straight to a worker: nothing is known to be ready there, and nobody chooses. */
@@ -411,19 +424,19 @@ export function createDispatcher(
     if (offers.size === 0 || closed) return null;
     const left = new Map<Offer, number>();
     const takers = new Map<number, Offer[]>();
+    const most = Math.max(MOST_TAKERS, tasks.length);
     const takersOf = (laneId: number): Offer[] => {
       const lane = lanes.get(laneId);
       if (!lane || !isIdle(lane)) return [];
-      return [...offers.values()]
-        .filter(
-          (offer) =>
-            !offer.asked &&
-            !offer.urgent &&
-            breakers.stateOf(offer.ability.workerId) === 'closed' &&
-            canDo(offer.ability, lane) &&
-            !plans.isPlanned(offer.ability, lane, offer.room),
-        )
-        .sort((a, b) => plans.recordOf(a.ability.workerId).completed - plans.recordOf(b.ability.workerId).completed);
+      const able: Offer[] = [];
+      for (const offer of offers.values()) {
+        const isOpen = !offer.asked && !offer.urgent && breakers.stateOf(offer.ability.workerId) === 'closed';
+        if (!isOpen || !canDo(offer.ability, lane) || plans.isPlanned(offer.ability, lane, offer.room)) continue;
+        able.push(offer);
+        if (able.length >= most) break;
+      }
+      const completed = ({ ability }: Offer) => plans.recordOf(ability.workerId).completed;
+      return able.sort((a, b) => completed(a) - completed(b));
     };
     const sessions = tasks.map(({ laneId }) => {
       if (!takers.has(laneId)) takers.set(laneId, takersOf(laneId));
@@ -610,7 +623,8 @@ export function createDispatcher(
         const timer = waitMs > 0 ? setTimeout(onEnd, waitMs) : undefined;
         abort?.addEventListener('abort', onEnd, { once: true });
         offers.set(session.id, offer);
-        pump();
+        newcomers.push(offer);
+        run();
       });
     },
     release(sessionId) {
