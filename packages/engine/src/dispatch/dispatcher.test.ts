@@ -211,7 +211,13 @@ it('remembers so many names and no more', () => {
 
 it('looks at an offer that comes, and not at all that wait', async () => {
   let looks = 0;
-  const breakers: Breakers = { ...ALL_CLOSED, stateOf: () => (looks++, 'closed') };
+  const breakers: Breakers = {
+    ...ALL_CLOSED,
+    stateOf: () => {
+      looks++;
+      return 'closed';
+    },
+  };
   const { dispatcher } = scene({ ready: 0, inputBytes: 0, breakers });
   // What is armed is for others, and stays so.
   const other = { ...ability, kinds: ['other'] };
