@@ -1,5 +1,6 @@
 import { measureArtifacts } from './artifacts.ts';
 import { drainedOf, measureBacklog, SMALL_BACKLOG } from './backlog.ts';
+import { measureChurn } from './churn.ts';
 import { measureCrowd } from './crowd.ts';
 import { measureDrain } from './drain.ts';
 import { measureExecutors } from './executors.ts';
@@ -20,6 +21,7 @@ import {
   type Report,
   summarizeArtifacts,
   summarizeBacklog,
+  summarizeChurn,
   summarizeCrowd,
   summarizeDrain,
   summarizeExecutors,
@@ -211,6 +213,20 @@ export async function runBench(
                 `${rep}: ${workers} pretended workers: heartbeat p99 ${run.heartbeatMs.p99} ms, ${round(run.transactionsPerSecond)} transactions/s, master ${round(run.masterPercent)} % of a core, ${round(run.masterRssMb)} MB, ${run.dead} dead, foreign cores ${round(run.foreignCores)}`,
               );
             }
+          }),
+        );
+      case 'churn':
+        return summarizeChurn(
+          await repeat(async (rep, runs) => {
+            // In turn first: the machine is warmer, or wanted by others, for the second.
+            for (const slots of options.concurrency)
+              for (const snapshot of rep.startsWith('2') ? (['held', 'none'] as const) : (['none', 'held'] as const)) {
+                const run = await measureChurn(server, options, slots, snapshot);
+                runs.push(run);
+                progress(
+                  `${rep}: snapshot ${snapshot}: ${round(run.tasksPerSecond)} tasks/s, first tenth ${round(run.tenths[0]!.tasksPerSecond ?? 0)}, last ${round(run.tenths.at(-1)!.tasksPerSecond ?? 0)}, ${round(run.cpu.totalUs)} us a task, foreign cores ${round(run.cpu.foreignCores)}`,
+                );
+              }
           }),
         );
       case 'watch':

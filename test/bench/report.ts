@@ -1,5 +1,6 @@
 import type { ArtifactRun } from './artifacts.ts';
 import type { BacklogRun } from './backlog.ts';
+import type { ChurnRun } from './churn.ts';
 import type { CpuShare } from './cpu.ts';
 import type { CrowdRun } from './crowd.ts';
 import type { DrainRun } from './drain.ts';
@@ -47,6 +48,7 @@ export interface Report {
     | WatchRun
     | PayloadRun
     | OverheadRun
+    | ChurnRun
   >[];
 }
 
@@ -268,6 +270,50 @@ export function summarizeOverhead(runs: readonly OverheadRun[]): Result<Overhead
       ...cpuFigures(run.cpu),
     }),
   );
+}
+
+/** `held_to_none`: tasks/s with the snapshot by those without, repetition by repetition. */
+export function summarizeChurn(runs: readonly ChurnRun[]): Result<ChurnRun | RatioRun>[] {
+  const results = grouped(
+    runs,
+    ({ snapshot, slots, tasks, ahead }) => ({ snapshot, slots, tasks, ahead }),
+    ({ tenths, claim, tables, ...run }) => ({
+      tasks_per_second: run.tasksPerSecond,
+      first_tenth_tasks_per_second: tenths[0]!.tasksPerSecond,
+      last_tenth_tasks_per_second: tenths.at(-1)!.tasksPerSecond,
+      claim_window_p50_ms: claim?.windowMs.p50 ?? null,
+      claim_window_p99_ms: claim?.windowMs.p99 ?? null,
+      claim_longest_ms: claim?.longestMs ?? null,
+      ...Object.fromEntries(
+        tenths.flatMap(({ claimMs, claimUsPerTask }, i) => [
+          [`claim_ms_tenth_${i + 1}`, claimMs],
+          [`claim_us_a_task_tenth_${i + 1}`, claimUsPerTask],
+        ]),
+      ),
+      ...Object.fromEntries(
+        tables.flatMap(({ table, deadRows, tableMb, indexesMb }) => [
+          [`${table}_dead_rows`, deadRows],
+          [`${table}_table_mb`, tableMb],
+          [`${table}_indexes_mb`, indexesMb],
+        ]),
+      ),
+      ...cpuFigures(run.cpu),
+    }),
+  );
+  const pairs = Map.groupBy(runs, ({ slots }) => slots);
+  return [
+    ...results,
+    ...[...pairs].map(([slots, of]) => {
+      const held = of.filter(({ snapshot }) => snapshot === 'held');
+      const none = of.filter(({ snapshot }) => snapshot === 'none');
+      const ratios = held.map((run, rep) => ({ ratio: run.tasksPerSecond / none[rep]!.tasksPerSecond }));
+      return {
+        shape: { held_to_none: 'tasks_per_second', slots },
+        figures: { times: spread(ratios.map(({ ratio }) => ratio)) },
+        runs: ratios,
+      };
+    }),
+  ];
 }
 
 export function summarizeSizes(runs: readonly SizeRun[]): Result<SizeRun>[] {

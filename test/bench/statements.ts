@@ -42,6 +42,23 @@ export async function readStatements(sql: postgres.Sql, tasks: number): Promise<
   }));
 }
 
+/** All claims since the counts were forgotten. */
+export interface ClaimCount {
+  calls: number;
+  ms: number;
+  longestMs: number;
+}
+
+export async function readClaims(sql: postgres.Sql): Promise<ClaimCount> {
+  const [word] = NAMES.find(([, name]) => name === 'claim')!;
+  const [row] = await sql<ClaimCount[]>`
+    select coalesce(sum(calls), 0)::integer as calls, coalesce(sum(total_exec_time), 0)::float8 as ms,
+           coalesce(max(max_exec_time), 0)::float8 as "longestMs" from pg_stat_statements
+    where dbid = (select oid from pg_database where datname = current_database()) and query like ${`%${word}%`}
+      and query not like '%pg_stat_statements%'`;
+  return { ...row! };
+}
+
 /** Transactions of this database until now, those of the statistics of other connections included once these have reported. */
 export async function readCommits(sql: postgres.Sql): Promise<number> {
   await sql`select pg_stat_force_next_flush()`;
