@@ -20,8 +20,8 @@ export function createRunWaker(hub: EventHub | null, runId: string, abort: Abort
   let hasChanged = true;
   let wake: (() => void) | null = null;
   // A lease or a retry of a node's task is a change of the run as people see it.
-  const stop = hub?.listen((batch) => {
-    if (!batch.events.some((event) => event.runId === runId)) return;
+  const stop = hub?.listen(({ batches }) => {
+    if (!batches.some(({ events }) => events.some((event) => event.runId === runId))) return;
     hasChanged = true;
     wake?.();
   });

@@ -1,7 +1,7 @@
 import { Refusal } from '@baton/domain';
 import { type EventPosition, eventsNow, isBehind, lastDropped, reachesBack, readEvents, readLogId } from '@baton/store';
 import type { EngineEnvironment } from '../environment.ts';
-import { type EventHub, type HubBatch, isFullPage, unpack } from './event-hub.ts';
+import { type EventHub, type HubRound, isFullPage, roundOf, unpack } from './event-hub.ts';
 
 /**
  * What one follower may have in memory. Beyond, what was gathered is thrown away and it reads from Postgres again, from where it
@@ -18,8 +18,8 @@ const POLL_MS = 500;
 export const SIGN_OF_LIFE_MS = 15_000;
 
 /**
- * The event log behind a position, in order, without loss or repetition: first from Postgres, then live. Gives null when nothing came
- * for SIGN_OF_LIFE_MS. Ends when aborted.
+ * The event log behind a position, in order, without loss or repetition: first from Postgres, row by row, then live, in the rounds of the
+ * hub, which are the same objects for all that follow. Gives null when nothing came for SIGN_OF_LIFE_MS. Ends when aborted.
  *
  * @param hub null: nobody tails the log in this process, it is polled
  * @throws Refusal CURSOR_EXPIRED when what comes next was dropped meanwhile
@@ -29,7 +29,7 @@ export async function* followLog(
   hub: EventHub | null,
   from: EventPosition,
   abort: AbortSignal,
-): AsyncGenerator<HubBatch | null> {
+): AsyncGenerator<HubRound | null> {
   const { api } = env.pools;
   let position = from;
   const aborted = new Promise<void>((resolve) => abort.addEventListener('abort', () => resolve(), { once: true }));
@@ -48,16 +48,21 @@ export async function* followLog(
         for (let row = rows.shift(); row; row = rows.shift()) {
           const batch = unpack(row);
           position = batch.position;
-          yield batch;
+          yield roundOf([batch]);
           if (abort.aborted) return;
         }
       }
       while (!abort.aborted && !inbox.overflown) {
-        const batch = inbox.take();
-        if (batch) {
-          if (!isBehind(position, batch.position)) continue;
-          position = batch.position;
-          yield batch;
+        const round = inbox.take();
+        if (round) {
+          const after = position;
+          position = round.batches.at(-1)!.position;
+          if (isBehind(after, round.batches[0]!.position)) yield round;
+          else {
+            const batches = round.batches.filter((batch) => isBehind(after, batch.position));
+            if (batches.length === 0) position = after;
+            else yield roundOf(batches);
+          }
         } else if (!(await inbox.wait(hub ? SIGN_OF_LIFE_MS : POLL_MS))) {
           if (!hub) break;
           yield null;
@@ -70,32 +75,34 @@ export async function* followLog(
   }
 }
 
+const eventsOf = (round: HubRound) => round.batches.reduce((sum, batch) => sum + batch.events.length, 0);
+
 interface Inbox {
   readonly overflown: boolean;
-  take(): HubBatch | undefined;
+  take(): HubRound | undefined;
   /** Until there is something, or it has overflown, or was aborted: true. After the time: false. */
   wait(timeoutMs: number): Promise<boolean>;
   close(): void;
 }
 
 function createInbox(hub: EventHub | null, abort: AbortSignal): Inbox {
-  let batches: HubBatch[] = [];
+  let rounds: HubRound[] = [];
   let events = 0;
   let overflown = false;
   let wake: (() => void) | null = null;
-  const stop = hub?.listen((batch) => {
-    events += batch.events.length;
-    // One batch is taken in any case, or a large one would never be.
-    if (events > BUFFERED_EVENTS && batches.length > 0) {
+  const stop = hub?.listen((round) => {
+    events += eventsOf(round);
+    // One round is taken in any case, or a large one would never be.
+    if (events > BUFFERED_EVENTS && rounds.length > 0) {
       overflown = true;
       close();
-    } else batches.push(batch);
+    } else rounds.push(round);
     wake?.();
   });
   const onAbort = () => wake?.();
   abort.addEventListener('abort', onAbort, { once: true });
   function close(): void {
-    batches = [];
+    rounds = [];
     stop?.();
     abort.removeEventListener('abort', onAbort);
   }
@@ -104,9 +111,9 @@ function createInbox(hub: EventHub | null, abort: AbortSignal): Inbox {
       return overflown;
     },
     take() {
-      const batch = batches.shift();
-      if (batch) events -= batch.events.length;
-      return batch;
+      const round = rounds.shift();
+      if (round) events -= eventsOf(round);
+      return round;
     },
     wait(timeoutMs) {
       return new Promise((resolve) => {
@@ -117,7 +124,7 @@ function createInbox(hub: EventHub | null, abort: AbortSignal): Inbox {
         };
         const timer = setTimeout(() => done(false), timeoutMs);
         wake = () => done(true);
-        if (abort.aborted || overflown || batches.length > 0) wake();
+        if (abort.aborted || overflown || rounds.length > 0) wake();
       });
     },
     close,

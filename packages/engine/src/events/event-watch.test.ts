@@ -1,11 +1,11 @@
 import { createIdMaker, Refusal } from '@baton/domain';
 import { eventsNow, openPools, openSql, type Pools, type Sql } from '@baton/store';
 import { testDatabase } from '@baton/testkit';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { type EngineEnvironment, silentLog } from '../environment.ts';
 import { DEFAULT_SETTINGS } from '../settings.ts';
 import { followLog } from './event-follow.ts';
-import { createEventHub, type EventHub } from './event-hub.ts';
+import { createEventHub, type EventHub, type HubRound } from './event-hub.ts';
 import { watchEvents } from './event-watch.ts';
 
 let url: string;
@@ -236,8 +236,38 @@ it('what is written while the tailer looks for its beginning is not lost', async
   const written = String(nextTask - 1);
   looks.resolve();
   const { value } = await first;
-  expect(value?.events.map((event: { taskId: string }) => event.taskId)).toContain(written);
+  const seen = (value as HubRound).batches.flatMap(({ events }) => events.map((event) => event.taskId));
+  expect(seen).toContain(written);
   abort.abort();
   await follower.return(undefined);
   slowHub.close();
+});
+
+it('gives a round that all follow live as one object to those who want the same of it, and to others their own', async () => {
+  const abort = new AbortController();
+  const lists = { types: new Set<number>(), taskIds: new Set<string>(), runIds: new Set<string>() };
+  const follow = (name: string) => {
+    const byCursor = new Map<string, unknown>();
+    const done = (async () => {
+      for await (const batch of watchEvents(env, hub, 1, [{ ...lists, name }], {}, abort.signal))
+        if (batch.events.length > 0) byCursor.set(batch.cursor, batch);
+    })();
+    return { byCursor, done };
+  };
+  const [one, two, other] = [follow('a'), follow('a'), follow('b')];
+  const both = ({ byCursor }: typeof one) => [...one.byCursor].filter(([cursor]) => byCursor.has(cursor));
+  // As they begin each reads from Postgres by itself.
+  await vi.waitFor(
+    async () => {
+      await write(pools.api, 2);
+      hub.poke();
+      expect(both(two).some(([cursor, batch]) => two.byCursor.get(cursor) === batch)).toBe(true);
+      expect(both(other).length).toBeGreaterThan(0);
+    },
+    { timeout: 20_000, interval: 50 },
+  );
+  for (const [cursor, batch] of both(two)) expect(two.byCursor.get(cursor)).toEqual(batch);
+  for (const [cursor, batch] of both(other)) expect(other.byCursor.get(cursor)).not.toEqual(batch);
+  abort.abort();
+  await Promise.all([one.done, two.done, other.done]);
 });

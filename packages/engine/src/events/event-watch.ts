@@ -1,7 +1,7 @@
 import { eventsNow, eventsSince, readLogId } from '@baton/store';
 import type { EngineEnvironment } from '../environment.ts';
 import { checkedPosition, followLog, invalidCursor, isPositionNumber, SIGN_OF_LIFE_MS } from './event-follow.ts';
-import type { EventHub, HubBatch, HubEvent } from './event-hub.ts';
+import type { EventHub, HubEvent, HubRound } from './event-hub.ts';
 
 export interface EventFilter {
   name: string;
@@ -18,10 +18,14 @@ export interface WatchedEvent {
   subscriptions: readonly string[];
 }
 
+/** Maybe the same object for several watchers. */
 export interface WatchedBatch {
-  events: WatchedEvent[];
-  cursor: string;
+  readonly events: readonly WatchedEvent[];
+  readonly cursor: string;
 }
+
+/** What is longer names many tasks or runs, and hardly twice the same. */
+const SHARED_CHARACTERS = 1_000;
 
 /**
  * The event log from a cursor or a time on, without loss or repetition, as far as it concerns one namespace and some subscriptions.
@@ -49,9 +53,9 @@ export async function* watchEvents(
   const since = from.cursor ? undefined : from.since;
 
   const all = filters.map((f) => f.name);
-  const select = async (batch: HubBatch): Promise<WatchedEvent[]> => {
+  const select = async (round: HubRound): Promise<WatchedBatch> => {
     const selected: WatchedEvent[] = [];
-    for (const event of batch.events) {
+    for (const event of round.batches.flatMap((batch) => batch.events)) {
       if (event.namespaceId !== namespaceId || (since && event.at < since)) continue;
       const matching = filters.filter((f) => matches(f, event));
       if (matching.length === 0) continue;
@@ -59,21 +63,33 @@ export async function* watchEvents(
       const subscriptions = matching.length === filters.length ? all : matching.map((f) => f.name);
       selected.push({ event, worker: event.workerId === 0 ? '' : await hub.workerName(event.workerId), subscriptions });
     }
-    return selected;
+    return { events: selected, cursor: cursor() };
   };
   const cursor = () => `${logId}.${position.xid}.${position.id}`;
+  // Those who want the same of a round are given the same object, which one of them has made.
+  const wanted = JSON.stringify([
+    namespaceId,
+    since?.getTime(),
+    filters.map((f) => [f.name, [...f.types], [...f.taskIds], [...f.runIds]]),
+  ]);
+  const watched = (round: HubRound): Promise<WatchedBatch> => {
+    if (wanted.length > SHARED_CHARACTERS) return select(round);
+    const made = (round.made.get(wanted) as Promise<WatchedBatch> | undefined) ?? select(round);
+    round.made.set(wanted, made);
+    return made;
+  };
 
   let saidAt = env.now();
   yield { events: [], cursor: cursor() };
-  for await (const batch of followLog(env, hub, position, abort)) {
-    let events: WatchedEvent[] = [];
-    if (batch) {
-      position = batch.position;
-      events = await select(batch);
+  for await (const round of followLog(env, hub, position, abort)) {
+    let batch: WatchedBatch = { events: [], cursor: cursor() };
+    if (round) {
+      ({ position } = round.batches.at(-1)!);
+      batch = await watched(round);
     }
-    if (events.length === 0 && batch && env.now() - saidAt < SIGN_OF_LIFE_MS) continue;
+    if (batch.events.length === 0 && round && env.now() - saidAt < SIGN_OF_LIFE_MS) continue;
     saidAt = env.now();
-    yield { events, cursor: cursor() };
+    yield batch;
   }
 }
 

@@ -120,8 +120,9 @@ export async function* watchEnds(
   if (pending?.size === 0) return;
 
   let saidAt = env.now();
-  for await (const batch of followLog(env, hub, place.position, abort)) {
-    if (batch) {
+  for await (const round of followLog(env, hub, place.position, abort)) {
+    // Row by row: a cursor counts what was given within one.
+    for (const batch of round?.batches ?? []) {
       const skipped = place.done;
       const ended: string[] = [];
       const ordinals = new Map<string, number>();

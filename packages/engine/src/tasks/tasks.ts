@@ -133,8 +133,8 @@ export function createTasks(
     // Listen first: what happens between the read and the wait must not be missed.
     let changed = false;
     let wake: (() => void) | null = null;
-    const stop = hub?.listen((batch) => {
-      if (batch.events.some((event) => event.taskId === id)) {
+    const stop = hub?.listen(({ batches }) => {
+      if (batches.some(({ events }) => events.some((event) => event.taskId === id))) {
         changed = true;
         wake?.();
       }
