@@ -89,3 +89,16 @@ export function bytesOfHex(text: string): Uint8Array {
   for (let i = 0; i < bytes.length; i++) bytes[i] = Number.parseInt(text.slice(2 * i, 2 * i + 2), 16);
   return bytes;
 }
+
+/**
+ * The one value where all are the same: `unnest` makes nulls of what a shorter array lacks, and the statement takes the first for them,
+ * `coalesce(x, ($1::integer[])[1])`.
+ */
+export function once<T>(values: readonly T[]): readonly T[] {
+  return values.every((value) => value === values[0]) ? values.slice(0, 1) : values;
+}
+
+/** No values where all are null, which is what `unnest` makes of them. */
+export function noneOr<T>(values: readonly (T | null)[]): readonly (T | null)[] {
+  return values.every((value) => value === null) ? [] : values;
+}

@@ -1,5 +1,5 @@
 import type { Sql } from '../database/connection.ts';
-import { byteas, bytesOfHex, numbers, texts } from '../database/literals.ts';
+import { byteas, bytesOfHex, noneOr, numbers, once, texts } from '../database/literals.ts';
 import { FREE_DEVICES, freeDevicesOf } from '../workers/device-leases.ts';
 import type { Encoding } from './submit.ts';
 
@@ -32,6 +32,10 @@ const KEPT = `kept_attempt as (
   from ended having count(*) > 0
 )`;
 
+/** Columns of the input; of what is the same for the whole batch one value is sent (see `once`). */
+const WORDS = `task_id, coalesce(epoch, ($2::integer[])[1]) as epoch, coalesce(session_id, ($3::bigint[])[1]) as session_id, output,
+        coalesce(encoding, ($5::smallint[])[1]) as encoding, ran_us, output_blob`;
+
 /**
  * As COMPLETE, but each lease is looked up and locked before it is deleted, so that it is found even if its row is changed at the same
  * moment. Steps without the end: others add steps of their own.
@@ -46,9 +50,11 @@ const KEPT = `kept_attempt as (
  * with 500 leases).
  */
 export const COMPLETE_STEPS = `with input as materialized (
-  select distinct on (task_id, epoch, session_id) *
-  from unnest($1::bigint[], $2::integer[], $3::bigint[], $4::bytea[], $5::smallint[], $6::double precision[], $7::bytea[])
-    as i(task_id, epoch, session_id, output, encoding, ran_us, output_blob)
+  select distinct on (task_id, epoch, session_id) * from (
+    select ${WORDS}
+    from unnest($1::bigint[], $2::integer[], $3::bigint[], $4::bytea[], $5::smallint[], $6::double precision[], $7::bytea[])
+      as i(task_id, epoch, session_id, output, encoding, ran_us, output_blob)
+  ) i
   order by task_id, epoch, session_id
 ), held as materialized (
   select l.*, i.output, i.encoding, i.ran_us, i.output_blob from input i cross join lateral (
@@ -86,7 +92,7 @@ with ended as materialized (
   delete from baton.leases l using (
     select h.place, i.output, i.encoding, i.ran_us, i.output_blob, clock_timestamp() as at
     from (
-      select * from unnest($1::bigint[], $2::integer[], $3::bigint[], $4::bytea[], $5::smallint[], $6::double precision[], $7::bytea[])
+      select ${WORDS} from unnest($1::bigint[], $2::integer[], $3::bigint[], $4::bytea[], $5::smallint[], $6::double precision[], $7::bytea[])
         as i(task_id, epoch, session_id, output, encoding, ran_us, output_blob)
       order by task_id
     ) i
@@ -131,12 +137,12 @@ export async function completeTasks(sql: Sql, batch: readonly Success[]): Promis
 export function successParams(batch: readonly Success[]) {
   return [
     numbers(batch.map((s) => s.taskId)),
-    numbers(batch.map((s) => s.epoch)),
-    numbers(batch.map((s) => s.sessionId)),
+    numbers(once(batch.map((s) => s.epoch))),
+    numbers(once(batch.map((s) => s.sessionId))),
     byteas(batch.map((s) => (s.outputBlob ? null : s.output))),
-    numbers(batch.map((s) => s.encoding)),
+    numbers(once(batch.map((s) => s.encoding))),
     numbers(batch.map((s) => s.ranUs)),
-    byteas(batch.map((s) => (s.outputBlob ? bytesOfHex(s.outputBlob) : null))),
+    byteas(noneOr(batch.map((s) => (s.outputBlob ? bytesOfHex(s.outputBlob) : null)))),
   ];
 }
 

@@ -1,6 +1,6 @@
 import type { Needs, TaskClass } from '@baton/domain';
 import type { Sql } from '../database/connection.ts';
-import { base64s, byteas, jsons, numbers, texts } from '../database/literals.ts';
+import { base64s, byteas, jsons, noneOr, numbers, once, texts } from '../database/literals.ts';
 import { HANDED_EVENTS, type Handed, handOver, NOBODY, type Takers, takersOf } from './hand-over.ts';
 
 /** 1: JSON text in UTF-8. 2: bytes of the user's own. */
@@ -145,16 +145,6 @@ const submitParameters = (batch: readonly NewTask[]) => [
   byteas(noneOr(batch.map((t) => t.idempotency?.bodyHash ?? null))),
   numbers(noneOr(batch.map((t) => t.idempotency?.ttlMs ?? null))),
 ];
-
-/** The one value where all are the same: `unnest` makes nulls of what a shorter array lacks, and the statement takes the first for them. */
-function once<T>(values: readonly T[]): readonly T[] {
-  return values.every((value) => value === values[0]) ? values.slice(0, 1) : values;
-}
-
-/** No values where all are null, which is what `unnest` makes of them. */
-function noneOr<T>(values: readonly (T | null)[]): readonly (T | null)[] {
-  return values.every((value) => value === null) ? [] : values;
-}
 
 /** @returns the ids that were stored now */
 export async function submitTasks(sql: Sql, batch: readonly NewTask[]): Promise<Set<string>> {
