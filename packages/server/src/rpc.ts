@@ -11,9 +11,11 @@ import type { UniversalHandler, UniversalServerResponse } from '@connectrpc/conn
 import { universalRequestFromNodeRequest, universalResponseToNodeResponse } from '@connectrpc/connect-node';
 import { type NodeRequest, type NodeResponse, sendError } from './answers.ts';
 import { fastGzip } from './gzip.ts';
+import { recordLeanRpcs } from './lean-rpcs.ts';
 import type { OnError, RouterOptions } from './options.ts';
+import type { ServerStreamRpc } from './server-stream.ts';
 import { supervise } from './supervise.ts';
-import { recordUnaryRpcs, type UnaryRpc } from './unary.ts';
+import type { UnaryRpc } from './unary.ts';
 
 export interface RpcOptions {
   routes: (router: ConnectRouter) => void;
@@ -35,6 +37,8 @@ export interface RpcTable {
   hasServiceOf(path: string): boolean;
   /** The same if it is unary, without a protocol. */
   getUnary(path: string): UnaryRpc | undefined;
+  /** The same if it has one question and many answers. */
+  getServerStream(path: string): ServerStreamRpc | undefined;
   /** Carries out one request. Never throws and never rejects. @param begun what was read of its body */
   handle(handler: UniversalHandler, request: NodeRequest, response: NodeResponse, begun?: readonly Uint8Array[]): void;
 }
@@ -65,7 +69,7 @@ export function createRpcTable(options: RpcOptions): RpcTable {
     ...options.router,
   };
   const router = createConnectRouter(routerOptions);
-  const { recording, rpcs } = recordUnaryRpcs(router, {
+  const { recording, rpcs, streams } = recordLeanRpcs(router, {
     interceptors,
     shutdownSignal: options.shutdownSignal,
     router: options.router,
@@ -77,6 +81,7 @@ export function createRpcTable(options: RpcOptions): RpcTable {
   return {
     get: (path) => handlers.get(path),
     getUnary: (path) => rpcs.get(path),
+    getServerStream: (path) => streams.get(path),
     hasServiceOf: (path) => services.has(path.slice(1, path.indexOf('/', 1))),
     handle(handler, request, response, begun) {
       const fail = (error: unknown) => {

@@ -141,8 +141,9 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
   h2.removeListener('stream', serveStream);
   h2.on('stream', (stream, headers, flags, rawHeaders) => {
     const goOn = () => serveStream.call(h2, stream, headers, flags, rawHeaders);
-    const unary = isPlainGrpc(headers) ? rpcs.getUnary(headers[':path'] ?? '') : undefined;
-    if (unary === undefined || stream.endAfterHeaders) {
+    const path = headers[':path'] ?? '';
+    const rpc = isPlainGrpc(headers) ? (rpcs.getUnary(path) ?? rpcs.getServerStream(path)) : undefined;
+    if (rpc === undefined || stream.endAfterHeaders) {
       goOn();
       return;
     }
@@ -151,7 +152,7 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
       goOn();
       return;
     }
-    serveUnaryStream(unary, stream, headers, { ...lean, sessions }, (begun) => {
+    serveUnaryStream(rpc, stream, headers, { ...lean, sessions }, (begun) => {
       const request = new http2.Http2ServerRequest(stream, headers, {}, rawHeaders);
       handle(request, new http2.Http2ServerResponse(stream), begun);
     });

@@ -6,6 +6,7 @@ import { acceptsGzip, fastGzip } from './gzip.ts';
 import type { Http2Sessions, Incoming } from './http2-sessions.ts';
 import type { OnError } from './options.ts';
 import { plainMessage } from './rpc.ts';
+import type { AnswerSink, ServerStreamRpc } from './server-stream.ts';
 import type { UnaryCall, UnaryOutcome, UnaryRpc } from './unary.ts';
 
 /** Larger ones gain nothing: their bytes cost more than their call. */
@@ -36,11 +37,11 @@ export function isPlainGrpc(headers: IncomingHttpHeaders): boolean {
 }
 
 /**
- * A unary call of gRPC on the stream itself: Node's request and response, Connect's adapter and its pipeline of async generators cost more
+ * A call of gRPC with one question, on the stream itself: Node's request and response, Connect's adapter and its pipeline of async generators cost more
  * than all else that a small call needs (see docs/reference/benchmarks.md, "Where the time goes"). Whatever is not as it mostly is goes on to them.
  */
 export function serveUnaryStream(
-  rpc: UnaryRpc,
+  rpc: UnaryRpc | ServerStreamRpc,
   stream: ServerHttp2Stream,
   headers: IncomingHttpHeaders,
   options: LeanOptions,
@@ -97,6 +98,10 @@ export function serveUnaryStream(
         else stream.once('close', gone);
       },
     };
+    if ('run' in rpc) {
+      void rpc.run(input, call, answersOn(stream, headers, options));
+      return;
+    }
     rpc
       .invoke(input, call)
       .then((outcome) => answer(stream, headers, outcome, options))
@@ -123,36 +128,108 @@ async function answer(
   outcome: UnaryOutcome,
   { compressMinBytes }: LeanOptions,
 ): Promise<void> {
-  const headers: OutgoingHttpHeaders = { ':status': 200, 'content-type': contentTypeProto };
   const gzips = acceptsGzip(request['grpc-accept-encoding'] as string | undefined);
-  if (gzips) headers['grpc-encoding'] = 'gzip';
-  outcome.header?.forEach((value, name) => {
-    headers[name] = value;
-  });
-  const trailers: OutgoingHttpHeaders = {};
-  outcome.trailer?.forEach((value, name) => {
-    trailers[name] = value;
-  });
   let envelope: Buffer | undefined;
-  if ('error' in outcome) {
-    setTrailerStatus(new Headers(), outcome.error).forEach((value, name) => {
-      trailers[name] = name === 'grpc-message' ? plainMessage(outcome.error.rawMessage) : value;
-    });
-  } else {
-    trailers['grpc-status'] = '0';
+  if (!('error' in outcome)) {
     const compresses = gzips && outcome.bytes.length >= compressMinBytes;
-    const data = compresses ? await fastGzip.compress(outcome.bytes as Uint8Array<ArrayBuffer>) : outcome.bytes;
-    envelope = Buffer.allocUnsafe(headBytes + data.length);
-    envelope[0] = compresses ? compressedFlag : 0;
-    envelope.writeUInt32BE(data.length, 1);
-    envelope.set(data, headBytes);
+    envelope = compresses ? await compressed(outcome.bytes) : enveloped(outcome.bytes, 0);
   }
   if (stream.destroyed || stream.closed) return;
-  stream.respond(headers, { waitForTrailers: true });
+  const trailers = trailersOf('error' in outcome ? outcome.error : undefined, outcome.trailer);
+  stream.respond(headersOf(gzips, outcome.header), { waitForTrailers: true });
   stream.once('wantTrailers', () => {
     if (!stream.destroyed && !stream.closed) stream.sendTrailers(trailers);
   });
   stream.end(envelope);
+}
+
+/** Headers go with the first answer, or with the end. */
+function answersOn(
+  stream: ServerHttp2Stream,
+  request: IncomingHttpHeaders,
+  { compressMinBytes }: LeanOptions,
+): AnswerSink {
+  const gzips = acceptsGzip(request['grpc-accept-encoding'] as string | undefined);
+  let trailers: OutgoingHttpHeaders = {};
+  const isGone = () => stream.destroyed || stream.closed;
+  const begin = (header: Headers | undefined) => {
+    if (stream.headersSent) return;
+    stream.respond(headersOf(gzips, header), { waitForTrailers: true });
+    stream.once('wantTrailers', () => {
+      if (!isGone()) stream.sendTrailers(trailers);
+    });
+  };
+  const write = (envelope: Buffer, header: Headers | undefined): boolean | Promise<boolean> => {
+    if (isGone()) return false;
+    begin(header);
+    return stream.write(envelope) || drained(stream).then(() => !isGone());
+  };
+  return {
+    write({ bytes, made }, header) {
+      if (gzips && bytes.length >= compressMinBytes) {
+        const whole = (made.get('gzip') as Promise<Buffer> | undefined) ?? compressed(bytes);
+        made.set('gzip', whole);
+        return whole.then((envelope) => write(envelope, header));
+      }
+      const whole = (made.get('plain') as Buffer | undefined) ?? enveloped(bytes, 0);
+      made.set('plain', whole);
+      return write(whole, header);
+    },
+    end(error, header, trailer) {
+      if (isGone()) return;
+      trailers = trailersOf(error, trailer);
+      begin(header);
+      stream.end();
+    },
+  };
+}
+
+/** Until there is room for more, or nobody to read it. */
+function drained(stream: ServerHttp2Stream): Promise<void> {
+  return new Promise((resolve) => {
+    const done = () => {
+      stream.off('drain', done);
+      stream.off('close', done);
+      resolve();
+    };
+    stream.once('drain', done);
+    stream.once('close', done);
+    if (stream.destroyed) done();
+  });
+}
+
+function enveloped(data: Uint8Array, flag: number): Buffer {
+  const envelope = Buffer.allocUnsafe(headBytes + data.length);
+  envelope[0] = flag;
+  envelope.writeUInt32BE(data.length, 1);
+  envelope.set(data, headBytes);
+  return envelope;
+}
+
+async function compressed(bytes: Uint8Array): Promise<Buffer> {
+  return enveloped(await fastGzip.compress(bytes as Uint8Array<ArrayBuffer>), compressedFlag);
+}
+
+function headersOf(gzips: boolean, header: Headers | undefined): OutgoingHttpHeaders {
+  const headers: OutgoingHttpHeaders = { ':status': 200, 'content-type': contentTypeProto };
+  if (gzips) headers['grpc-encoding'] = 'gzip';
+  header?.forEach((value, name) => {
+    headers[name] = value;
+  });
+  return headers;
+}
+
+function trailersOf(error: ConnectError | undefined, trailer: Headers | undefined): OutgoingHttpHeaders {
+  const trailers: OutgoingHttpHeaders = {};
+  trailer?.forEach((value, name) => {
+    trailers[name] = value;
+  });
+  if (error === undefined) trailers['grpc-status'] = '0';
+  else
+    setTrailerStatus(new Headers(), error).forEach((value, name) => {
+      trailers[name] = name === 'grpc-message' ? plainMessage(error.rawMessage) : value;
+    });
+  return trailers;
 }
 
 function canceled(): ConnectError {

@@ -15,6 +15,7 @@ const connect = ['application/proto', 'Application/proto'] as const;
 
 const schema = ProbeService.method.echo.input;
 const probe = (text: string) => toBinary(schema, create(schema, { text, body: new Uint8Array([1, 2]) }));
+const shared = create(schema, { text: 'the same for all' });
 const key = createContextKey('none');
 const seen: {
   timeoutMs: number | undefined;
@@ -62,7 +63,27 @@ beforeAll(async () => {
             { desc: errorDetails.ErrorInfoSchema, value: { reason: 'NOT_TODAY', domain: 'baton' } },
           ]);
         },
-        async *count() {},
+        async *count({ text }, { signal, responseHeader, responseTrailer }) {
+          if (text === 'nothing') return;
+          if (text === 'headers') {
+            responseHeader.set('x-head', 'h');
+            responseTrailer.set('x-tail', 't');
+          }
+          if (text === 'no') throw new ConnectError('not one', Code.NotFound);
+          yield { text };
+          if (text === 'defect') throw new Error('secret');
+          if (text === 'slow') {
+            await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }));
+            throw signal.reason;
+          }
+          if (text === 'no more')
+            throw new ConnectError(`100 % ü: ${text}`, Code.Aborted, { 'x-meta': 'm' }, [
+              { desc: errorDetails.ErrorInfoSchema, value: { reason: 'NOT_TODAY', domain: 'baton' } },
+            ]);
+          yield shared;
+          // More than a stream takes at once.
+          if (text === 'much') for (let n = 0; n < 100; n++) yield { body: new Uint8Array(40_000).fill(n) };
+        },
         async *chat() {},
       });
     },
@@ -136,6 +157,17 @@ describe('gRPC: what passes by is answered as all else', () => {
     ['a flag that is not known', 'Echo', [encodeEnvelope(1, probe('x'))]],
     ['a timeout that is none', 'Echo', [framed('x')], { 'grpc-timeout': 'soon' }],
     ['a compression that is not known', 'Echo', [framed('x')], { 'grpc-encoding': 'zip' }],
+    ['answers', 'Count', [framed('some')]],
+    ['more answers than are taken at once', 'Count', [framed('much')]],
+    ['answers, some of them compressed', 'Count', [framed(long)], { 'grpc-accept-encoding': 'gzip' }],
+    ['no answers', 'Count', [framed('nothing')]],
+    ['headers and trailers of a handler with answers', 'Count', [framed('headers')]],
+    ['an error instead of answers', 'Count', [framed('no')]],
+    ['an error behind an answer', 'Count', [framed('no more')]],
+    ['a defect behind an answer', 'Count', [framed('defect')]],
+    ['a deadline behind an answer', 'Count', [framed('slow')], { 'grpc-timeout': '50m' }],
+    ['answers to bytes that are no message', 'Count', [encodeEnvelope(0, new Uint8Array([255, 255]))]],
+    ['answers to two messages', 'Count', [framed('a'), framed('b')]],
   ])('%s', async (_, method, parts, extra) => {
     const [lean, full] = [
       await overHttp2(method, grpc[0], parts, extra),

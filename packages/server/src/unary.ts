@@ -1,16 +1,22 @@
 import type { IncomingHttpHeaders } from 'node:http';
-import { create, type DescMessage, fromBinary, type Message, type MessageShape, toBinary } from '@bufbuild/protobuf';
+import {
+  create,
+  type DescMessage,
+  type DescMethod,
+  fromBinary,
+  type Message,
+  type MessageShape,
+  toBinary,
+} from '@bufbuild/protobuf';
 import {
   Code,
   ConnectError,
-  type ConnectRouter,
   type ContextValues,
   createContextValues,
-  createMethodImplSpec,
-  createServiceImplSpec,
   type HandlerContext,
   type Interceptor,
   type MethodImplSpec,
+  type StreamRequest,
   type UnaryRequest,
   type UnaryResponse,
 } from '@connectrpc/connect';
@@ -47,52 +53,14 @@ export interface UnaryRpc {
   invoke(input: Message, call: UnaryCall): Promise<UnaryOutcome>;
 }
 
-type UnarySpec = Extract<MethodImplSpec, { kind: 'unary' }>;
+export type UnarySpec = Extract<MethodImplSpec, { kind: 'unary' }>;
 type Answer = UnaryResponse<DescMessage, DescMessage>;
 
 /** As Connect aborts the signal of a call that went well; one for all, for its stack costs more than a call. */
 const over = new DOMException('This operation was aborted', 'AbortError');
 const running = Symbol('call');
 
-/**
- * The unary RPCs of a router, called without what Connect makes for each call by its protocols and that hardly any handler looks at:
- * async generators, three `Headers`, linked abort signals, a timer. What is asked for is made then. Interceptors, handlers and their
- * context are the same.
- */
-export function recordUnaryRpcs(router: ConnectRouter, options: UnaryOptions) {
-  const rpcs = new Map<string, UnaryRpc>();
-  const calls = new Set<Running>();
-  options.shutdownSignal.addEventListener('abort', () => {
-    for (const call of calls) {
-      call.abort(options.shutdownSignal.reason);
-    }
-  });
-  const record = (spec: MethodImplSpec) => {
-    if (spec.kind === 'unary') {
-      rpcs.set(`/${spec.method.parent.typeName}/${spec.method.name}`, unaryRpc(spec, options, calls));
-    }
-  };
-  const recording: ConnectRouter = {
-    handlers: router.handlers,
-    service(service, implementation, own) {
-      router.service(service, implementation, own);
-      if (own === undefined) {
-        Object.values(createServiceImplSpec(service, implementation).methods).forEach(record);
-      }
-      return recording;
-    },
-    rpc(method, implementation, own) {
-      router.rpc(method, implementation, own);
-      if (own === undefined) {
-        record(createMethodImplSpec(method, implementation));
-      }
-      return recording;
-    },
-  };
-  return { recording, rpcs };
-}
-
-function unaryRpc(spec: UnarySpec, options: UnaryOptions, calls: Set<Running>): UnaryRpc {
+export function unaryRpc(spec: UnarySpec, options: UnaryOptions, calls: Set<Running>): UnaryRpc {
   const { method } = spec;
   const service = method.parent;
   const handle = async (request: UnaryRequest): Promise<Answer> => {
@@ -144,11 +112,8 @@ function unaryRpc(spec: UnarySpec, options: UnaryOptions, calls: Set<Running>): 
           ? { bytes, header: madeHeader, trailer: madeTrailer }
           : { bytes, header: answer.header, trailer: answer.trailer };
       } catch (thrown) {
-        const error =
-          thrown instanceof ConnectError
-            ? thrown
-            : new ConnectError('internal error', Code.Internal, undefined, undefined, thrown);
-        await tellGate(() => contextFor(spec, call), options.router, error);
+        const error = wrapped(thrown);
+        await tellGate(() => contextFor(method, call), options.router, error);
         call.abort(thrown);
         call.end();
         return { error, header: call.madeHeader, trailer: call.madeTrailer };
@@ -157,7 +122,14 @@ function unaryRpc(spec: UnarySpec, options: UnaryOptions, calls: Set<Running>): 
   };
 }
 
-function encode(schema: DescMessage, message: Message): Uint8Array {
+/** What a handler threw, as its peer sees it. */
+export function wrapped(thrown: unknown): ConnectError {
+  return thrown instanceof ConnectError
+    ? thrown
+    : new ConnectError('internal error', Code.Internal, undefined, undefined, thrown);
+}
+
+export function encode(schema: DescMessage, message: Message): Uint8Array {
   try {
     return toBinary(schema, message as never);
   } catch (error) {
@@ -166,7 +138,11 @@ function encode(schema: DescMessage, message: Message): Uint8Array {
 }
 
 /** Those who watch calls from the gate on learn of what failed by the signal, and may complete the error before it is written. */
-async function tellGate(context: () => HandlerContext, { requestGate }: RouterOptions, thrown: unknown): Promise<void> {
+export async function tellGate(
+  context: () => HandlerContext,
+  { requestGate }: RouterOptions,
+  thrown: unknown,
+): Promise<void> {
   if (requestGate !== undefined) {
     const told = new AbortController();
     await requestGate({ ...context(), signal: told.signal });
@@ -174,7 +150,7 @@ async function tellGate(context: () => HandlerContext, { requestGate }: RouterOp
   }
 }
 
-function contextOf(call: Running, request: UnaryRequest): HandlerContext {
+export function contextOf(call: Running, request: UnaryRequest | StreamRequest): HandlerContext {
   const { init } = call;
   return {
     protocolName: init.protocolName,
@@ -203,7 +179,7 @@ function contextOf(call: Running, request: UnaryRequest): HandlerContext {
   };
 }
 
-function contextFor({ method }: UnarySpec, call: Running): HandlerContext {
+export function contextFor(method: DescMethod, call: Running): HandlerContext {
   return contextOf(call, {
     method,
     service: method.parent,
@@ -216,7 +192,7 @@ function contextFor({ method }: UnarySpec, call: Running): HandlerContext {
 }
 
 /** What a call has, made when it is asked for. */
-class Running {
+export class Running {
   readonly init: UnaryCall;
   ownAnswer: Answer | undefined;
   madeHeader: Headers | undefined;
