@@ -237,6 +237,7 @@ export function summarizeWatch(runs: readonly WatchRun[]): Result<WatchRun>[] {
       driver_percent_of_a_core: run.driverPercent,
       master_alone_rss_mb: rssMb.alone,
       master_before_rss_mb: rssMb.before,
+      master_begun_rss_mb: rssMb.begun,
       master_peak_rss_mb: rssMb.peak,
       master_after_rss_mb: rssMb.after,
       foreign_cores: run.foreignCores,

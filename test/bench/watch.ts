@@ -33,8 +33,11 @@ export interface WatchRun {
   postgresPercent: number | null;
   driverPercent: number;
   foreignCores: number;
-  /** The master's memory: without watchers; when all watch and nothing has happened; the most from then on; at the end, when all still watch. */
-  rssMb: { alone: number; before: number; peak: number; after: number };
+  /**
+   * The master's memory: without watchers; when all watch and nothing has happened; when it begins to be measured; the most since the
+   * watchers came; at the end, when all still watch.
+   */
+  rssMb: { alone: number; before: number; begun: number; peak: number; after: number };
 }
 
 /** Submitted, leased, succeeded. */
@@ -73,6 +76,7 @@ export async function measureWatch(server: BenchServer, options: BenchOptions, w
     // Compiled code, and the memory that the master keeps for what it does all the time.
     await sleep(options.settleMs);
     driver.send('begin');
+    const begun = rss();
     const from = product.readCpu([driver.pid!]);
     await sleep(options.seconds * 1000);
     const to = product.readCpu([driver.pid!]);
@@ -106,7 +110,7 @@ export async function measureWatch(server: BenchServer, options: BenchOptions, w
       postgresPercent: postgres === null ? null : (postgres / seconds) * 100,
       driverPercent: percent('worker'),
       foreignCores: Math.max(0, to.machineBusy - from.machineBusy - ours) / seconds,
-      rssMb: { alone, before, peak, after },
+      rssMb: { alone, before, begun, peak, after },
     };
   } finally {
     clearInterval(looking);
