@@ -212,6 +212,10 @@ export async function runBench(
               progress(
                 `${rep}: ${workers} pretended workers: heartbeat p99 ${run.heartbeatMs.p99} ms, ${round(run.transactionsPerSecond)} transactions/s, master ${round(run.masterPercent)} % of a core, ${round(run.masterRssMb)} MB, ${run.dead} dead, foreign cores ${round(run.foreignCores)}`,
               );
+              for (const { what, most, is, isMet } of run.aims)
+                progress(
+                  `  aim: ${what} at most ${most}: ${is === null ? 'not counted here' : `${round(is)}, ${isMet ? 'met' : 'MISSED'}`}`,
+                );
             }
           }),
         );

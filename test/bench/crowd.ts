@@ -7,7 +7,7 @@ import type { CrowdWord } from './crowd.program.ts';
 import type { BenchOptions } from './options.ts';
 import { startProduct } from './product.ts';
 import type { BenchServer } from './server.ts';
-import { readCommits, readStatements, resetStatements, type StatementCost } from './statements.ts';
+import { readCalls, readCommits, readStatements, resetStatements, type StatementCost } from './statements.ts';
 import { type Percentiles, percentiles } from './statistics.ts';
 
 /** One master with so many pretended workers connected, and nothing to do. */
@@ -19,6 +19,8 @@ export interface CrowdRun {
   heartbeatMs: Percentiles;
   /** Transactions a second, and of these per worker and minute. */
   transactionsPerSecond: number;
+  /** Where pg_stat_statements counts them. Of transactions some are Postgres's own, and some are told late by connections that rest. */
+  queriesPerSecond: number | null;
   /** Of one core. */
   masterPercent: number;
   postgresPercent: number | null;
@@ -29,8 +31,30 @@ export interface CrowdRun {
   /** Sessions that were not active any more at the end, and calls that failed. */
   dead: number;
   failures: number;
+  /** What is aimed at, and whether it is so. */
+  aims: Aim[];
   /** With `--statements`: calls are those of all, times those of a second. */
   statements?: StatementCost[];
+}
+
+export interface Aim {
+  what: string;
+  most: number;
+  is: number | null;
+  isMet: boolean | null;
+}
+
+/** Of a crowd that idles: whatever their number; of CPU: of few. Of 10 000: heartbeats, memory, none dead. */
+function aimsOf(run: Omit<CrowdRun, 'aims' | 'statements'>): Aim[] {
+  const aim = (what: string, most: number, is: number | null): Aim => ({
+    what,
+    most,
+    is,
+    isMet: is === null ? null : is <= most,
+  });
+  const always = [aim('queries/s', 1, run.queriesPerSecond), aim('dead', 0, run.dead)];
+  if (run.workers < 10_000) return [...always, aim('% of a core, master', 1, run.masterPercent)];
+  return [...always, aim('heartbeat p99, ms', 250, run.heartbeatMs.p99), aim('MiB, master', 1024, run.masterRssMb)];
 }
 
 /** So many pretended workers in one process. */
@@ -52,11 +76,13 @@ export async function measureCrowd(server: BenchServer, options: BenchOptions, w
     for (const driver of drivers) driver.send('begin');
     const withStatements = options.statements && server.hasStatements;
     if (withStatements) await resetStatements(sql);
+    const calls = server.hasStatements ? await readCalls(sql) : null;
     const commits = await readCommits(sql);
     const from = product.readCpu(drivers.map((driver) => driver.pid!));
     await sleep(options.seconds * 1000);
     const to = product.readCpu(drivers.map((driver) => driver.pid!));
     const transactions = (await readCommits(sql)) - commits;
+    const queries = calls === null ? null : (await readCalls(sql)) - calls;
     const statements = withStatements ? await readStatements(sql, options.seconds) : undefined;
     const words = await Promise.all(
       drivers.map(async (driver) => {
@@ -73,21 +99,22 @@ export async function measureCrowd(server: BenchServer, options: BenchOptions, w
     const postgres = to.postgres === null || from.postgres === null ? null : to.postgres - from.postgres;
     const ours = (postgres ?? 0) + to.master - from.master + to.worker - from.worker + to.client - from.client;
     const heartbeatMs = words.flatMap((word) => word.heartbeatMs);
-    return {
+    const run = {
       workers,
       seconds,
       heartbeats: heartbeatMs.length,
       heartbeatMs: percentiles(heartbeatMs),
       transactionsPerSecond: transactions / seconds,
+      queriesPerSecond: queries === null ? null : queries / seconds,
       masterPercent: percent('master'),
       postgresPercent: postgres === null ? null : (postgres / seconds) * 100,
       driverPercent: percent('worker'),
       foreignCores: Math.max(0, to.machineBusy - from.machineBusy - ours) / seconds,
       masterRssMb: rssMb(product.masterPid),
       dead: row!.dead as number,
-      ...(statements && { statements }),
       failures: words.flatMap((word) => Object.values(word.failures)).reduce((sum, count) => sum + count, 0),
     };
+    return { ...run, aims: aimsOf(run), ...(statements && { statements }) };
   } finally {
     for (const driver of drivers) driver.kill('SIGKILL');
   }

@@ -196,6 +196,7 @@ export function summarizeCrowd(runs: readonly CrowdRun[]): Result<CrowdRun>[] {
       heartbeat_p50_ms: run.heartbeatMs.p50,
       heartbeat_p99_ms: run.heartbeatMs.p99,
       heartbeat_max_ms: run.heartbeatMs.max,
+      queries_per_second: run.queriesPerSecond,
       transactions_per_second: run.transactionsPerSecond,
       master_percent_of_a_core: run.masterPercent,
       postgres_percent_of_a_core: run.postgresPercent,

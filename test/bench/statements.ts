@@ -59,6 +59,15 @@ export async function readClaims(sql: postgres.Sql): Promise<ClaimCount> {
   return { ...row! };
 }
 
+/** Statements of this database until now, with `hasStatements`. */
+export async function readCalls(sql: postgres.Sql): Promise<number> {
+  const [row] = await sql<{ calls: number }[]>`
+    select coalesce(sum(calls), 0)::float8 as calls from pg_stat_statements
+    where dbid = (select oid from pg_database where datname = current_database())
+      and query not like '%pg_stat_statements%' and query not like '%pg_stat_database%' and query not like '%pg_stat_force%'`;
+  return row!.calls;
+}
+
 /** Transactions of this database until now, those of the statistics of other connections included once these have reported. */
 export async function readCommits(sql: postgres.Sql): Promise<number> {
   await sql`select pg_stat_force_next_flush()`;

@@ -1,6 +1,7 @@
 /** The master process. One JSON line on stdout when it serves; everything else goes to the log. */
 import { createLogger } from '@baton/telemetry';
 import { ConfigProblems, type MasterConfig, readConfig } from './config.ts';
+import { boundHeapGrowth } from './heap-growth.ts';
 import { startMaster } from './start.ts';
 
 // Whoever read stderr may have gone. A log line that cannot be shown is no reason to end, or to log again.
@@ -17,6 +18,8 @@ function hintFor(error: Error & { hint?: string }, config: MasterConfig): string
     return 'without tokens a master serves this machine only: leave BATON_HOST unset';
   return '';
 }
+
+boundHeapGrowth();
 
 let config: MasterConfig;
 try {
