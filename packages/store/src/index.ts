@@ -34,6 +34,7 @@ export type { Handed, Takers } from './tasks/hand-over.ts';
 export * from './tasks/history.ts';
 export { findNamespace, internLane, internNamespace, type Lane, lanesAfter, NEEDS_TAG } from './tasks/lanes.ts';
 export * from './tasks/look.ts';
+export * from './tasks/new-task.ts';
 export * from './tasks/peek.ts';
 export * from './tasks/progress.ts';
 export * from './tasks/queues.ts';

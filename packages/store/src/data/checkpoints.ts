@@ -1,6 +1,6 @@
 import type { Sql } from '../database/connection.ts';
 import { bytesOfHex } from '../database/literals.ts';
-import type { Encoding } from '../tasks/submit.ts';
+import type { Encoding } from '../tasks/new-task.ts';
 
 /** A checkpoint about to be saved, under the fence of its lease. */
 export interface NewCheckpoint {

@@ -2,7 +2,8 @@ import { createIdMaker } from '@baton/domain';
 import { claimTasks, type Grant } from '../tasks/claim.ts';
 import { completeTasks } from '../tasks/complete.ts';
 import { internLane, type Lane } from '../tasks/lanes.ts';
-import { type NewTask, submitTasks } from '../tasks/submit.ts';
+import type { NewTask } from '../tasks/new-task.ts';
+import { submitTasks } from '../tasks/submit.ts';
 import { registerWorker } from '../workers/sessions.ts';
 import type { Sql } from './connection.ts';
 

@@ -2,7 +2,7 @@ import type { Failure } from '@baton/domain';
 import type { Sql } from '../database/connection.ts';
 import { byteas, jsons, numbers, texts } from '../database/literals.ts';
 import { HANDED_EVENTS, type Handed, handOver, type Takers, takersOf } from '../tasks/hand-over.ts';
-import { type Encoding, INLINE_INPUT_BYTES } from '../tasks/submit.ts';
+import { type Encoding, INLINE_INPUT_BYTES } from '../tasks/new-task.ts';
 
 /** A run of a durable function about to be stored, with the task that drives it. */
 export interface NewFunctionRun {

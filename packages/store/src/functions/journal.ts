@@ -1,7 +1,7 @@
 import type { Failure } from '@baton/domain';
 import type { Sql } from '../database/connection.ts';
 import { byteas, jsons, numbers, texts } from '../database/literals.ts';
-import type { Encoding } from '../tasks/submit.ts';
+import type { Encoding } from '../tasks/new-task.ts';
 
 export type JournalKind = 'step' | 'sleep' | 'signal' | 'task' | 'child';
 export const JOURNAL_KINDS = ['step', 'sleep', 'signal', 'task', 'child'] as const satisfies readonly JournalKind[];

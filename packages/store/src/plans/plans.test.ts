@@ -18,13 +18,14 @@ import {
   readWishes,
 } from '../tasks/failures.ts';
 import { lookAround } from '../tasks/look.ts';
+import type { NewTask } from '../tasks/new-task.ts';
 import { peekHeads } from '../tasks/peek.ts';
 import { dropStaleProgress, writeSigns } from '../tasks/progress.ts';
 import { endsOf, listTasks, readAttempts, readTask, type TaskPage } from '../tasks/read-tasks.ts';
 import { recallFor, recallTasks, takeOrders } from '../tasks/recall.ts';
 import { leasesOf, readHeld, settleTasks } from '../tasks/settle.ts';
 import { readStanding } from '../tasks/standing.ts';
-import { type NewTask, submitHanding, submitTasks } from '../tasks/submit.ts';
+import { submitHanding, submitTasks } from '../tasks/submit.ts';
 import { sweepSessions } from '../tasks/sweep.ts';
 import { nextDueMs, promoteDue } from '../tasks/waiting.ts';
 import { adoptProbes, failingWorkers, readIncidents, readOpenBreakers } from '../workers/breakers.ts';

@@ -1,7 +1,7 @@
 import type { Failure } from '@baton/domain';
 import type { Sql } from '../database/connection.ts';
 import { numbers } from '../database/literals.ts';
-import type { Encoding } from '../tasks/submit.ts';
+import type { Encoding } from '../tasks/new-task.ts';
 import type { NodeOutput } from './run-outputs.ts';
 import type { RunState } from './runs.ts';
 

@@ -1,6 +1,6 @@
 import type { Sql } from '../database/connection.ts';
 import { numbers } from '../database/literals.ts';
-import type { Encoding } from '../tasks/submit.ts';
+import type { Encoding } from '../tasks/new-task.ts';
 
 export interface NodeOutput {
   /** Null where a blob is the output, or there is none. */

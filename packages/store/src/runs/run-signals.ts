@@ -1,5 +1,5 @@
 import type { Sql } from '../database/connection.ts';
-import type { Encoding } from '../tasks/submit.ts';
+import type { Encoding } from '../tasks/new-task.ts';
 
 export interface NewSignal {
   id: string;

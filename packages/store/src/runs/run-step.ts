@@ -1,8 +1,8 @@
 import type { Failure } from '@baton/domain';
 import type { Sql } from '../database/connection.ts';
 import { booleans, byteas, jsons, numbers, texts } from '../database/literals.ts';
-import type { Encoding, NewTask } from '../tasks/submit.ts';
-import { INLINE_INPUT_BYTES } from '../tasks/submit.ts';
+import type { Encoding, NewTask } from '../tasks/new-task.ts';
+import { INLINE_INPUT_BYTES } from '../tasks/new-task.ts';
 import type { RunNodeState, RunState } from './runs.ts';
 
 /** What a step changes of a node or an item. Null: left as it is, but for `outputHash`, `failure` and `skipReason`. */

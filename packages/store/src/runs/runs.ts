@@ -1,7 +1,7 @@
 import type { Failure } from '@baton/domain';
 import type { Sql } from '../database/connection.ts';
 import { byteas, jsons, numbers, texts } from '../database/literals.ts';
-import type { Encoding } from '../tasks/submit.ts';
+import type { Encoding } from '../tasks/new-task.ts';
 
 export type RunState = 'pending' | 'running' | 'waiting' | 'succeeded' | 'failed' | 'cancelled';
 export type RunNodeState = 'pending' | 'running' | 'succeeded' | 'failed' | 'cancelled' | 'skipped';

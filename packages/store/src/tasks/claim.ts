@@ -1,6 +1,6 @@
 import type { Sql } from '../database/connection.ts';
 import { bytesOfBase64, numbers } from '../database/literals.ts';
-import type { Encoding } from './submit.ts';
+import type { Encoding } from './new-task.ts';
 
 export interface Want {
   sessionId: string;

@@ -1,7 +1,7 @@
 import type { Sql } from '../database/connection.ts';
 import { byteas, bytesOfHex, noneOr, numbers, once, texts } from '../database/literals.ts';
 import { FREE_DEVICES, freeDevicesOf } from '../workers/device-leases.ts';
-import type { Encoding } from './submit.ts';
+import type { Encoding } from './new-task.ts';
 
 export interface Success {
   taskId: string;

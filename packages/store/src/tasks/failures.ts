@@ -1,8 +1,8 @@
 import type { ExecutorType, Failure, FailureType, Needs, RetryPolicy, TaskClass, TaskState } from '@baton/domain';
 import type { Sql } from '../database/connection.ts';
 import { numbers, texts } from '../database/literals.ts';
+import type { Encoding } from './new-task.ts';
 import { TAGS, TASK_WITHOUT_PAYLOADS, type TaskRow, toTask } from './read-tasks.ts';
-import type { Encoding } from './submit.ts';
 
 /** A failed or lost attempt. */
 export interface FailureRow {

@@ -1,5 +1,11 @@
 import { numbers } from '../database/literals.ts';
 
+/** Of a lane `l`: its tasks may be handed over. */
+export const LANE_GUARD = 'not l.paused and not exists (select from baton.ready y where y.lane_id = l.id)';
+
+/** Of a session `s`: it may be given leases. */
+export const SESSION_GUARD = "s.state = 'active' and not s.held_back and s.expires_at > clock_timestamp()";
+
 /**
  * Leases tasks in the statement that stores them, to sessions that wait for them: one commit between submit and start, and no row in
  * `ready` that would be dead a moment later.
@@ -21,13 +27,12 @@ import { numbers } from '../database/literals.ts';
 export const handOver = (stored: string, taskId: string) => `wanted as materialized (
   select array_agg(${taskId} order by ${taskId}) as task_ids, array_agg(coalesce(session_id, 0) order by ${taskId}) as session_ids from input
 ), granting as materialized (
-  select l.id from baton.lanes l where l.id = any(array(select distinct lane_id from input where session_id is not null)) and not l.paused
-    and not exists (select from baton.ready y where y.lane_id = l.id)
+  select l.id from baton.lanes l where l.id = any(array(select distinct lane_id from input where session_id is not null)) and ${LANE_GUARD}
   order by l.id for share of l
 ), takers as materialized (
   select s.id, s.worker_id, s.expires_at from baton.sessions s
   where s.id = any(array(select distinct session_id from input where session_id is not null))
-    and s.state = 'active' and not s.held_back and s.expires_at > clock_timestamp()
+    and ${SESSION_GUARD}
   order by s.id for share of s
 ), taking as materialized (
   select array_agg(id order by id) as session_ids, array_agg(worker_id order by id) as worker_ids from takers where expires_at > clock_timestamp()

@@ -2,7 +2,7 @@ import type { ExecutorType, Failure, Needs, RetryPolicy, TaskClass, TaskState } 
 import type { Sql } from '../database/connection.ts';
 import { numbers, texts } from '../database/literals.ts';
 import { NEEDS_TAG } from './lanes.ts';
-import type { Encoding } from './submit.ts';
+import type { Encoding } from './new-task.ts';
 
 /** A task as it is read, wherever its row is. */
 export interface TaskRow {

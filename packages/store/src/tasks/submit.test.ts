@@ -5,7 +5,8 @@ import { type MigratedDatabase, migratedDatabase } from '../database/migrated.fi
 import { type Scene, scene } from '../database/scene.fixture.ts';
 import type { Lane } from './lanes.ts';
 import { internLane, internNamespace } from './lanes.ts';
-import { dropExpiredKeys, lookUpKeys, type NewTask, submitTasks } from './submit.ts';
+import type { NewTask } from './new-task.ts';
+import { dropExpiredKeys, lookUpKeys, submitTasks } from './submit.ts';
 import { nextDueMs, promoteDue } from './waiting.ts';
 
 let db: MigratedDatabase;

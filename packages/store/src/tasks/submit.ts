@@ -2,43 +2,8 @@ import type { Needs, TaskClass } from '@baton/domain';
 import type { Sql } from '../database/connection.ts';
 import { base64s, byteas, jsons, noneOr, numbers, once, texts } from '../database/literals.ts';
 import { HANDED_EVENTS, type Handed, handOver, NOBODY, type Takers, takersOf } from './hand-over.ts';
-
-/** 1: JSON text in UTF-8. 2: bytes of the user's own. */
-export type Encoding = 1 | 2;
-
-/** A task about to be stored. Everything is decided; the statement only writes. */
-export interface NewTask {
-  id: string;
-  namespaceId: number;
-  routeId: number;
-  laneId: number;
-  priority: number;
-  maxAttempts: number;
-  startToCloseMs: number;
-  encoding: Encoding;
-  input: Uint8Array | null;
-  /** Wall clock, ms since the epoch; null: at once. */
-  dueAtMs: number | null;
-  idempotency: { scope: string; key: string; bodyHash: Uint8Array; ttlMs: number } | null;
-  /** What most tasks do not have. */
-  extra: {
-    executor?: object;
-    retry?: object;
-    labels?: Record<string, string>;
-    runId?: string;
-    nodeId?: string;
-    item?: number;
-    retryOf?: string;
-    principal?: string;
-    scheduleToStartMs?: number;
-    progressTimeoutMs?: number;
-    /** SHA-256 (hex) of the blob that is the input. */
-    inputBlob?: string;
-  } | null;
-}
-
-/** Inputs up to this many bytes ride along in `ready`, so that the claim does not read `tasks`. */
-export const INLINE_INPUT_BYTES = 1024;
+import { INLINE_INPUT_BYTES, type NewTask } from './new-task.ts';
+import { isLone, loneParameters, SUBMIT_ONE, SUBMIT_ONE_HANDING } from './submit-lone.ts';
 
 /** What is the same for the whole of most batches: then it is sent once (see `once`), which takes 1 µs less a task. */
 const SAME = [
@@ -119,16 +84,32 @@ const SUBMIT_HANDING_AGAIN = submitStatement(true, true);
 /** A task of the batch is there already, so nothing was stored. */
 const UNIQUE_VIOLATION = '23505';
 
-async function send(sql: Sql, statement: { first: string; again: string }, parameters: string[]) {
+/** @returns who was given which; of a task that was there already, nothing */
+async function send(sql: Sql, batch: readonly NewTask[], takers: Takers | null): Promise<Row[]> {
   try {
-    return await sql.unsafe(statement.first, parameters, { prepare: true });
+    if (isLone(batch)) {
+      const id = batch[0]!.id;
+      const taker = takers?.[0] ?? null;
+      const text = taker === null ? SUBMIT_ONE : SUBMIT_ONE_HANDING;
+      const rows = await sql.unsafe(text, loneParameters(batch[0]!, taker), { prepare: true });
+      return rows.map((row) => ({ id, session_id: row.session_id }));
+    }
+    const text = takers === null ? SUBMIT : SUBMIT_HANDING;
+    return await sql.unsafe(text, submitParameters(batch, takers), { prepare: true });
   } catch (error) {
     if ((error as { code?: string }).code !== UNIQUE_VIOLATION) throw error;
-    return await sql.unsafe(statement.again, parameters, { prepare: true });
+    const text = takers === null ? SUBMIT_AGAIN : SUBMIT_HANDING_AGAIN;
+    return await sql.unsafe(text, submitParameters(batch, takers), { prepare: true });
   }
 }
 
-const submitParameters = (batch: readonly NewTask[]) => [
+/** A task that was stored, or (once more) one that was handed over. */
+interface Row {
+  id: string;
+  session_id?: string | null;
+}
+
+const submitParameters = (batch: readonly NewTask[], takers: Takers | null) => [
   numbers(batch.map((t) => t.id)),
   numbers(once(batch.map((t) => t.namespaceId))),
   numbers(once(batch.map((t) => t.routeId))),
@@ -144,12 +125,13 @@ const submitParameters = (batch: readonly NewTask[]) => [
   texts(noneOr(batch.map((t) => t.idempotency?.key ?? null))),
   byteas(noneOr(batch.map((t) => t.idempotency?.bodyHash ?? null))),
   numbers(noneOr(batch.map((t) => t.idempotency?.ttlMs ?? null))),
+  ...(takers === null ? [] : [takersOf(takers)]),
 ];
 
 /** @returns the ids that were stored now */
 export async function submitTasks(sql: Sql, batch: readonly NewTask[]): Promise<Set<string>> {
-  const rows = await send(sql, { first: SUBMIT, again: SUBMIT_AGAIN }, submitParameters(batch));
-  return new Set(rows.map((r) => r.id as string));
+  const rows = await send(sql, batch, null);
+  return new Set(rows.map((r) => r.id));
 }
 
 /**
@@ -162,12 +144,9 @@ export async function submitHanding(
   takers: Takers,
 ): Promise<{ stored: Set<string>; handed: Handed }> {
   if (takers.every((taker) => taker === null)) return { stored: await submitTasks(sql, batch), handed: NOBODY };
-  const statement = { first: SUBMIT_HANDING, again: SUBMIT_HANDING_AGAIN };
-  const rows = await send(sql, statement, [...submitParameters(batch), takersOf(takers)]);
-  const handed = rows
-    .filter((r) => r.session_id !== null)
-    .map((r) => [r.id as string, r.session_id as string] as const);
-  return { stored: new Set(rows.map((r) => r.id as string)), handed: new Map(handed) };
+  const rows = await send(sql, batch, takers);
+  const handed = rows.filter((r) => r.session_id != null).map((r) => [r.id, r.session_id!] as const);
+  return { stored: new Set(rows.map((r) => r.id)), handed: new Map(handed) };
 }
 
 export interface KeyHolder {

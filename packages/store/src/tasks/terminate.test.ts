@@ -6,7 +6,8 @@ import { scene } from '../database/scene.fixture.ts';
 import { observeTasks } from '../testing/index.ts';
 import { claimTasks, type Grant } from './claim.ts';
 import { completeTasks } from './complete.ts';
-import { type NewTask, submitTasks } from './submit.ts';
+import type { NewTask } from './new-task.ts';
+import { submitTasks } from './submit.ts';
 
 const BACKENDS_TO_END = 60;
 

@@ -8,8 +8,9 @@ import { claimProbe } from '../tasks/claim-probe.ts';
 import { alreadyEnded, completeTasks, type EndedWord } from '../tasks/complete.ts';
 import { overdueLeases, sweepStartDeadlines } from '../tasks/deadlines.ts';
 import { internLane } from '../tasks/lanes.ts';
+import type { NewTask } from '../tasks/new-task.ts';
 import { leasesOf, readHeld, type Settlement, settleTasks } from '../tasks/settle.ts';
-import { dropExpiredKeys, lookUpKeys, type NewTask, submitHanding, submitTasks } from '../tasks/submit.ts';
+import { dropExpiredKeys, lookUpKeys, submitHanding, submitTasks } from '../tasks/submit.ts';
 import { sweepSessions } from '../tasks/sweep.ts';
 import { nextDueMs, promoteDue } from '../tasks/waiting.ts';
 import { holdBackAsBreakerSays } from '../workers/breakers.ts';
@@ -94,6 +95,7 @@ export class LifeCycleSteps {
     const actions: [weight: number, name: string, act: () => Promise<void>][] = [
       [28, 'submit', () => this.#submit(false)],
       [10, 'submit handing', () => this.#submit(true)],
+      [8, 'submit one handing', () => this.#submitOne()],
       [3, 'submit again', () => this.#submitAgain()],
       [1, 'look up keys', () => this.#lookUpKeys()],
       [1, 'drop expired keys', () => this.#dropExpiredKeys()],
@@ -138,13 +140,43 @@ export class LifeCycleSteps {
 
   // tasks ----------------------------------------------------------------------------------------------------------------
 
+  /** As most tasks are. */
+  async #submitOne(): Promise<void> {
+    const { id: laneId, routeId } = this.#laneFor(true);
+    const lone: NewTask = {
+      id: this.#ids.next(),
+      namespaceId: 1,
+      routeId,
+      laneId,
+      priority: this.#random.below(3) - 1,
+      maxAttempts: 4,
+      startToCloseMs: 60_000,
+      encoding: 1,
+      input: new Uint8Array(this.#random.chance(0.2) ? 2000 : 8).fill(0x20),
+      dueAtMs: null,
+      idempotency: null,
+      extra: null,
+    };
+    this.#batches.push([lone]);
+    await this.#submitHanding([lone]);
+  }
+
+  /** To be handed over, a task's lane must have nothing that is ready, and not be paused. */
+  #laneFor(isHanding: boolean) {
+    const random = this.#random;
+    if (!isHanding || random.chance(0.1)) return random.pick(this.#lanes);
+    const lanes = this.#lanes.map((lane) => ({ lane, ...this.db.lanes.get(lane.id)! }));
+    const empty = lanes.filter(({ ready }) => ready.length === 0);
+    const paused = empty.filter((lane) => lane.paused);
+    const wanted = paused.length > 0 && random.chance(0.3) ? paused : empty;
+    return wanted.length > 0 ? random.pick(wanted).lane : random.pick(this.#lanes);
+  }
+
   async #submit(isHanding: boolean): Promise<void> {
     const random = this.#random;
-    const empty = this.#lanes.filter(({ id }) => this.db.lanes.get(id)!.ready.length === 0);
-    const lanes = isHanding && empty.length > 0 && random.chance(0.9) ? empty : this.#lanes;
     const keys = random.some(Array.from(Array(KEYS).keys()), 6);
     const batch = Array.from({ length: 1 + random.below(6) }, (): NewTask => {
-      const lane = random.pick(lanes);
+      const lane = this.#laneFor(isHanding);
       const kind = random.below(4);
       const extra: NonNullable<NewTask['extra']> = {};
       if (random.chance(0.3)) extra.labels = { a: 'b' };

@@ -5,8 +5,9 @@ import { LOOKED_AT } from '../../tasks/claim-probe.ts';
 import type { Ended, EndedWord, Success } from '../../tasks/complete.ts';
 import { type StartSweep, UNSTARTED_MS } from '../../tasks/deadlines.ts';
 import type { Takers } from '../../tasks/hand-over.ts';
+import { INLINE_INPUT_BYTES, type NewTask } from '../../tasks/new-task.ts';
 import type { HeldAttempt, Settled, Settlement } from '../../tasks/settle.ts';
-import { INLINE_INPUT_BYTES, type KeyHolder, type NewTask } from '../../tasks/submit.ts';
+import type { KeyHolder } from '../../tasks/submit.ts';
 import { beforeInLane, type ModelDatabase, type ModelSession, type ModelTask } from './tables.ts';
 
 /** What a worker's word is about. */
