@@ -13,7 +13,7 @@ import { type NodeRequest, type NodeResponse, sendError } from './answers.ts';
 import { fastGzip } from './gzip.ts';
 import { recordLeanRpcs } from './lean-rpcs.ts';
 import type { OnError, RouterOptions } from './options.ts';
-import type { ServerStreamRpc } from './server-stream.ts';
+import type { StreamRpc } from './stream-rpc.ts';
 import { supervise } from './supervise.ts';
 import type { UnaryRpc } from './unary.ts';
 
@@ -37,8 +37,8 @@ export interface RpcTable {
   hasServiceOf(path: string): boolean;
   /** The same if it is unary, without a protocol. */
   getUnary(path: string): UnaryRpc | undefined;
-  /** The same if it has one question and many answers. */
-  getServerStream(path: string): ServerStreamRpc | undefined;
+  /** The same if it has many answers. */
+  getStream(path: string): StreamRpc | undefined;
   /** Carries out one request. Never throws and never rejects. @param begun what was read of its body */
   handle(handler: UniversalHandler, request: NodeRequest, response: NodeResponse, begun?: readonly Uint8Array[]): void;
 }
@@ -81,7 +81,7 @@ export function createRpcTable(options: RpcOptions): RpcTable {
   return {
     get: (path) => handlers.get(path),
     getUnary: (path) => rpcs.get(path),
-    getServerStream: (path) => streams.get(path),
+    getStream: (path) => streams.get(path),
     hasServiceOf: (path) => services.has(path.slice(1, path.indexOf('/', 1))),
     handle(handler, request, response, begun) {
       const fail = (error: unknown) => {

@@ -12,6 +12,7 @@ import {
   sendError,
   unimplemented,
 } from './answers.ts';
+import { serveBidiStream } from './bidi-http2.ts';
 import { BindError, PortTakenError } from './errors.ts';
 import { fetchListener } from './fetch-listener.ts';
 import { createGate } from './gate.ts';
@@ -22,7 +23,7 @@ import { reflectionServices, registerReflection } from './reflection.ts';
 import { createRpcTable } from './rpc.ts';
 import { sniffProtocol } from './sniff.ts';
 import { isPlainConnect, serveUnaryRequest } from './unary-http1.ts';
-import { isPlainGrpc, serveUnaryStream } from './unary-http2.ts';
+import { isGrpc, isPlain, serveUnaryStream } from './unary-http2.ts';
 
 type StreamListener = (
   stream: http2.ServerHttp2Stream,
@@ -142,14 +143,19 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
   h2.on('stream', (stream, headers, flags, rawHeaders) => {
     const goOn = () => serveStream.call(h2, stream, headers, flags, rawHeaders);
     const path = headers[':path'] ?? '';
-    const rpc = isPlainGrpc(headers) ? (rpcs.getUnary(path) ?? rpcs.getServerStream(path)) : undefined;
-    if (rpc === undefined || stream.endAfterHeaders) {
+    const rpc = isGrpc(headers) ? (rpcs.getUnary(path) ?? rpcs.getStream(path)) : undefined;
+    const isBidi = rpc !== undefined && 'kind' in rpc && rpc.kind === 'bidi_streaming';
+    if (rpc === undefined || stream.endAfterHeaders || !(isBidi || isPlain(headers))) {
       goOn();
       return;
     }
     const verdict = gate({ method: 'POST', authority: headers[':authority'] || headers.host, headers });
     if (verdict.kind !== 'pass' || verdict.headers.length > 0) {
       goOn();
+      return;
+    }
+    if (isBidi) {
+      if (!serveBidiStream(rpc, stream, headers, lean)) goOn();
       return;
     }
     serveUnaryStream(rpc, stream, headers, { ...lean, sessions }, (begun) => {

@@ -1,9 +1,10 @@
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import { codeToHttpStatus, errorToJsonBytes, parseTimeout } from '@connectrpc/connect/protocol-connect';
+import { joined } from './grpc-frames.ts';
 import { acceptsGzip, fastGzip } from './gzip.ts';
 import type { OnError, RouterOptions } from './options.ts';
 import type { UnaryCall, UnaryOutcome, UnaryRpc } from './unary.ts';
-import { type GoOn, joined, maxLeanBytes } from './unary-http2.ts';
+import { type GoOn, maxLeanBytes } from './unary-http2.ts';
 
 export interface LeanHttp1Options {
   compressMinBytes: number;

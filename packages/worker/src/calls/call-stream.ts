@@ -3,6 +3,7 @@ import {
   type CallStreamRequest,
   CallStreamRequestSchema,
   type CallStreamResponse,
+  CallStreamResponseSchema,
   type ExchangeRequest,
   MasterService,
 } from '@baton/contract';
@@ -12,7 +13,9 @@ import {
   type DescMessage,
   type DescMethodStreaming,
   type DescMethodUnary,
+  fromBinary,
   type MessageInitShape,
+  toBinary,
 } from '@bufbuild/protobuf';
 import {
   Code,
@@ -22,11 +25,14 @@ import {
   type Transport,
   type UnaryResponse,
 } from '@connectrpc/connect';
+import type { OpenStream } from './message-stream.ts';
 
 /** Larger messages are calls of their own: one that the master will not read must not end the others. */
 const MAX_BYTES = 256 * 1024;
 /** So long calls are made as calls after a stream was refused, ms. */
 const REFUSED_MS = 30_000;
+
+const PATH = `/${MasterService.typeName}/${MasterService.method.callStream.name}`;
 
 type Call = CallStreamRequest['call'];
 type Answer = CallStreamResponse['answer'];
@@ -39,7 +45,6 @@ interface Pending {
 
 interface Stream {
   readonly pending: Map<bigint, Pending>;
-  readonly abort: AbortController;
   send(request: CallStreamRequest): void;
 }
 
@@ -51,12 +56,15 @@ interface Stream {
  */
 export class CallStreamTransport implements Transport {
   readonly #base: Transport;
+  readonly #openStream: OpenStream;
   #stream: Stream | undefined;
   #number = 0n;
   #refusedUntilMs = 0;
 
-  constructor(base: Transport) {
+  /** @param openStream how streams are made; `base` makes the calls */
+  constructor(base: Transport, openStream: OpenStream) {
     this.#base = base;
+    this.#openStream = openStream;
   }
 
   stream<I extends DescMessage, O extends DescMessage>(
@@ -140,53 +148,27 @@ export class CallStreamTransport implements Transport {
   }
 
   #open(): Stream {
-    const waiting: CallStreamRequest[] = [];
-    let wake = () => {};
-    const abort = new AbortController();
-    const requests = async function* () {
-      while (!abort.signal.aborted) {
-        const next = waiting.shift();
-        if (next !== undefined) {
-          yield next;
-          continue;
-        }
-        const { promise, resolve } = Promise.withResolvers<void>();
-        wake = resolve;
-        await promise;
-      }
-    };
-    const stream: Stream = {
-      pending: new Map(),
-      abort,
-      send(request) {
-        waiting.push(request);
-        wake();
+    const pending = new Map<bigint, Pending>();
+    const opened = this.#openStream(PATH, {
+      onMessage: (message) => {
+        const { number, answer } = fromBinary(CallStreamResponseSchema, message);
+        pending.get(number)?.settle(answer);
       },
-    };
-    void this.#read(stream, requests()).finally(() => {
-      abort.abort();
-      wake();
+      onEnd: (cause) => {
+        if (this.#stream === stream) this.#stream = undefined;
+        const mayRepeat = cause?.code === Code.Unimplemented;
+        if (cause !== undefined && !BROKEN.includes(cause.code)) this.#refusedUntilMs = performance.now() + REFUSED_MS;
+        // As a call fails whose connection broke: whatever ended the stream, no call was answered for it.
+        const message = cause?.rawMessage ?? 'the master has ended the stream';
+        const error = new ConnectError(message, Code.Unavailable, undefined, undefined, cause);
+        for (const each of [...pending.values()]) each.fail(error, mayRepeat);
+      },
     });
+    const stream: Stream = {
+      pending,
+      send: (request) => opened.send(toBinary(CallStreamRequestSchema, request)),
+    };
     return stream;
-  }
-
-  /** Never rejects: what goes wrong goes to those who wait. */
-  async #read(stream: Stream, requests: AsyncIterable<CallStreamRequest>): Promise<void> {
-    let error = new ConnectError('the master has ended the stream', Code.Unavailable);
-    let mayRepeat = false;
-    try {
-      const method = MasterService.method.callStream;
-      const response = await this.#base.stream(method, stream.abort.signal, undefined, undefined, requests);
-      for await (const { number, answer } of response.message) stream.pending.get(number)?.settle(answer);
-    } catch (thrown) {
-      const cause = ConnectError.from(thrown);
-      mayRepeat = cause.code === Code.Unimplemented;
-      if (mayRepeat || !BROKEN.includes(cause.code)) this.#refusedUntilMs = performance.now() + REFUSED_MS;
-      // As a call fails whose connection broke: whatever ended the stream, no call was answered for it.
-      error = new ConnectError(cause.rawMessage, Code.Unavailable, undefined, undefined, cause);
-    }
-    if (this.#stream === stream) this.#stream = undefined;
-    for (const pending of [...stream.pending.values()]) pending.fail(error, mayRepeat);
   }
 }
 

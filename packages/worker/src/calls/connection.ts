@@ -4,6 +4,7 @@ import { type Client, ConnectError, createClient } from '@connectrpc/connect';
 import { createGrpcTransport } from '@connectrpc/connect-node';
 import { CallStreamTransport } from './call-stream.ts';
 import { guardedManager } from './guarded-manager.ts';
+import { grpcStreams } from './message-stream.ts';
 import { isVerdict } from './refusal.ts';
 import { Rotation, type Way } from './rotation.ts';
 
@@ -98,7 +99,8 @@ function wayTo(url: string, options: ConnectionOptions): Way {
     ...(compresses ? { sendCompression: fastGzip, acceptCompression: [fastGzip] } : { acceptCompression: [] }),
     compressMinBytes: 1024,
   });
-  return { url, transport: new CallStreamTransport(transport), cut: () => sessionManager.abort() };
+  const streams = grpcStreams({ manager: sessionManager, compresses, maxAnswerBytes });
+  return { url, transport: new CallStreamTransport(transport, streams), cut: () => sessionManager.abort() };
 }
 
 // On one machine processors are dearer than bytes: 200 KB of JSON take 2 to 4 ms more of them, and a gain only below 0.5 Gbit/s.

@@ -1,5 +1,5 @@
-import { create, type DescMessage, fromBinary, type Message, type MessageShape } from '@bufbuild/protobuf';
-import type { ConnectError, MethodImplSpec, StreamRequest, StreamResponse } from '@connectrpc/connect';
+import { create, type DescMessage, fromBinary, type Message } from '@bufbuild/protobuf';
+import type { ConnectError, HandlerContext, MethodImplSpec, StreamRequest, StreamResponse } from '@connectrpc/connect';
 import {
   contextFor,
   contextOf,
@@ -25,37 +25,38 @@ export interface SentMessage {
   readonly made: Map<string, unknown>;
 }
 
-/** An RPC with one question and many answers, without its protocol. */
-export interface ServerStreamRpc {
+/** An RPC with one question or many, and many answers, without its protocol. */
+export interface StreamRpc {
+  readonly kind: 'server_streaming' | 'bidi_streaming';
   /** Undefined if the bytes are no such message. */
   decode(bytes: Uint8Array): Message | undefined;
-  /** Never rejects. */
-  run(input: Message, call: UnaryCall, sink: AnswerSink): Promise<void>;
+  /** Never rejects. @param inputs of a call with one question, one */
+  run(inputs: AsyncIterable<Message>, call: UnaryCall, sink: AnswerSink): Promise<void>;
 }
 
-export type ServerStreamSpec = Extract<MethodImplSpec, { kind: 'server_streaming' }>;
+export type StreamSpec = Extract<MethodImplSpec, { kind: 'server_streaming' | 'bidi_streaming' }>;
 
 const running = Symbol('call');
 
 /**
  * As for unary RPCs (see `recordLeanRpcs`): interceptors, handlers and their context are what they are elsewhere, and what Connect has
  * between them and the wire, eight generators for each message, is not there. Answers are encoded once: a handler that gives the same object
- * to a thousand calls pays for one.
+ * to a thousand calls pays for one (one question; with many, each answer is its own).
  */
-export function serverStreamRpc(spec: ServerStreamSpec, options: UnaryOptions, calls: Set<Running>): ServerStreamRpc {
+export function streamRpc(spec: StreamSpec, options: UnaryOptions, calls: Set<Running>): StreamRpc {
   const { method } = spec;
   const service = method.parent;
   const sent = new WeakMap<Message, SentMessage>();
   const sentOf = (message: Message): SentMessage => {
+    if (spec.kind === 'bidi_streaming') return { bytes: encode(method.output, message), made: new Map() };
     const known = sent.get(message) ?? { bytes: encode(method.output, message), made: new Map() };
     sent.set(message, known);
     return known;
   };
   const handle = async (request: StreamRequest): Promise<StreamResponse> => {
     const call = (request as StreamRequest & { [running]: Running })[running];
-    let input: Message | undefined;
-    for await (const message of request.message) input = message as Message;
-    const answers = spec.impl(input as never, contextOf(call, request))[Symbol.asyncIterator]();
+    const context = contextOf(call, request);
+    const answers = await answersOf(spec, request.message as AsyncIterable<Message>, context);
     return {
       stream: true,
       method,
@@ -74,6 +75,7 @@ export function serverStreamRpc(spec: ServerStreamSpec, options: UnaryOptions, c
     handle,
   );
   return {
+    kind: spec.kind,
     decode(bytes) {
       try {
         return fromBinary(method.input, bytes) as Message;
@@ -81,7 +83,7 @@ export function serverStreamRpc(spec: ServerStreamSpec, options: UnaryOptions, c
         return undefined;
       }
     },
-    async run(input, init, sink) {
+    async run(inputs, init, sink) {
       const call = new Running(init, options.shutdownSignal, calls);
       let error: ConnectError | undefined;
       try {
@@ -91,7 +93,7 @@ export function serverStreamRpc(spec: ServerStreamSpec, options: UnaryOptions, c
           method,
           service,
           requestMethod: 'POST',
-          message: only(input as MessageShape<DescMessage>),
+          message: inputs,
           // Own properties, for interceptors copy requests.
           get url() {
             return init.url();
@@ -122,7 +124,19 @@ export function serverStreamRpc(spec: ServerStreamSpec, options: UnaryOptions, c
   };
 }
 
-async function* only<T>(message: T): AsyncGenerator<T> {
+async function answersOf(
+  spec: StreamSpec,
+  inputs: AsyncIterable<Message>,
+  context: HandlerContext,
+): Promise<AsyncIterator<unknown>> {
+  if (spec.kind === 'bidi_streaming') return spec.impl(inputs as never, context)[Symbol.asyncIterator]();
+  let input: Message | undefined;
+  for await (const message of inputs) input = message;
+  return spec.impl(input as never, context)[Symbol.asyncIterator]();
+}
+
+/** The question of a call that has one. */
+export async function* only<T>(message: T): AsyncGenerator<T> {
   yield message;
 }
 
