@@ -61,6 +61,33 @@ test('control characters in data neither forge lines nor reach a terminal', asyn
   expect(people[0]!.slice(0, -1)).not.toMatch(/[\u0000-\u001f\u007f-\u009f]/);
 });
 
+test('lines of one turn are written together, at its end or before a warning, and in their order', async () => {
+  const { log, people } = open();
+  log.info('first', { n: 1 });
+  log.child({ worker_id: 'w1' }).info('second');
+  expect(people).toEqual([]);
+  await new Promise(setImmediate);
+  expect(people.map((text) => text.match(/first|second/g))).toEqual([['first', 'second']]);
+  log.info('third');
+  log.warn('fourth');
+  expect(
+    people
+      .slice(1)
+      .join('')
+      .match(/third|fourth/g),
+  ).toEqual(['third', 'fourth']);
+});
+
+test('what a process logged in the turn in which it ends is in its file', async () => {
+  const logDir = mkdtempSync(join(tmpdir(), 'baton-log-'));
+  const module = new URL('./logger.ts', import.meta.url).href;
+  const program = `import { createLogger } from '${module}';
+    createLogger({ name: 'ends', logDir: ${JSON.stringify(logDir)}, people: null }).info('last words'); process.exit(0);`;
+  const child = spawn(process.execPath, ['--input-type=module', '-e', program], { stdio: 'inherit' });
+  expect(await once(child, 'exit')).toEqual([0, null]);
+  expect(readFileSync(join(logDir, 'ends.jsonl'), 'utf8')).toContain('last words');
+});
+
 test('a process whose stderr nobody reads any more goes on, and goes on logging to its file', async () => {
   const logDir = mkdtempSync(join(tmpdir(), 'baton-log-'));
   const fixture = fileURLToPath(new URL('./unread-log.fixture.ts', import.meta.url));

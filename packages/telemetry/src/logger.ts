@@ -2,6 +2,7 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { type DestinationStream, destination, multistream, type Logger as Pino, pino, stdTimeFunctions } from 'pino';
 import { formatForPeople } from './format-for-people.ts';
+import { Turn } from './turn.ts';
 
 /** What is said about a line besides its message: task_id, attempt, lease_epoch, run_id, worker_id, queue, error, … */
 export type LogFields = Readonly<Record<string, unknown>>;
@@ -40,17 +41,20 @@ export interface LoggerOptions {
 export function createLogger(options: LoggerOptions): Logger {
   const level = options.level ?? 'info';
   const streams: { level: LogLevel; stream: DestinationStream }[] = [];
+  const turn = new Turn();
   let file: ReturnType<typeof destination> | undefined;
   if (options.logDir !== undefined) {
     mkdirSync(options.logDir, { recursive: true });
     const dest = join(options.logDir, `${options.name.replaceAll(/[^A-Za-z0-9._-]/g, '_')}.jsonl`);
-    // Synchronous: a process that is killed has written all that it logged, and a line costs a few microseconds.
-    file = destination({ dest, sync: true, append: true });
-    streams.push({ level, stream: file });
+    // Synchronous: a process that is killed has written what it logged before this turn.
+    const opened = destination({ dest, sync: true, append: true });
+    file = opened;
+    streams.push({ level, stream: turn.gather((lines) => void opened.write(lines.join(''))) });
   }
   const people = options.people === undefined ? standardError() : options.people;
   if (people !== null) {
-    streams.push({ level, stream: { write: (line) => void people.write(formatForPeople(line)) } });
+    const write = (lines: readonly string[]) => void people.write(lines.map(formatForPeople).join(''));
+    streams.push({ level, stream: turn.gather(write) });
   }
   const base = pino(
     {
@@ -62,7 +66,8 @@ export function createLogger(options: LoggerOptions): Logger {
     },
     multistream(streams),
   );
-  return wrap(base, async () => {
+  return wrap(base, turn, async () => {
+    turn.end();
     await new Promise<void>((resolve, reject) => {
       if (file === undefined) {
         resolve();
@@ -100,14 +105,21 @@ export const silentLogger: Logger = {
   flush: async () => {},
 };
 
-function wrap(inner: Pino, flush: () => Promise<void>): Logger {
+function wrap(inner: Pino, turn: Turn, flush: () => Promise<void>): Logger {
   return {
     debugEnabled: inner.isLevelEnabled('debug'),
     debug: (message, fields) => inner.debug(fields ?? {}, message),
     info: (message, fields) => inner.info(fields ?? {}, message),
-    warn: (message, fields) => inner.warn(fields ?? {}, message),
-    error: (message, fields) => inner.error(fields ?? {}, message),
-    child: (fields) => wrap(inner.child(fields), flush),
+    // What may be the last that is heard of a process is written at once.
+    warn: (message, fields) => {
+      inner.warn(fields ?? {}, message);
+      turn.end();
+    },
+    error: (message, fields) => {
+      inner.error(fields ?? {}, message);
+      turn.end();
+    },
+    child: (fields) => wrap(inner.child(fields), turn, flush),
     flush,
   };
 }
