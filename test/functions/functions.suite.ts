@@ -66,6 +66,8 @@ export function functions(stack: () => ModeStack): void {
     await run.signal('answer', 1, { idempotencyKey: 'k' });
     await run.signal('answer', 2, { idempotencyKey: 'k' });
     expect((await run.result()).output).toBe(1);
+    // Who did not hear that it was taken asks again, and is told so though the run has ended by now.
+    await run.signal('answer', 1, { idempotencyKey: 'k' });
     const refused = await run.signal('answer', 3).catch((error: unknown) => error);
     expect(refused).toBeInstanceOf(BatonError);
     expect((refused as BatonError).reason).toBe('RUN_ENDED');

@@ -137,7 +137,7 @@ test('what was ready before goes first, though this master did not know of it', 
   statements.length = 0;
   await submit();
   expect((await assignments).map(({ taskId }) => taskId)).toEqual([older]);
-  expect(statements.slice(0, 2)).toEqual(['submit handing', 'claim']);
+  expect(statements.slice(0, 2)).toEqual(['submit one handing', 'claim']);
 });
 
 test('a queue that is paused, and a session that is closed or held back meanwhile, get nothing; the task is ready', async () => {
@@ -153,7 +153,7 @@ test('a queue that is paused, and a session that is closed or held back meanwhil
     const call = new AbortController();
     const { assignments } = await wait(session, 10, call.signal);
     hooks.before = async (statement) => {
-      if (statement !== 'submit handing') return;
+      if (statement !== 'submit one handing') return;
       hooks.before = async () => {};
       await meanwhile(session);
     };
@@ -172,7 +172,7 @@ test('a statement that is repeated, its first answer lost, leases nothing twice;
   const anna = await worker('anna');
   const { assignments } = await wait(anna, 1);
   hooks.after = async (statement) => {
-    if (statement !== 'submit handing') return;
+    if (statement !== 'submit one handing') return;
     hooks.after = async () => {};
     throw Object.assign(new Error('connection lost'), { code: 'CONNECTION_CLOSED' });
   };
@@ -207,7 +207,7 @@ test('a session whose call ended meanwhile gets with its next one what it was gi
   const call = new AbortController();
   const { assignments } = await wait(anna, 10, call.signal);
   hooks.after = async (statement) => {
-    if (statement === 'submit handing') call.abort();
+    if (statement === 'submit one handing') call.abort();
   };
   const taskId = await submit();
   expect(await assignments).toEqual([]);
@@ -220,6 +220,6 @@ test('tasks that need more than their input, and those of another kind, go the l
   await wait(anna);
   await submit({ kind: 'other' });
   await submit({ runAtMs: Date.now() + 60_000 });
-  expect(statements.filter((name) => name === 'submit handing')).toEqual([]);
+  expect(statements.filter((name) => name === 'submit one handing')).toEqual([]);
   expect(await sql`select from baton.leases where session_id = ${anna}`).toHaveLength(0);
 });

@@ -480,7 +480,7 @@ export function createFunctionRuns(
           'RUN_NOT_SIGNALLABLE',
           `run ${runId} is a graph's; only durable functions wait for signals`,
         );
-      if (!run.stored && !['pending', 'running', 'waiting'].includes(run.state))
+      if (!run.stored && !run.known && !['pending', 'running', 'waiting'].includes(run.state))
         throw new Refusal(
           'failed_precondition',
           'RUN_ENDED',

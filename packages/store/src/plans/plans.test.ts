@@ -92,6 +92,8 @@ const news = (laneId: number): NewTask[] =>
     extra: null,
   }));
 
+const lone = (block: number): NewTask[] => [{ ...news(block)[1]!, idempotency: null }];
+
 interface Hot {
   name: string;
   pool: keyof Omit<Pools, 'end'>;
@@ -120,6 +122,14 @@ const HOT: Hot[] = [
       ),
     rows: BATCH,
     pages: 40 * BATCH,
+  },
+  { name: 'submit one', pool: 'hot', call: (sql) => submitTasks(sql, lone(SHAPE.lanes + 2)), rows: 1, pages: 60 },
+  {
+    name: 'submit one handing',
+    pool: 'hot',
+    call: (sql) => submitHanding(sql, lone(SHAPE.lanes + 3), ['1']),
+    rows: 1,
+    pages: 60,
   },
   {
     name: 'claim',
