@@ -17,7 +17,7 @@ export interface RetryTiming {
   readonly baseDelayMs: number;
   /** No wait is longer. Default 5 s. */
   readonly maxDelayMs: number;
-  /** How long a watch or a `result()` that was connected once tries to connect again. Default 60 s. */
+  /** How long a watch that was connected once, or a `result()` of a task that the server knows, tries to connect again. Default 60 s. */
   readonly reconnectMs: number;
 }
 

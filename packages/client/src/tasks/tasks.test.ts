@@ -152,16 +152,25 @@ test('result() ends with its signal', async () => {
   await expect(result).rejects.toMatchObject({ name: 'BatonError', code: 'canceled' });
 });
 
-test('result() goes on over a longer interruption than a read would, once the task was seen', async () => {
+test('result() goes on over a longer interruption than a read would, once the task was submitted or seen', async () => {
   const { fake, baton } = setUp({ maxWaitMs: 1 });
-  const handle = await baton.submit({ kind: 'k' });
-  const result = handle.result();
-  while (!fake.calls.includes('getTask')) await fake.next();
   // Three tries are all that a read has.
-  fake.failNext('getTask', ...Array.from({ length: 6 }, unavailable));
+  const interruption = Array.from({ length: 6 }, unavailable);
+  const handle = await baton.submit({ kind: 'k' });
+  fake.failNext('getTask', ...interruption);
+  const result = handle.result();
+  while (fake.faultsLeft > 0) await fake.next();
+
+  const later = baton.tasks.handle(handle.id).result();
+  fake.calls.length = 0;
+  while (!fake.calls.includes('getTask')) await fake.next();
+  fake.failNext('getTask', ...interruption);
   while (fake.faultsLeft > 0) await fake.next();
   fake.succeedTask(handle.id, '"done"');
-  expect(await result).toBe('done');
+  expect(await Promise.all([result, later])).toEqual(['done', 'done']);
+
+  fake.failNext('getTask', ...interruption);
+  await expect(baton.tasks.handle(handle.id).result()).rejects.toMatchObject({ code: 'unavailable' });
 });
 
 test('a read is repeated while the server is unavailable, and then given up', async () => {

@@ -17,6 +17,7 @@ import {
   callOnce,
   callRepeatably,
   canceled,
+  isPassing,
   pauseBeforeRetry,
   requestOptions,
 } from '../calls/call.ts';
@@ -148,7 +149,8 @@ export class Tasks {
   async submit<Output = unknown>(submission: TaskSubmission): Promise<SubmittedTask<Output>> {
     const { signal, timeoutMs = this.#settings.timeoutMs } = submission;
     const { taskId, deduplicated } = await this.#gatherer.send(taskSpecOf(submission), { signal, timeoutMs });
-    return { ...this.handle<Output>(taskId), deduplicated };
+    const result = (options?: CallOptions) => this.#result<Output>(taskId, options, true);
+    return { ...this.handle<Output>(taskId), result, deduplicated };
   }
 
   /** Submits a task that was defined by `task`; its policy counts where `options` say nothing. */
@@ -190,7 +192,7 @@ export class Tasks {
   handle<Output = unknown>(id: string): TaskHandle<Output> {
     return {
       id,
-      result: (options) => this.#result<Output>(id, options),
+      result: (options) => this.#result<Output>(id, options, false),
       status: (options) => this.get<Output>(id, options),
       cancel: (reason, options) => this.cancel(id, reason, options),
       logs: (options) => this.logs(id, options),
@@ -341,29 +343,32 @@ export class Tasks {
     await signalRun(this.#runs, this.#settings, runId, name, payload, options);
   }
 
-  async #result<Output>(id: string, options: CallOptions | undefined): Promise<Output> {
+  /** @param isKnown a server has spoken of the task: one that restarts is no reason to give up on it. Else a few tries are all. */
+  async #result<Output>(id: string, options: CallOptions | undefined, isKnown: boolean): Promise<Output> {
     const { retry } = this.#settings;
-    let response = await callRepeatably(this.#settings, options, () => this.#get(id, LONG_POLL_MS, options));
+    let wasSeen = isKnown;
     let failures = 0;
     let silentSince = 0;
     for (;;) {
+      let response: GetTaskResponse;
+      try {
+        response = await this.#get(id, LONG_POLL_MS, options);
+      } catch (thrown) {
+        const error = toBatonError(thrown);
+        failures += 1;
+        if (failures === 1) silentSince = performance.now();
+        const isOver = wasSeen ? performance.now() - silentSince > retry.reconnectMs : failures >= retry.attempts;
+        if (!isPassing(error) || isOver) throw error;
+        await pauseBeforeRetry(retry, failures, error, options?.signal);
+        continue;
+      }
+      wasSeen = true;
+      failures = 0;
       const details = detailsOf<Output>(response);
       if (details.state === 'succeeded') return this.#outputOf<Output>(details.output, options);
       if (details.state === 'failed') throw new TaskFailed(details, details.attempts);
       if (details.state === 'cancelled') throw new TaskCancelled(details);
       if (options?.signal?.aborted) throw canceled(options.signal.reason);
-      try {
-        response = await this.#get(id, LONG_POLL_MS, options);
-        failures = 0;
-      } catch (thrown) {
-        // The task is known: a master that restarts is no reason to give up on it.
-        const error = toBatonError(thrown);
-        failures += 1;
-        if (failures === 1) silentSince = performance.now();
-        const isOver = performance.now() - silentSince > retry.reconnectMs;
-        if (error.code !== 'unavailable' || isOver) throw error;
-        await pauseBeforeRetry(retry, failures, error, options?.signal);
-      }
     }
   }
 
