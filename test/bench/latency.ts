@@ -63,7 +63,7 @@ export async function measureLatency(
   };
   await series(WARM_UP);
   await sleep(SETTLE_MS);
-  const count = options.rate * options.seconds;
+  const count = Math.ceil(options.rate * options.seconds);
   const withStatements = options.statements && server.hasStatements;
   if (withStatements) await resetStatements(product.database.sql);
   const from = product.readCpu();

@@ -146,7 +146,7 @@ export function readOptions(argv: readonly string[]): BenchOptions {
   if (output !== 'table' && output !== 'json') throw new UsageError(`-o ${output}: there are table and json`);
   const numbers = (name: 'concurrency' | 'workers', fallback: readonly number[]) =>
     values[name]?.split(',').map((text) => whole(name, text)) ?? fallback;
-  const number = (name: 'tasks' | 'reps' | 'seconds' | 'rate', fallback: number) =>
+  const number = (name: 'tasks' | 'reps' | 'rate', fallback: number) =>
     values[name] === undefined ? fallback : whole(name, values[name]);
   return Object.freeze({
     bench,
@@ -158,7 +158,7 @@ export function readOptions(argv: readonly string[]): BenchOptions {
     ),
     workers: numbers('workers', WORKERS[bench] ?? [1, 2]),
     reps: number('reps', ['sizes', 'idle', 'workers', 'watch'].includes(bench) ? 1 : 3),
-    seconds: number('seconds', SECONDS[bench] ?? 3),
+    seconds: values.seconds === undefined ? (SECONDS[bench] ?? 3) : positive('seconds', values.seconds),
     settleMs: values.seconds === undefined ? 15_000 : 1_000,
     rate: number('rate', bench === 'watch' ? 10 : 20),
     load: values.load === undefined || values.load === 'half' ? (values.load ?? 0) : whole('load', values.load),
@@ -198,6 +198,12 @@ function whole(name: string, text: string): number {
   const value = Number(text);
   if (!Number.isInteger(value) || value < 1 || value > 100_000_000)
     throw new UsageError(`--${name} ${text}: write whole numbers from 1`);
+  return value;
+}
+
+function positive(name: string, text: string): number {
+  const value = Number(text);
+  if (!(value > 0) || value > 1_000_000) throw new UsageError(`--${name} ${text}: write a number above 0`);
   return value;
 }
 

@@ -47,7 +47,7 @@ test('drain has each peer take all of the same number of jobs, and says how Bato
 });
 
 test('submit, latency and backlog measure a peer as they measure Baton', { timeout }, async () => {
-  const submit = await measured('submit', '--seconds', '1', '--peers', 'pgboss');
+  const submit = await measured('submit', '--seconds', '0.1', '--peers', 'pgboss');
   expect(submit.results.map(({ shape }) => `${shape.who} ${shape.way} ${shape.at_once}`)).toEqual([
     ...['grpc 1', 'grpc 16', 'grpc 128', 'sdk 1', 'sdk 16', 'sdk 128', 'bulk 1'].map((way) => `baton ${way}`),
     ...['api 1', 'api 16', 'api 128', 'bulk 1'].map((way) => `pgboss ${way}`),

@@ -89,6 +89,8 @@ test.concurrent('a training that is killed again and again goes on from its newe
     const done = stepsOf(stage, 'step').length;
     await until(() => stepsOf(stage, 'step').length >= done + more, `${more} steps more`, 60_000);
     await worker.kill('SIGKILL');
+    // A save that was on its way when the worker died counts until the lease is over.
+    await until(async () => (await training.status()).attempts[found.length]?.state === 'lost', 'the lease to end');
     // Nobody else is there: this is where the next attempt has to begin.
     found.push(await newest(ledger, training.id));
     const attempts = stepsOf(stage, 'resume').length;

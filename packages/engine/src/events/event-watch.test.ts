@@ -235,9 +235,13 @@ it('what is written while the tailer looks for its beginning is not lost', async
   await write(pools.api, 3);
   const written = String(nextTask - 1);
   looks.resolve();
-  const { value } = await first;
-  const seen = (value as HubRound).batches.flatMap(({ events }) => events.map((event) => event.taskId));
-  expect(seen).toContain(written);
+  // Of one round or of several: a transaction of another database of the server may hide the last of them for a moment.
+  const seen: string[] = [];
+  for (let { value } = await first; ; { value } = await follower.next()) {
+    seen.push(...(value as HubRound).batches.flatMap(({ events }) => events.map((event) => event.taskId)));
+    if (seen.includes(written)) break;
+  }
+  expect(seen).toEqual([nextTask - 3, nextTask - 2, nextTask - 1].map(String));
   abort.abort();
   await follower.return(undefined);
   slowHub.close();

@@ -61,13 +61,19 @@ test('those who want the same at once share one fetch', async () => {
 test('where one who fetches is stopped, another goes on from what has come', async () => {
   const bytes = randomBytes(5_000);
   const cache = open();
+  const [begun, over] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
   const stopped = cache.place(hashOf(bytes), 5_000, target(), async (_, take) => {
     await take(bytes.subarray(0, 3_000));
+    begun.resolve();
+    await over.promise;
     throw new Error('stopped');
   });
+  // Of two that begin in one moment either may be the one who fetches.
+  await begun.promise;
   const { asked, fetch } = source(bytes);
   const at = target();
   const other = cache.place(hashOf(bytes), 5_000, at, fetch);
+  over.resolve();
   await expect(stopped).rejects.toThrow('stopped');
   await other;
   expect(asked).toEqual([3_000]);
