@@ -5,10 +5,11 @@ const inPackages = (...names: string[]) => names.map((name) => `packages/${name}
 
 /** Reach nothing of their process (no `node:` import), and their tests need no server. */
 const PURE = inPackages('domain', 'expressions', 'contract', 'api', 'client');
-/** Leave their process as they found it. */
+/** Leave their process as they found it; what they start are processes of their own. */
 const TIDY = [
   ...inPackages('store', 'engine', 'server', 'worker', 'telemetry', 'testkit'),
   ...['apps', 'examples'].map((directory) => `${directory}/**/*.test.ts`),
+  ...['artifacts', 'clients', 'edge', 'faults', 'functions'].map((directory) => `test/${directory}/**/*.test.ts`),
 ];
 
 /** What keeps a core busy from begin to end: installations, dozens of starts, measurements. The rest of test/ waits for leases and for ends. */
@@ -16,8 +17,8 @@ const BUSY =
   /^test\/(packed|demo|bench|clients|edge|functions|standalone|postgres-versions|versions|simulation|artifacts)\//;
 
 /**
- * What crosses processes takes longest and begins first, so that the run does not end with one long file and idle cores. Each file that
- * is busy has two beside it that mostly wait: the cores do not idle then, and nobody's lease ends because it had no core.
+ * What crosses processes takes longest and begins first, so that the run does not end with one long file and idle cores. Files that are
+ * busy and files that mostly wait take turns: the cores do not idle then, and nobody's lease ends because it had no core.
  */
 class LongestFirstMixed extends BaseSequencer {
   override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
@@ -32,7 +33,7 @@ class LongestFirstMixed extends BaseSequencer {
       else (BUSY.test(path) ? busy : waiting).push(file);
     }
     const mixed: TestSpecification[] = [];
-    while (busy.length + waiting.length > 0) mixed.push(...busy.splice(0, 1), ...waiting.splice(0, 2));
+    while (busy.length + waiting.length > 0) mixed.push(...waiting.splice(0, 1), ...busy.splice(0, 1));
     return [...mixed, ...units];
   }
 }

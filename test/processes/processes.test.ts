@@ -118,7 +118,7 @@ test('what a killed worker left over, its watching shell too, is killed by the n
   const next = await stack.addWorker();
   // Before it took any work.
   expect(alive(stack).filter((pid) => before.includes(pid))).toEqual([]);
-  expect(next.log).toContain('processes killed that an earlier worker had left over');
+  await next.logged(/processes killed that an earlier worker had left over/);
 });
 
 /** The shells that watch over a worker's children. */
