@@ -8,6 +8,7 @@ import {
   type Lane,
   loadSpecs,
   readArtifactInputs,
+  type Spec,
 } from '@baton/store';
 import type { EngineEnvironment } from '../environment.ts';
 import { FUNCTION_PROTOCOL_TAG } from '../functions/function-definition.ts';
@@ -121,6 +122,15 @@ const NO_FILES: readonly ArtifactInput[] = [];
 const PROBE_PAUSE_MS = 200;
 const NO_DEVICES: PlannedGrants['devices'] = new Map();
 const NO_UUIDS: readonly string[] = [];
+/** Of a function that has nothing but its input. */
+const NO_SPEC: Spec = {
+  input: null,
+  inputBlob: null,
+  executor: null,
+  nodeId: null,
+  progressTimeoutMs: null,
+  checkpoint: '0',
+};
 /** Of the workers that have waited longest so many are weighed against each other, and as many as there are tasks. */
 const MOST_TAKERS = 200;
 /** So many plans in a row may not be granted in full before their lanes rest until the next look. */
@@ -556,36 +566,45 @@ export function createDispatcher(
     const files =
       handed.length > 0 ? await persist(() => readArtifactInputs(pools.hot, handed), env.random) : undefined;
     return grants.map((grant) => {
-      const spec = specs?.get(grant.taskId);
-      const assignment = assign(grant, claimedAt);
-      return {
-        ...assignment,
-        input: grant.input ?? spec?.input ?? null,
-        ...(spec?.executor ? loadedExecutor(lanes.get(grant.laneId)!.executor, spec.executor) : PLAIN),
-        nodeId: spec?.nodeId ?? names.get(grant.taskId) ?? null,
-        inputBlob: spec?.inputBlob ?? null,
-        progressTimeoutMs: spec?.progressTimeoutMs ?? null,
-        artifacts: files?.get(grant.taskId) ?? NO_FILES,
-        checkpoint: spec?.checkpoint ?? '0',
-        devices: devices.get(grant.taskId) ?? NO_UUIDS,
-      };
+      const spec = specs?.get(grant.taskId) ?? NO_SPEC;
+      const nodeId = spec.nodeId ?? names.get(grant.taskId) ?? null;
+      const artifacts = files?.get(grant.taskId) ?? NO_FILES;
+      return assign(grant, claimedAt, spec, nodeId, artifacts, devices.get(grant.taskId) ?? NO_UUIDS);
     });
   }
 
-  /** A function that has nothing but its input. */
-  function assign(grant: Grant, claimedAt: number): Assignment {
+  /** Field by field: with objects spread into objects this took 3 µs of the 14 that a task costs a master. */
+  function assign(
+    grant: Grant,
+    claimedAt: number,
+    spec: Spec = NO_SPEC,
+    nodeId: string | null = null,
+    artifacts: readonly ArtifactInput[] = NO_FILES,
+    devices: readonly string[] = NO_UUIDS,
+  ): Assignment {
     const lane = lanes.get(grant.laneId)!;
+    const loaded = spec.executor ? loadedExecutor(lane.executor, spec.executor) : PLAIN;
     return {
-      ...grant,
+      sessionId: grant.sessionId,
+      taskId: grant.taskId,
+      laneId: grant.laneId,
+      epoch: grant.epoch,
+      attempt: grant.attempt,
+      maxAttempts: grant.maxAttempts,
+      startToCloseMs: grant.startToCloseMs,
+      runId: grant.runId,
+      encoding: grant.encoding,
+      input: grant.input ?? spec.input,
       kind: lane.kind,
-      ...PLAIN,
-      nodeId: null,
-      inputBlob: null,
-      progressTimeoutMs: null,
-      artifacts: NO_FILES,
-      checkpoint: '0',
+      executor: loaded.executor,
+      environment: loaded.environment,
+      nodeId,
+      inputBlob: spec.inputBlob,
+      progressTimeoutMs: spec.progressTimeoutMs,
+      artifacts,
+      checkpoint: spec.checkpoint,
       resources: lane.needs?.resources ?? null,
-      devices: NO_UUIDS,
+      devices,
       claimedAt,
     };
   }
