@@ -6,6 +6,7 @@ import { measureDrain } from './drain.ts';
 import { measureExecutors } from './executors.ts';
 import { type FunctionRun, measureFunctions } from './functions.ts';
 import { measureGaps } from './gap.ts';
+import { LANE_WAYS, measureLanes } from './lanes.ts';
 import { measureLatency } from './latency.ts';
 import { readMachine } from './machine.ts';
 import type { BenchOptions } from './options.ts';
@@ -27,6 +28,7 @@ import {
   summarizeExecutors,
   summarizeFunctions,
   summarizeGaps,
+  summarizeLanes,
   summarizeLatency,
   summarizeOverhead,
   summarizePayload,
@@ -229,6 +231,19 @@ export async function runBench(
                 runs.push(run);
                 progress(
                   `${rep}: snapshot ${snapshot}: ${round(run.tasksPerSecond)} tasks/s, first tenth ${round(run.tenths[0]!.tasksPerSecond ?? 0)}, last ${round(run.tenths.at(-1)!.tasksPerSecond ?? 0)}, ${round(run.cpu.totalUs)} us a task, foreign cores ${round(run.cpu.foreignCores)}`,
+                );
+              }
+          }),
+        );
+      case 'lanes':
+        return summarizeLanes(
+          await repeat(async (rep, runs) => {
+            for (const slots of options.concurrency)
+              for (const way of LANE_WAYS) {
+                const run = await measureLanes(server, options, slots, way);
+                runs.push(run);
+                progress(
+                  `${rep}: ${way}: ${round(run.tasksPerSecond)} tasks/s, ${round(run.cpu.totalUs)} us a task, foreign cores ${round(run.cpu.foreignCores)}`,
                 );
               }
           }),

@@ -25,9 +25,13 @@ export class RefusedError extends Error {
   override readonly name = 'RefusedError';
 }
 
-/** Submits `count` no-op tasks in one call. @throws RefusedError */
-export async function submitBulk(client: GrpcClient, count: number): Promise<void> {
-  const { results } = await client.tasks.submitTasks({ tasks: Array.from({ length: count }, noopSpec) });
+/** Submits `count` tasks in one call. @param spec of the n-th; default a no-op task. @throws RefusedError */
+export async function submitBulk(
+  client: GrpcClient,
+  count: number,
+  spec: (n: number) => TaskSpec = noopSpec,
+): Promise<void> {
+  const { results } = await client.tasks.submitTasks({ tasks: Array.from({ length: count }, (_, n) => spec(n)) });
   const refused = results.find((result) => result.result.case !== 'submitted');
   if (results.length !== count || refused)
     throw new RefusedError(`${results.length} answers to ${count} tasks; ${JSON.stringify(refused?.result.value)}`);

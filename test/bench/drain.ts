@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { connect, type GrpcClient, inLanes, submitBulk } from './calls.ts';
+import type { TaskSpec } from '@baton/contract';
+import { connect, type GrpcClient, inLanes, noopSpec, submitBulk } from './calls.ts';
 import { type CpuShare, cpuShare } from './cpu.ts';
 import { type History, verifyHistory } from './history.ts';
 import type { BenchOptions } from './options.ts';
@@ -33,11 +34,14 @@ const LOOK_MS = 50;
 /**
  * Loads the tasks through SubmitTasks, then starts the workers and lets them take all. The time is Postgres's own, from the first
  * grant to the last outcome: the start of a worker process is not in it, nor in the CPU; its warming up is.
+ *
+ * @param spec of the n-th task; default a no-op task
  */
 export async function measureDrain(
   server: BenchServer,
   options: BenchOptions,
   shape: { workers: number; slots: number },
+  spec: (n: number) => TaskSpec = noopSpec,
 ): Promise<DrainRun> {
   const { tasks } = options;
   await using product = await startProduct(server, options);
@@ -52,8 +56,9 @@ export async function measureDrain(
     () => left > 0,
     () => {
       const count = Math.min(left, PRELOAD_CALL);
+      const begin = tasks - left;
       left -= count;
-      return submitBulk(client, count);
+      return submitBulk(client, count, (n) => spec(begin + n));
     },
   );
   const loadedAt = product.readCpu();

@@ -19,6 +19,7 @@ export const BENCHES = [
   'payload',
   'overhead',
   'churn',
+  'lanes',
 ] as const;
 export type BenchName = (typeof BENCHES)[number];
 
@@ -76,6 +77,7 @@ const TASKS: Partial<Record<BenchName, number>> = {
   scale: 500,
   payload: 256,
   overhead: 200,
+  lanes: 50_000,
 };
 
 const WORKERS: Partial<Record<BenchName, readonly number[]>> = {
@@ -87,7 +89,7 @@ const WORKERS: Partial<Record<BenchName, readonly number[]>> = {
 /** Two lease times, where the point is that none of them ends. */
 const SECONDS: Partial<Record<BenchName, number>> = { latency: 15, idle: 60, workers: 60, watch: 20, overhead: 20 };
 
-export const USAGE = `npm run bench -- drain|submit|latency|backlog|sizes|workflows|functions|artifacts|gap|executors|idle|workers|scale|watch|payload|overhead|churn [options]
+export const USAGE = `npm run bench -- drain|submit|latency|backlog|sizes|workflows|functions|artifacts|gap|executors|idle|workers|scale|watch|payload|overhead|churn|lanes [options]
 
   drain     N no-op tasks are loaded, then worker processes take them: tasks/s from the first grant to the last outcome
   submit    tasks are submitted: one by one, 16 and 128 at once, gathered by the SDK, in calls of 1 000
@@ -110,14 +112,16 @@ export const USAGE = `npm run bench -- drain|submit|latency|backlog|sizes|workfl
   overhead  of a worker's CPU, what its tasks do not use: while they compute, and while there are none
   churn     N tasks with 20 000 always waiting, once without and once with a snapshot that is held open: tasks/s of the whole
             and of each tenth, time of claims, dead rows
+  lanes     drain of N tasks of one queue, of 10, 100 and 1 000, of 100 priorities, and of all that at once
 
   -o, --output table|json    default table; JSON is one object on stdout
   --tasks N                  drain, sizes and churn: default 100000, 200000 and 200000; workflows: of the largest graphs, ten times that of functions, default 10000;
                              functions: steps of the one function, and half of the runs, default 1000;
                              artifacts: size of the file, MiB, default 256; gap: of each way, default 1000;
                              executors: of each way, default 400 (containers: a 20th); scale: of each worker, default 500;
-                             payload: MiB of each size, at most 20 000 tasks, default 256; overhead: default 200
-  --concurrency 1,10,50      drain, latency and churn: slots of each worker; workflows: the last;
+                             payload: MiB of each size, at most 20 000 tasks, default 256; overhead: default 200;
+                             lanes: of each way, default 50000
+  --concurrency 1,10,50      drain, latency, churn and lanes: slots of each worker; workflows: the last;
                              executors: callers at once, default 1,4
   --workers 1,2              drain and scale: worker processes; idle and workers: pretended ones; watch: watchers
   --reps N                   default 3; sizes, idle, workers and watch: 1
@@ -154,7 +158,7 @@ export function readOptions(argv: readonly string[]): BenchOptions {
     tasks: number('tasks', TASKS[bench] ?? 100_000),
     concurrency: numbers(
       'concurrency',
-      ['latency', 'backlog', 'churn'].includes(bench) ? [10] : bench === 'executors' ? [1, 4] : [1, 10, 50],
+      ['latency', 'backlog', 'churn', 'lanes'].includes(bench) ? [10] : bench === 'executors' ? [1, 4] : [1, 10, 50],
     ),
     workers: numbers('workers', WORKERS[bench] ?? [1, 2]),
     reps: number('reps', ['sizes', 'idle', 'workers', 'watch'].includes(bench) ? 1 : 3),

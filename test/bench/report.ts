@@ -7,6 +7,7 @@ import type { DrainRun } from './drain.ts';
 import type { ExecutorRun } from './executors.ts';
 import type { FunctionRun } from './functions.ts';
 import type { GapRun } from './gap.ts';
+import type { LaneRun } from './lanes.ts';
 import type { LatencyRun } from './latency.ts';
 import type { Machine } from './machine.ts';
 import type { BenchName } from './options.ts';
@@ -49,6 +50,7 @@ export interface Report {
     | PayloadRun
     | OverheadRun
     | ChurnRun
+    | LaneRun
   >[];
 }
 
@@ -207,6 +209,33 @@ export function summarizeCrowd(runs: readonly CrowdRun[]): Result<CrowdRun>[] {
       foreign_cores: run.foreignCores,
     }),
   );
+}
+
+/** Each way beside the plain one of the same repetition; at least 0.8 is aimed at. */
+export function summarizeLanes(runs: readonly LaneRun[]): Result<LaneRun | RatioRun>[] {
+  const results = grouped(
+    runs,
+    ({ way, slots, tasks }) => ({ way, slots, tasks }),
+    (run) => ({
+      tasks_per_second: run.tasksPerSecond,
+      ...cpuFigures(run.cpu),
+      preload_tasks_per_second: run.preload.tasksPerSecond,
+      preload_total_us: run.preload.cpu.totalUs,
+    }),
+  );
+  const plain = results.filter((result) => result.runs[0]!.way === 'plain');
+  const beside = results
+    .filter((result) => result.runs[0]!.way !== 'plain')
+    .map((result) => {
+      const base = plain.find(({ shape }) => shape.slots === result.shape.slots)!;
+      const times = result.runs.map((run, rep) => ({ ratio: run.tasksPerSecond / base.runs[rep]!.tasksPerSecond }));
+      return {
+        shape: { to: 'plain', figure: 'tasks_per_second', ...result.shape },
+        figures: { times: spread(times.map(({ ratio }) => round(ratio))) },
+        runs: times,
+      };
+    });
+  return [...results, ...beside];
 }
 
 export function summarizeScale(runs: readonly ScaleRun[]): Result<ScaleRun>[] {
