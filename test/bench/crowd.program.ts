@@ -1,18 +1,22 @@
 /**
  * Pretended workers: `node crowd.program.ts URL COUNT FIRST`. Each has a session and a connection of its own and speaks the real protocol
- * (RegisterWorker, an Exchange that waits for work, Heartbeat at the master's own interval), and has nothing behind it: no threads, no
+ * (RegisterWorker, an Exchange that waits for work as a message of CallStream, Heartbeat at the master's own interval), and has nothing behind it: no threads, no
  * machine that is measured, no tasks. Frames of HTTP/2 by Node's own client, without a library, so that 10 000 fit into one process.
  *
  * Says `ready` when all are registered and wait; after the word `begin` it gathers the times of heartbeats, and tells them after `end`.
  */
+import { once } from 'node:events';
 import { type ClientHttp2Session, connect } from 'node:http2';
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
+  CallStreamRequestSchema,
+  CallStreamResponseSchema,
   ExchangeRequestSchema,
   HeartbeatRequestSchema,
   RegisterWorkerRequestSchema,
   RegisterWorkerResponseSchema,
 } from '@baton/contract';
+import { FrameReader, framed } from '@baton/server';
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
 import { durationMs } from '@bufbuild/protobuf/wkt';
 
@@ -27,6 +31,7 @@ const [url, countText, firstText] = process.argv.slice(2) as [string, string, st
 const count = Number(countText);
 const AT_ONCE = 40;
 const PREFIX = 5;
+const MAX_BYTES = 8 * 1024 * 1024;
 
 let heartbeatMs: number[] = [];
 let failures: Record<string, number> = {};
@@ -36,17 +41,16 @@ class CallError extends Error {
   override readonly name = 'CallError';
 }
 
+const headersOf = (method: string) => ({
+  ':method': 'POST',
+  ':path': `/baton.v1.MasterService/${method}`,
+  'content-type': 'application/grpc+proto',
+  te: 'trailers',
+});
+
 function call(session: ClientHttp2Session, method: string, message: Uint8Array): Promise<Uint8Array> {
   return new Promise((resolve, reject) => {
-    const stream = session.request({
-      ':method': 'POST',
-      ':path': `/baton.v1.MasterService/${method}`,
-      'content-type': 'application/grpc+proto',
-      te: 'trailers',
-    });
-    const frame = Buffer.alloc(PREFIX + message.length);
-    frame.writeUInt32BE(message.length, 1);
-    frame.set(message, PREFIX);
+    const stream = session.request(headersOf(method));
     const parts: Buffer[] = [];
     let status: unknown;
     stream.on('response', (headers) => (status ??= headers['grpc-status']));
@@ -57,7 +61,7 @@ function call(session: ClientHttp2Session, method: string, message: Uint8Array):
       if (status === '0') resolve(Buffer.concat(parts).subarray(PREFIX));
       else reject(new CallError(`${method}: status ${String(status)}`));
     });
-    stream.end(frame);
+    stream.end(framed(message, 0));
   });
 }
 
@@ -87,18 +91,36 @@ async function open(index: number): Promise<{ session: ClientHttp2Session; sessi
   return { session, sessionId, everyMs: durationMs(heartbeatInterval!) };
 }
 
+/** Exchanges as workers make them: as messages of one stream, the next as soon as one is answered. */
 async function poll(session: ClientHttp2Session, sessionId: string): Promise<void> {
-  for (let number = 1n; ; number++) {
-    const request = create(ExchangeRequestSchema, {
-      sessionId,
-      number,
-      offer: { number, freeSlots: 1 },
-      waitMs: 20_000,
-    });
-    await call(session, 'Exchange', toBinary(ExchangeRequestSchema, request)).catch(async (error) => {
-      note(error);
-      await sleep(1_000);
-    });
+  for (let number = 1n; ; ) {
+    const stream = session.request(headersOf('CallStream'));
+    const ask = () => {
+      const value = create(ExchangeRequestSchema, {
+        sessionId,
+        number,
+        offer: { number, freeSlots: 1 },
+        waitMs: 20_000,
+      });
+      const request = create(CallStreamRequestSchema, { number, call: { case: 'exchange', value } });
+      stream.write(framed(toBinary(CallStreamRequestSchema, request), 0));
+      number++;
+    };
+    const frames = new FrameReader(
+      MAX_BYTES,
+      (bytes) => {
+        const { answer } = fromBinary(CallStreamResponseSchema, bytes);
+        if (answer.case !== 'exchange') note(new CallError(`Exchange: ${JSON.stringify(answer.value)}`));
+        ask();
+      },
+      note,
+    );
+    stream.on('data', (part: Buffer) => frames.push(part));
+    stream.on('error', note);
+    ask();
+    await once(stream, 'close');
+    note(new CallError('CallStream has ended'));
+    await sleep(1_000);
   }
 }
 
