@@ -573,7 +573,7 @@ export function createDispatcher(
     });
   }
 
-  /** Field by field: with objects spread into objects this took 3 µs of the 14 that a task costs a master. */
+  /** Field by field, for each of thousands a second. */
   function assign(
     grant: Grant,
     claimedAt: number,
