@@ -7,7 +7,7 @@ const inPackages = (...names: string[]) => names.map((name) => `packages/${name}
 const PURE = inPackages('domain', 'expressions', 'contract', 'api', 'client');
 /** Leave their process as they found it; what they start are processes of their own. */
 const TIDY = [
-  ...inPackages('store', 'engine', 'server', 'worker', 'telemetry', 'testkit'),
+  ...inPackages('store', 'engine', 'server', 'telemetry', 'testkit'),
   ...['apps', 'examples'].map((directory) => `${directory}/**/*.test.ts`),
   ...['artifacts', 'clients', 'edge', 'faults', 'functions'].map((directory) => `test/${directory}/**/*.test.ts`),
 ];

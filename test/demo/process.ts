@@ -31,8 +31,6 @@ export class Home {
       BATON_HOME: this.home,
       LOG_DIR: join(this.directory, 'logs'),
       BATON_PORT: '0',
-      // Compiled once for all tests.
-      NODE_COMPILE_CACHE: join(tmpdir(), 'baton-demo-compile-cache'),
       TURBO_TELEMETRY_DISABLED: '1',
       NO_COLOR: '1',
       [TAG]: this.directory,

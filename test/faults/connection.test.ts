@@ -8,6 +8,8 @@ const timeout = 120_000;
 
 /** For what a lease's end has no part in: a loaded machine that lets a heartbeat wait for 3 s is no reason to lose one. */
 const longLease = { BATON_LEASE_TTL_MS: '20000' };
+/** What its worker never heard of comes back after a lease. */
+const mediumLease = { BATON_LEASE_TTL_MS: '8000' };
 
 /** A master, and one worker that reaches it through the proxy. */
 async function proxied(stage: Stage, env: Record<string, string> = {}) {
@@ -22,7 +24,7 @@ test.concurrent('leases whose answer was lost come back and cost no attempt; eve
   timeout,
 }, async (context) => {
   await using stage = await openStage(context);
-  const { proxy, ledger, baton } = await proxied(stage, longLease);
+  const { proxy, ledger, baton } = await proxied(stage, mediumLease);
   // An input of this size in each lease: an answer without leases is never taken for one with.
   const input = { dir: stage.dir, filling: 'x'.repeat(500) };
   const ids: string[] = [];
@@ -59,10 +61,18 @@ test.concurrent('results whose answer was lost are sent again and taken, with on
     stage.open(gate);
     await lost;
     ids.push(...tasks.map(({ id }) => id));
-    for (const task of tasks) expect(await task.result()).toMatchObject({ epoch: 1 });
+    for (const task of tasks) {
+      const [start, ...again] = stage.effects('start', task.id);
+      expect(again).toEqual([]);
+      expect(await task.result()).toMatchObject({ epoch: start!.epoch });
+    }
   }
   expect(await ledger.problems(ids)).toEqual([]);
-  for (const { attempts } of (await ledger.tasks()).values()) expect(attempts).toHaveLength(1);
+  for (const { attempt, attempts } of (await ledger.tasks()).values()) {
+    expect(attempt).toBe(1);
+    // What was granted into the connection that had just been cut came back before it began.
+    expect(attempts.map(({ state }) => state)).toEqual([...attempts.slice(1).map(() => 'returned'), 'succeeded']);
+  }
 });
 
 test.concurrent('a connection that is dead without saying so is found out; what ran goes on, and so does the queue', {
