@@ -92,7 +92,8 @@ const news = (laneId: number): NewTask[] =>
     extra: null,
   }));
 
-const lone = (block: number): NewTask[] => [{ ...news(block)[1]!, idempotency: null }];
+const bare = (laneId: number) => news(laneId).map((task) => ({ ...task, dueAtMs: null, idempotency: null }));
+const lone = (laneId: number) => bare(laneId).slice(0, 1);
 
 interface Hot {
   name: string;
@@ -118,6 +119,19 @@ const HOT: Hot[] = [
       submitHanding(
         sql,
         news(SHAPE.lanes + 1),
+        Array.from({ length: BATCH }, (_, n) => (n % 10 ? String((n % 3) + 1) : null)),
+      ),
+    rows: BATCH,
+    pages: 40 * BATCH,
+  },
+  { name: 'submit bare', pool: 'hot', call: (sql) => submitTasks(sql, bare(1)), rows: BATCH, pages: 30 * BATCH },
+  {
+    name: 'submit bare handing',
+    pool: 'hot',
+    call: (sql) =>
+      submitHanding(
+        sql,
+        bare(SHAPE.lanes + 4),
         Array.from({ length: BATCH }, (_, n) => (n % 10 ? String((n % 3) + 1) : null)),
       ),
     rows: BATCH,

@@ -2,11 +2,9 @@ import { base64 } from '../database/literals.ts';
 import { LANE_GUARD, SESSION_GUARD } from './hand-over.ts';
 import { INLINE_INPUT_BYTES, type NewTask } from './new-task.ts';
 
-/** A task without anything that most do not have: no key, no time to wait for, no deadline, no run. */
-export function isLone(batch: readonly NewTask[]): boolean {
-  const task = batch[0]!;
-  return batch.length === 1 && task.dueAtMs === null && task.idempotency === null && task.extra === null;
-}
+/** Whether it has nothing that most tasks do not have: no key, no time to wait for, no deadline, no run. */
+export const isBare = ({ dueAtMs, idempotency, extra }: NewTask): boolean =>
+  dueAtMs === null && idempotency === null && extra === null;
 
 /**
  * Stores one such task: what `SUBMIT` does, without what is there for batches. An insert of one row into an empty table takes an idle Postgres

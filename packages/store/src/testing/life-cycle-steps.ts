@@ -95,7 +95,7 @@ export class LifeCycleSteps {
     const actions: [weight: number, name: string, act: () => Promise<void>][] = [
       [28, 'submit', () => this.#submit(false)],
       [10, 'submit handing', () => this.#submit(true)],
-      [8, 'submit one handing', () => this.#submitOne()],
+      [8, 'submit bare', () => this.#submitBare()],
       [3, 'submit again', () => this.#submitAgain()],
       [1, 'look up keys', () => this.#lookUpKeys()],
       [1, 'drop expired keys', () => this.#dropExpiredKeys()],
@@ -140,25 +140,29 @@ export class LifeCycleSteps {
 
   // tasks ----------------------------------------------------------------------------------------------------------------
 
-  /** As most tasks are. */
-  async #submitOne(): Promise<void> {
+  /** As most tasks are: one, or some in one lane. */
+  async #submitBare(): Promise<void> {
     const { id: laneId, routeId } = this.#laneFor(true);
-    const lone: NewTask = {
-      id: this.#ids.next(),
-      namespaceId: 1,
-      routeId,
-      laneId,
-      priority: this.#random.below(3) - 1,
-      maxAttempts: 4,
-      startToCloseMs: 60_000,
-      encoding: 1,
-      input: new Uint8Array(this.#random.chance(0.2) ? 2000 : 8).fill(0x20),
-      dueAtMs: null,
-      idempotency: null,
-      extra: null,
-    };
-    this.#batches.push([lone]);
-    await this.#submitHanding([lone]);
+    const count = this.#random.chance(0.6) ? 1 : 2 + this.#random.below(3);
+    const batch = Array.from(
+      { length: count },
+      (): NewTask => ({
+        id: this.#ids.next(),
+        namespaceId: 1,
+        routeId,
+        laneId,
+        priority: this.#random.below(3) - 1,
+        maxAttempts: 4,
+        startToCloseMs: 60_000,
+        encoding: 1,
+        input: new Uint8Array(this.#random.chance(0.2) ? 2000 : 8).fill(0x20),
+        dueAtMs: null,
+        idempotency: null,
+        extra: null,
+      }),
+    );
+    this.#batches.push(batch);
+    await this.#submitHanding(batch);
   }
 
   /** To be handed over, a task's lane must have nothing that is ready, and not be paused. */
