@@ -38,7 +38,7 @@ describe('the life of tasks on SQL', { timeout: 120_000 }, () => {
     [1, 'whose completion does not ask for the epoch', COMPLETE, ' and l.epoch = i.epoch', ''],
     [1, 'whose completion does not ask for the session', COMPLETE, ' and l.session_id + 0 = i.session_id', ''],
     [1, 'whose sweeps and failures do not ask for the epoch', SETTLE, ' and l.epoch = i.epoch', ''],
-    [3, 'that forgets a cancel when a lease ends otherwise', SETTLE, 'l.cancel_reason is not null and', 'false and'],
+    [5, 'that forgets a cancel when a lease ends otherwise', SETTLE, 'l.cancel_reason is not null and', 'false and'],
     [2, 'that counts a returned lease as an attempt', SETTLE, 'then d.attempt - 1', 'then d.attempt'],
     [2, 'that grants to workers whose breaker is open', CLAIM, ' and not s.held_back', ''],
     [2, 'that grants to sessions which drain or are closed', CLAIM, "s.state = 'active' and", ''],
@@ -46,7 +46,7 @@ describe('the life of tasks on SQL', { timeout: 120_000 }, () => {
     [1, 'that grants with the epoch of the last lease', CLAIM, 'epoch + 1, priority', 'epoch, priority'],
     [3, 'that hands over to workers whose breaker is open', SUBMIT_HANDING, ' and not s.held_back', ''],
     [3, 'that hands over to sessions which drain or are closed', SUBMIT_HANDING, "s.state = 'active'", 'true'],
-    [4, 'that hands over from a paused lane', SUBMIT_HANDING, 'and not l.paused', ''],
+    [13, 'that hands over from a paused lane', SUBMIT_HANDING, 'and not l.paused', ''],
     [
       1,
       'that hands over before what was ready',

@@ -197,7 +197,8 @@ export function claimProbe(db: ModelDatabase, laneIds: readonly number[], sessio
   );
   const newest = failures.sort((a, b) => b.endedAtMs - a.endedAtMs).slice(0, LOOKED_AT);
   const failed = new Set(newest.map(({ routeId }) => routeId));
-  const clean = heads.filter(({ routeId }) => !failed.has(routeId));
+  // Of the lane: a failure may have moved the task to another one's.
+  const clean = heads.filter(({ laneId }) => !failed.has(db.lanes.get(laneId)!.routeId));
   const [first] = (clean.length > 0 ? clean : heads).sort(beforeInLane);
   const head = clean.length > 0 ? first : (heads.find(({ id }) => id === taken) ?? first);
   if (!head) return [];
