@@ -1,3 +1,5 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type postgres from 'postgres';
 import type { BenchServer } from '../server.ts';
 import type { Peer, PeerClient } from './peer.ts';
 import { noRedis, startRedis } from './redis.ts';
@@ -17,6 +19,8 @@ export interface PeerStore extends AsyncDisposable {
 
 const CALL = 1_000;
 const CONNECTIONS = 10;
+const LOOK_MS = 20;
+const TRIES = 250;
 
 export async function openPeer(server: BenchServer, name: PeerName, job: object): Promise<PeerStore> {
   const peer = await loadPeer(name);
@@ -25,6 +29,7 @@ export async function openPeer(server: BenchServer, name: PeerName, job: object)
     const redis = peer.store === 'redis' ? stack.use(await startRedis()) : null;
     const database = redis === null ? stack.use(await server.freshDatabase()) : null;
     const url = redis?.url ?? database!.url;
+    if (database !== null) stack.defer(() => whenAlone(database.sql));
     const client = await peer.open(url, name.variant, CONNECTIONS, true);
     stack.defer(async () => void (await client.close()));
     const whole = stack.move();
@@ -51,6 +56,19 @@ export async function openPeer(server: BenchServer, name: PeerName, job: object)
   } catch (error) {
     await stack.disposeAsync();
     throw error;
+  }
+}
+
+/**
+ * Until the peer's connections have ended, which it says before they have: those that the end of the database cuts are errors that nobody
+ * hears any more, and end this process.
+ */
+async function whenAlone(sql: postgres.Sql): Promise<void> {
+  for (let tries = 0; tries < TRIES; tries++) {
+    const [row] = await sql`select count(*)::integer as others from pg_stat_activity
+      where datname = current_database() and backend_type = 'client backend' and application_name <> 'postgres.js'`;
+    if (row!.others === 0) return;
+    await sleep(LOOK_MS);
   }
 }
 
