@@ -67,8 +67,12 @@ function open(
   };
 }
 
-/** Of the main loop. */
-const turn = () => new Promise((resolve) => setImmediate(resolve));
+/** Turns of the main loop, enough for all that can begin: work yields to the loop when its slice of time is used up, and on a busy machine others use it up. */
+async function turns(): Promise<void> {
+  for (let i = 0; i < 50; i++) {
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+}
 const forever = () => new Promise<Outcome>(() => {});
 
 test('a recall hands back what has not been started, the newest first, and does not ask for it again', async () => {
@@ -82,7 +86,7 @@ test('a recall hands back what has not been started, the newest first, and does 
     work.prefetch.roundTrip({ asked: 10, given: 10, left: 0, idle: true });
   }
   accept(1, 2, 3, 4, 5);
-  await turn();
+  await turns();
   expect(work.wanted).toBeGreaterThan(10);
   expect(work.recall(2)).toBe(2);
   expect(outcomes()).toEqual(['5 returned', '4 returned']);
@@ -106,7 +110,7 @@ test('a cancel that comes before its lease stops it before it begins', async () 
   expect(work.cancel('2', 1, 'enough')).toBe(false);
   expect(work.cancel('3', 7, 'another epoch')).toBe(false);
   accept(1, 2, 3);
-  await turn();
+  await turns();
   expect(started).toEqual(['1', '3']);
   expect(outcomes()).toEqual(['2 cancelled']);
 });
@@ -171,7 +175,7 @@ test('what runs sits on the board from before its code begins until its end', as
     return success(1);
   });
   accept(1, 2, 3);
-  await turn();
+  await turns();
   expect(outcomes()).toEqual(['1 success', '2 success', '3 success']);
   expect(shared.signs.read()).toEqual([]);
 });
@@ -214,12 +218,12 @@ test('nothing begins once the lease time is over by the worker’s own clock; re
   const { work, shared, accept, outcomes } = open(() => success('done'));
   shared.leaseUntilMs = monotonicMs() - 1;
   accept(1, 2);
-  await turn();
+  await turns();
   expect(outcomes()).toEqual([]);
   expect(work.queued).toBe(2);
   shared.leaseUntilMs = monotonicMs() + 60_000;
   work.resume();
-  await turn();
+  await turns();
   expect(outcomes()).toEqual(['1 success', '2 success']);
 });
 
@@ -259,7 +263,7 @@ test('a lease with resources takes its room until its code has ended, goes befor
   };
   expect(offered()).toEqual([4, 1_000n, 'd1,d2']);
   accept(1, 2);
-  await turn();
+  await turns();
   take(3, ['d1']);
   expect(offered()).toEqual([3, 900n, 'd2']);
   // Taken, unknown, ill, and too many CPUs.
@@ -270,16 +274,16 @@ test('a lease with resources takes its room until its code has ended, goes befor
   take(7, ['d2']);
   expect(outcomes()).toEqual(['4 returned', '5 returned', '6 returned', '7 returned']);
   expect(offered()).toEqual([3, 900n, '']);
-  await turn();
+  await turns();
   gates.get('1')!();
-  await turn();
+  await turns();
   expect([...gates.keys()]).toEqual(['1', '3']);
   // Given up, while its code goes on: the device is not free.
   work.lose('3', 1, 'gone');
   expect(offered()).toEqual([3, 900n, '']);
   expect(accounts.held).toBe(1);
   gates.get('3')!();
-  await turn();
+  await turns();
   expect(offered()).toEqual([4, 1_000n, 'd1']);
   // One that never began frees what it had at once.
   take(8, ['d1']);
@@ -311,27 +315,27 @@ test('the next task of a device waits for it, holds nobody else up, and starts w
     );
   // Nothing is asked for ahead before it is known how long such tasks take.
   take(1);
-  await turn();
+  await turns();
   expect(work.nextDevices).toEqual([]);
   gates.get('1')!();
-  await turn();
+  await turns();
   take(2);
-  await turn();
+  await turns();
   expect(work.nextDevices).toEqual(['d1']);
   take(3);
   expect(work.nextDevices).toEqual([]);
   // A third one has no place; one without a device goes past the one that waits.
   take(4);
   accept(5);
-  await turn();
+  await turns();
   expect(outcomes()).toEqual(['1 success', '4 returned']);
   expect([...gates.keys()]).toEqual(['1', '2', '5']);
   // Its lease is another's by now, but its code goes on, and has the device as long.
   work.lose('2', 1, 'gone');
-  await turn();
+  await turns();
   expect(gates.has('3')).toBe(false);
   gates.get('2')!();
-  await turn();
+  await turns();
   expect(gates.has('3')).toBe(true);
   expect(accounts.held).toBe(1);
   // What waits goes back when others wait for work, when the worker stops, and where the device has fallen ill.
@@ -340,15 +344,15 @@ test('the next task of a device waits for it, holds nobody else up, and starts w
   take(7);
   devices[0] = { ...devices[0]!, usable: false, reason: 'hot' };
   gates.get('3')!();
-  await turn();
+  await turns();
   devices[0] = device('d1');
   take(8, 9);
-  await turn();
+  await turns();
   work.stopAccepting();
   expect(outcomes().slice(2)).toEqual(['6 returned', '7 returned', '3 success', '9 returned']);
   gates.get('8')!();
   gates.get('5')!();
-  await turn();
+  await turns();
   expect(accounts.held).toBe(0);
   expect(work.queued).toBe(0);
 });
@@ -365,12 +369,12 @@ test('tasks that take long on a device are not fetched ahead', async () => {
       create(LeaseSchema, { taskId, epoch: 1, attempt: 1, executor: { case: 'function', value: {} }, devices: ['d1'] }),
     ]);
   take('1');
-  await turn();
+  await turns();
   vi.advanceTimersByTime(60_000);
   end();
-  await turn();
+  await turns();
   take('2');
-  await turn();
+  await turns();
   expect(work.nextDevices).toEqual([]);
 });
 
@@ -400,7 +404,7 @@ test('an input that is a blob is fetched while others run, once, and again where
       }),
     ]);
   take(1);
-  await turn();
+  await turns();
   take(2);
   take(3);
   // More than is kept in memory: fetched when its turn comes.
@@ -415,7 +419,7 @@ test('an input that is a blob is fetched while others run, once, and again where
       expect(gates).toHaveLength(id);
     });
     gates[id - 1]!();
-    await turn();
+    await turns();
   }
   expect(inputs).toEqual(['1 data', '2 data', '3 data', '4 data']);
   expect(fetches).toHaveLength(5);
