@@ -5,6 +5,9 @@ import { fastGzip } from './gzip.ts';
 /** Before each message: one byte of flags and four of its length. */
 export const frameHeadBytes = 5;
 
+/** Larger messages keep the buffer that they came together in, of a few socket reads. */
+const ownBytes = 128 * 1024;
+
 /** @param flag 0, or `compressedFlag` */
 export function framed(bytes: Uint8Array, flag: number): Buffer {
   const frame = Buffer.allocUnsafe(frameHeadBytes + bytes.length);
@@ -76,7 +79,10 @@ export class FrameReader {
         break;
       }
       const begin = at + frameHeadBytes;
-      this.#take(bytes[at]!, joined([bytes.subarray(begin, begin + size)]));
+      const message = bytes.subarray(begin, begin + size);
+      // What came in pieces and was put together here is not copied again, for what little may lie beside it.
+      const isOwn = bytes !== chunk && size >= ownBytes;
+      this.#take(bytes[at]!, isOwn ? new Uint8Array(message.buffer, message.byteOffset, size) : joined([message]));
       if (this.#isOver) return;
       at = begin + size;
     }

@@ -4,7 +4,7 @@ import { joined } from './grpc-frames.ts';
 import { acceptsGzip, fastGzip } from './gzip.ts';
 import type { OnError, RouterOptions } from './options.ts';
 import type { UnaryCall, UnaryOutcome, UnaryRpc } from './unary.ts';
-import { type GoOn, maxLeanBytes } from './unary-http2.ts';
+import type { GoOn } from './unary-http2.ts';
 
 export interface LeanHttp1Options {
   compressMinBytes: number;
@@ -23,7 +23,7 @@ export function isPlainConnect({ method, headers }: IncomingMessage, maxMessageB
     method === 'POST' &&
     headers['content-encoding'] === undefined &&
     length !== undefined &&
-    Number(length) <= Math.min(maxLeanBytes, maxMessageBytes)
+    Number(length) <= maxMessageBytes
   );
 }
 

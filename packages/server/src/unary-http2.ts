@@ -8,9 +8,6 @@ import type { OnError } from './options.ts';
 import { only, type StreamRpc } from './stream-rpc.ts';
 import type { UnaryOutcome, UnaryRpc } from './unary.ts';
 
-/** Larger ones gain nothing: their bytes cost more than their call. */
-export const maxLeanBytes = 1024 * 1024;
-
 export interface LeanOptions {
   sessions: Http2Sessions;
   compressMinBytes: number;
@@ -67,7 +64,7 @@ export function serveUnaryStream(
     chunks.push(chunk);
     bytes += chunk.length;
     const head = chunks.length === 1 ? chunk : chunks[0]!;
-    const isPlain = head.length >= frameHeadBytes && head[0] === 0 && head.readUInt32BE(1) <= maxLeanBytes;
+    const isPlain = head.length >= frameHeadBytes && head[0] === 0 && head.readUInt32BE(1) <= options.maxMessageBytes;
     if (!isPlain || bytes > frameHeadBytes + head.readUInt32BE(1)) {
       // A stream that was paused stays so until it is told otherwise, whoever listens next.
       stream.pause();
@@ -81,7 +78,7 @@ export function serveUnaryStream(
     incoming.complete = true;
     options.sessions.bodyArrived(incoming);
     const size = bytes - frameHeadBytes;
-    const isWhole = size >= 0 && size === chunks[0]!.readUInt32BE(1) && size <= options.maxMessageBytes;
+    const isWhole = size >= 0 && size === chunks[0]!.readUInt32BE(1);
     const input = isWhole ? rpc.decode(joined(chunks).subarray(frameHeadBytes)) : undefined;
     if (input === undefined) {
       leave();

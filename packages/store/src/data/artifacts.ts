@@ -37,7 +37,7 @@ export const COMPLETE_WITH_ARTIFACTS = `/* baton complete with artifacts */
 ${COMPLETE_STEPS}, kept_artifacts as (
   insert into baton.artifacts (task_id, size_bytes, created_at, namespace_id, worker_id, epoch, sha256, name)
   select e.task_id, f.size_bytes, e.at, e.namespace_id, e.worker_id, e.epoch, f.sha256, f.name
-  from unnest($8::bigint[], $9::integer[], $10::bigint[], $11::bigint[], $12::bytea[], $13::text[])
+  from unnest($10::bigint[], $11::integer[], $12::bigint[], $13::bigint[], $14::bytea[], $15::text[])
     f(task_id, epoch, session_id, size_bytes, sha256, name)
   join ended e on e.task_id = f.task_id and e.epoch = f.epoch and e.session_id = f.session_id
 )

@@ -1,5 +1,5 @@
 import type { Sql } from '../database/connection.ts';
-import { hex } from '../database/literals.ts';
+import { base64, bytesOfBase64, hex } from '../database/literals.ts';
 import {
   BLOB_CHUNK_BYTES,
   BlobBytesMissing,
@@ -21,8 +21,8 @@ export function postgresBlobs(options: { createHash?: () => IncrementalHash } = 
     // From the chunk that the offset is in. Clients choose the size of their chunks: small ones are gathered.
     const [row] = await sql.unsafe(
       `/* baton read blob */
-       select substring(string_agg(case when byte_offset < $2 then substring(data from ($2 - byte_offset + 1)::integer) else data end,
-                                   ''::bytea order by byte_offset) from 1 for $3::integer) as data
+       select encode(substring(string_agg(case when byte_offset < $2 then substring(data from ($2 - byte_offset + 1)::integer) else data end,
+                                   ''::bytea order by byte_offset) from 1 for $3::integer), 'base64') as data
        from (
          select byte_offset, data from baton.blob_chunks
          where content_id = $1 and byte_offset < $2::bigint + $3
@@ -32,7 +32,7 @@ export function postgresBlobs(options: { createHash?: () => IncrementalHash } = 
       [contentId, offset, Math.min(maxBytes, BLOB_CHUNK_BYTES)],
       { prepare: true },
     );
-    return (row?.data as Uint8Array | null) ?? new Uint8Array();
+    return bytesOfBase64((row?.data as string | null) ?? '');
   }
 
   return {
@@ -45,16 +45,16 @@ export function postgresBlobs(options: { createHash?: () => IncrementalHash } = 
            where id = $1 and namespace_id = $2 and expires_at > clock_timestamp() for update
          ), chunk as (
            insert into baton.blob_chunks (content_id, byte_offset, data)
-           select id, $3, $4 from upload
-           where received_bytes = $3 and $3::bigint + octet_length($4::bytea) <= case when size_bytes > 0 then size_bytes else $6::bigint end
+           select id, $3, decode($4::text, 'base64') from upload
+           where received_bytes = $3 and $3::bigint + $7::integer <= case when size_bytes > 0 then size_bytes else $6::bigint end
            returning content_id
          ), moved as (
            update baton.blob_uploads u
-           set received_bytes = $3::bigint + octet_length($4::bytea), expires_at = clock_timestamp() + $5::double precision * interval '1 ms'
+           set received_bytes = $3::bigint + $7::integer, expires_at = clock_timestamp() + $5::double precision * interval '1 ms'
            from chunk c where u.id = c.content_id
          )
          select size_bytes, received_bytes, exists (select from chunk) as taken from upload`,
-        [uploadId, namespaceId, offset, data, ttlMs, maxBytes],
+        [uploadId, namespaceId, offset, base64(data), ttlMs, maxBytes, data.byteLength],
         { prepare: true },
       );
       return row

@@ -1,5 +1,5 @@
 import type { Sql } from '../database/connection.ts';
-import { bytesOfHex } from '../database/literals.ts';
+import { base64, bytesOfHex } from '../database/literals.ts';
 import type { Encoding } from '../tasks/new-task.ts';
 
 /** A checkpoint about to be saved, under the fence of its lease. */
@@ -38,7 +38,9 @@ export interface SaveAnswer {
  * failures of the task's code: its lease has as many more than the task (see `HeldAttempt.forgiven`).
  */
 export const SAVE_CHECKPOINT = `/* baton save checkpoint */
-with held as materialized (
+with data as materialized (
+  select decode($6::text, 'base64') as bytes
+), held as materialized (
   select l.* from (values ($1::bigint, $2::integer, $3::bigint)) i(task_id, epoch, session_id) cross join lateral (
     select l.task_id, l.epoch, l.attempt, l.session_id, l.lane_id, l.run_id, l.crashes from baton.leases l
     where l.task_id = i.task_id and l.epoch = i.epoch and l.session_id + 0 = i.session_id limit 1 for update
@@ -48,12 +50,12 @@ with held as materialized (
 ), blob as (
   update baton.blobs b set used_at = clock_timestamp()
   from held h join baton.lanes a on a.id = h.lane_id
-  where $6::bytea is null and b.namespace_id = a.namespace_id and b.sha256 = $5
+  where $6::text is null and b.namespace_id = a.namespace_id and b.sha256 = $5
   returning b.size_bytes
 ), counted as (
   insert into baton.checkpoint_counters as c (task_id, last_number)
   select task_id, 1 from held
-  where not exists (select from known) and ($6::bytea is not null or exists (select from blob))
+  where not exists (select from known) and ($6::text is not null or exists (select from blob))
   on conflict (task_id) do update set last_number = c.last_number + 1
   returning task_id, last_number as number
 ), noted as (
@@ -66,8 +68,8 @@ with held as materialized (
 ), kept as (
   insert into baton.checkpoints (task_id, number, created_at, size_bytes, score, epoch, worker_id, attempt, encoding, sha256, data, in_blob,
                                  save_id, metadata)
-  select task_id, number, at, coalesce(octet_length($6::bytea), (select size_bytes from blob)), $8::double precision, epoch, worker_id, attempt,
-         $7::smallint, $5::bytea, $6::bytea, $6::bytea is null, $4, $9::text::jsonb
+  select task_id, number, at, coalesce((select octet_length(bytes) from data), (select size_bytes from blob)), $8::double precision, epoch, worker_id, attempt,
+         $7::smallint, $5::bytea, (select bytes from data), $6::text is null, $4, $9::text::jsonb
   from saved
 ), signed as (
   update baton.progress p set sign_at = clock_timestamp() from saved s where p.task_id = s.task_id and p.epoch = s.epoch
@@ -90,7 +92,7 @@ export async function saveCheckpoint(sql: Sql, checkpoint: NewCheckpoint): Promi
           checkpoint.sessionId,
           checkpoint.saveId,
           bytesOfHex(checkpoint.sha256),
-          checkpoint.data,
+          checkpoint.data === null ? null : base64(checkpoint.data),
           checkpoint.encoding,
           checkpoint.score,
           checkpoint.metadata === null ? null : JSON.stringify(checkpoint.metadata),

@@ -1,5 +1,5 @@
 import type { Sql } from '../database/connection.ts';
-import { byteas, numbers } from '../database/literals.ts';
+import { numbers, packed, unpacked } from '../database/literals.ts';
 
 /** A row of `task_outputs` is at most this long; a page of a reader is one of these, or a little more. */
 export const OUTPUT_ROW_BYTES = 128 * 1024;
@@ -32,7 +32,10 @@ export interface OutputVerdict {
  */
 export const APPEND_OUTPUT = `/* baton append output */
 with input as materialized (
-  select * from unnest($1::bigint[], $2::bigint[], $3::integer[], $4::bigint[], $5::bytea[]) i(session_id, task_id, epoch, byte_offset, data)
+  select session_id, task_id, epoch, byte_offset, ${unpacked('$5', 'data_end', 'data_bytes')} as data
+  from (select i.*, coalesce(i.data_length, ($7::integer[])[1]) as data_bytes
+        from unnest($1::bigint[], $2::bigint[], $3::integer[], $4::bigint[], $6::integer[], $7::integer[])
+          i(session_id, task_id, epoch, byte_offset, data_end, data_length)) i
 ), runs as materialized (
   select session_id, task_id, epoch, min(byte_offset) as starts from input group by 1, 2, 3 order by task_id, epoch, session_id
 ), held as materialized (
@@ -74,7 +77,7 @@ export async function appendOutputs(sql: Sql, runs: readonly OutputRun[]): Promi
   }
   const rows = await sql.unsafe(
     APPEND_OUTPUT,
-    [numbers(sessions), numbers(tasks), numbers(epochs), numbers(offsets), byteas(data)],
+    [numbers(sessions), numbers(tasks), numbers(epochs), numbers(offsets), ...packed(data)],
     { prepare: true },
   );
   const ends = new Map(rows.map((r) => [`${r.task_id}/${r.epoch}/${r.session_id}`, r.ends as string | null]));

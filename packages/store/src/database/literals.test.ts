@@ -1,7 +1,7 @@
 import { testDatabase } from '@baton/testkit';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { openSql, type Sql } from './connection.ts';
-import { base64s, booleans, byteas, bytesOfBase64, jsons, numbers, texts } from './literals.ts';
+import { base64, booleans, byteas, bytesOfBase64, jsons, numbers, packed, texts, unpacked } from './literals.ts';
 
 let sql: Sql;
 let drop: () => Promise<void>;
@@ -51,24 +51,37 @@ describe('array literals reach Postgres as what they were', () => {
     expect((row!.e as Uint8Array).length).toBe(0);
   });
 
-  it('bytes as base64, with a runtime that knows Buffer and with one that does not', async () => {
-    const all = Uint8Array.from({ length: 256 }, (_, i) => i);
-    const [row] = await sql.unsafe(
-      `select decode(b[1], 'base64') as a, encode(decode(b[1], 'base64'), 'base64') as t, b[2] is null as n, decode(b[3], 'base64') as e
-       from (select $1::text[] as b) x`,
-      [base64s([all, null, new Uint8Array()])],
+  const all = Uint8Array.from({ length: 256 }, (_, i) => i);
+  const unkind = [all, null, new Uint8Array(), Uint8Array.of(0), null, all];
+
+  it.each([
+    ['of many lengths', unkind],
+    ['of one length', [all, all, null, all]],
+    ['of which there is one', [all]],
+    ['of which the first is none', [null, new Uint8Array(), all]],
+    ['of which all are none', [null, null]],
+    ['that are empty', [new Uint8Array(), new Uint8Array()]],
+  ])('bytes %s, packed', async (_, values) => {
+    const [bytes, ends, lengths] = packed(values);
+    const rows = await sql.unsafe(
+      `select ${unpacked('$2', 'ends', 'length')} as bytes
+       from (select n, ends, coalesce(length, ($4::integer[])[1]) as length
+             from unnest($1::integer[], $3::integer[], $4::integer[]) i(n, ends, length)) i order by n`,
+      [numbers(values.map((_, n) => n)), bytes, ends, lengths],
     );
-    expect([...(row!.a as Uint8Array)]).toEqual([...all]);
+    expect(rows.map((row) => row.bytes && [...(row.bytes as Uint8Array)])).toEqual(values.map((v) => v && [...v]));
+  });
+
+  it('bytes as base64, with a runtime that knows Buffer and with one that does not', async () => {
+    const [row] = await sql.unsafe(`select encode(decode($1, 'base64'), 'base64') as t`, [base64(all)]);
     // Postgres breaks lines.
     expect(row!.t).toContain('\n');
     expect([...bytesOfBase64(row!.t as string)]).toEqual([...all]);
-    expect(row!.n).toBe(true);
-    expect((row!.e as Uint8Array).length).toBe(0);
     vi.stubGlobal('Buffer', undefined);
     vi.resetModules();
     const edge = await import('./literals.ts');
     vi.unstubAllGlobals();
-    expect(edge.base64s([all, null, new Uint8Array()])).toBe(base64s([all, null, new Uint8Array()]));
+    expect(edge.packed(unkind)).toEqual(packed(unkind));
     expect([...edge.bytesOfBase64(row!.t as string)]).toEqual([...all]);
   });
 

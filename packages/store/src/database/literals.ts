@@ -41,17 +41,43 @@ export function byteas(values: readonly (Uint8Array | null)[]): string {
 }
 
 /**
- * Bytes as base64, or null; to be decoded by the statement: `decode(x, 'base64')`. For a MiB that takes a third of the time of `byteas`, in
- * JavaScript (2.8 of 9.6 ms) and in Postgres (5 of 16 ms).
+ * Byte strings put together to one, as base64, with where each ends in it (null: it is null) and how long it is; `unpacked` takes them
+ * apart. A MiB takes a third of the time of `byteas`, in JavaScript (2.5 of 5.8 ms) and in Postgres (4.7 of 14.5 ms), for an array's text is
+ * read twice, byte by byte; inputs of 60 bytes take 0.9 of the 1.9 µs, and 1.8 of 1.9.
  */
-export function base64s(values: readonly (Uint8Array | null)[]): string {
-  let out = '{';
-  for (let i = 0; i < values.length; i++) {
-    const value = values[i];
-    out += i ? ',' : '';
-    out += value == null ? 'NULL' : value.byteLength === 0 ? '""' : base64(value);
+export function packed(values: readonly (Uint8Array | null)[]): [bytes: string, ends: string, lengths: string] {
+  const ends: (number | null)[] = [];
+  const lengths: number[] = [];
+  let total = 0;
+  for (const value of values) {
+    total += value?.byteLength ?? 0;
+    ends.push(value === null ? null : total);
+    lengths.push(value?.byteLength ?? lengths.at(-1) ?? 0);
   }
-  return `${out}}`;
+  return [base64(concatenated(values, total)), numbers(noneOr(ends)), numbers(once(lengths))];
+}
+
+/**
+ * One of the byte strings that are `packed` in a parameter, in SQL. Late, where it is written to its table: what is taken apart early is copied
+ * by each step of the statement.
+ *
+ * @param bytes the parameter, such as `$4`
+ * @param end name of its column, of `ends`
+ * @param length of `lengths`, which are one value where all are the same
+ */
+export const unpacked = (bytes: string, end: string, length: string): string =>
+  `substring((select decode(${bytes}::text, 'base64')) from ${end} - ${length} + 1 for ${length})`;
+
+function concatenated(values: readonly (Uint8Array | null)[], total: number): Uint8Array {
+  if (values.length === 1 && values[0] != null) return values[0];
+  const whole = new Uint8Array(total);
+  let at = 0;
+  for (const value of values) {
+    if (value === null) continue;
+    whole.set(value, at);
+    at += value.byteLength;
+  }
+  return whole;
 }
 
 interface BufferLike {

@@ -1,5 +1,5 @@
 import type { Sql } from '../database/connection.ts';
-import { byteas, bytesOfHex, noneOr, numbers, once, texts } from '../database/literals.ts';
+import { byteas, bytesOfHex, noneOr, numbers, once, packed, texts, unpacked } from '../database/literals.ts';
 import { FREE_DEVICES, freeDevicesOf } from '../workers/device-leases.ts';
 import type { Encoding } from './new-task.ts';
 
@@ -22,7 +22,7 @@ const KEPT = `kept_attempt as (
   from ended
 ), kept_outcome as (
   insert into baton.outcomes (task_id, run_id, ended_at, namespace_id, route_id, worker_id, epoch, attempt, output_encoding, state, output, output_blob)
-  select task_id, run_id, at, namespace_id, route_id, worker_id, epoch, attempt, encoding, 'succeeded', output, output_blob
+  select task_id, run_id, at, namespace_id, route_id, worker_id, epoch, attempt, encoding, 'succeeded', ${unpacked('$4', 'output_end', 'output_bytes')}, output_blob
   from ended
 ), advanced as (
   insert into baton.advances (run_id, task_id) select run_id, task_id from ended where run_id is not null
@@ -33,8 +33,8 @@ const KEPT = `kept_attempt as (
 )`;
 
 /** Columns of the input; of what is the same for the whole batch one value is sent (see `once`). */
-const WORDS = `task_id, coalesce(epoch, ($2::integer[])[1]) as epoch, coalesce(session_id, ($3::bigint[])[1]) as session_id, output,
-        coalesce(encoding, ($5::smallint[])[1]) as encoding, ran_us, output_blob`;
+const WORDS = `task_id, coalesce(epoch, ($2::integer[])[1]) as epoch, coalesce(session_id, ($3::bigint[])[1]) as session_id, output_end,
+        coalesce(output_bytes, ($9::integer[])[1]) as output_bytes, coalesce(encoding, ($5::smallint[])[1]) as encoding, ran_us, output_blob`;
 
 /**
  * As COMPLETE, but each lease is looked up and locked before it is deleted, so that it is found even if its row is changed at the same
@@ -52,12 +52,12 @@ const WORDS = `task_id, coalesce(epoch, ($2::integer[])[1]) as epoch, coalesce(s
 export const COMPLETE_STEPS = `with input as materialized (
   select distinct on (task_id, epoch, session_id) * from (
     select ${WORDS}
-    from unnest($1::bigint[], $2::integer[], $3::bigint[], $4::bytea[], $5::smallint[], $6::double precision[], $7::bytea[])
-      as i(task_id, epoch, session_id, output, encoding, ran_us, output_blob)
+    from unnest($1::bigint[], $2::integer[], $3::bigint[], $5::smallint[], $6::double precision[], $7::bytea[], $8::integer[], $9::integer[])
+      as i(task_id, epoch, session_id, encoding, ran_us, output_blob, output_end, output_bytes)
   ) i
   order by task_id, epoch, session_id
 ), held as materialized (
-  select l.*, i.output, i.encoding, i.ran_us, i.output_blob from input i cross join lateral (
+  select l.*, i.output_end, i.output_bytes, i.encoding, i.ran_us, i.output_blob from input i cross join lateral (
     select l.task_id, l.epoch, l.attempt, l.session_id, l.granted_at, l.run_id, l.lane_id, l.has_devices from baton.leases l
     where l.task_id = i.task_id and l.epoch = i.epoch and l.session_id + 0 = i.session_id limit 1 for update
   ) l
@@ -90,10 +90,10 @@ ${COMPLETED}`;
 export const COMPLETE = `/* baton complete */
 with ended as materialized (
   delete from baton.leases l using (
-    select h.place, i.output, i.encoding, i.ran_us, i.output_blob, clock_timestamp() as at
+    select h.place, i.output_end, i.output_bytes, i.encoding, i.ran_us, i.output_blob, clock_timestamp() as at
     from (
-      select ${WORDS} from unnest($1::bigint[], $2::integer[], $3::bigint[], $4::bytea[], $5::smallint[], $6::double precision[], $7::bytea[])
-        as i(task_id, epoch, session_id, output, encoding, ran_us, output_blob)
+      select ${WORDS} from unnest($1::bigint[], $2::integer[], $3::bigint[], $5::smallint[], $6::double precision[], $7::bytea[], $8::integer[], $9::integer[])
+        as i(task_id, epoch, session_id, encoding, ran_us, output_blob, output_end, output_bytes)
       order by task_id
     ) i
     cross join lateral (
@@ -106,11 +106,11 @@ with ended as materialized (
             coalesce(l.lane_namespace_id, (select a.namespace_id from baton.lanes a where a.id = l.lane_id)) as namespace_id,
             coalesce(l.lane_route_id, (select a.route_id from baton.lanes a where a.id = l.lane_id)) as route_id,
             coalesce(l.session_worker_id, (select s.worker_id from baton.sessions s where s.id = l.session_id)) as worker_id,
-            x.output, x.encoding, x.ran_us, x.output_blob, x.at
+            x.output_end, x.output_bytes, x.encoding, x.ran_us, x.output_blob, x.at
 ), ${freeDevicesOf('ended')}, ${KEPT}
 select (select count(*)::integer from ended) as count,
        (select json_agg(json_build_array(task_id::text, run_id::text)) from ended
-        where run_id is not null or (select count(*) from ended) < $8) as told`;
+        where run_id is not null or (select count(*) from ended) < $10) as told`;
 
 export interface Ended {
   taskId: string;
@@ -133,16 +133,19 @@ export async function completeTasks(sql: Sql, batch: readonly Success[]): Promis
   return ended.concat(rows.map((r) => ({ taskId: r.task_id as string, runId: r.run_id as string | null })));
 }
 
-/** $1 to $7 of COMPLETE. */
+/** $1 to $9 of COMPLETE. */
 export function successParams(batch: readonly Success[]) {
+  const [outputs, outputEnds, outputBytes] = packed(batch.map((s) => (s.outputBlob ? null : s.output)));
   return [
     numbers(batch.map((s) => s.taskId)),
     numbers(once(batch.map((s) => s.epoch))),
     numbers(once(batch.map((s) => s.sessionId))),
-    byteas(batch.map((s) => (s.outputBlob ? null : s.output))),
+    outputs,
     numbers(once(batch.map((s) => s.encoding))),
     numbers(batch.map((s) => s.ranUs)),
     byteas(noneOr(batch.map((s) => (s.outputBlob ? bytesOfHex(s.outputBlob) : null)))),
+    outputEnds,
+    outputBytes,
   ];
 }
 

@@ -16,7 +16,7 @@ const loneStatement = (handing: boolean) => `/* baton ${handing ? 'submit one ha
 with stored as (
   insert into baton.tasks (id, start_to_close_ms, namespace_id, route_id, lane_id, priority, max_attempts, input_encoding, input)
   values ($1::bigint, $7::bigint, $2::integer, $3::integer, $4::integer, $5::smallint, $6::smallint, $8::smallint, decode($9::text, 'base64'))
-  returning input
+  returning case when octet_length(input) <= ${INLINE_INPUT_BYTES} then input end as inline
 ), ${
   handing
     ? `granting as materialized (
@@ -36,8 +36,7 @@ with stored as (
     : ''
 }to_ready as (
   insert into baton.ready (task_id, position, start_to_close_ms, lane_id, priority, max_attempts, input_encoding, input)
-  select $1::bigint, $1::bigint, $7::bigint, $4::integer, $5::smallint, $6::smallint, $8::smallint,
-         case when octet_length(input) <= ${INLINE_INPUT_BYTES} then input end
+  select $1::bigint, $1::bigint, $7::bigint, $4::integer, $5::smallint, $6::smallint, $8::smallint, inline
   from stored${handing ? ' where not exists (select from taking)' : ''}
 ), logged as (
   insert into baton.events (namespace_ids, types, task_ids, run_ids, attempts, worker_ids)

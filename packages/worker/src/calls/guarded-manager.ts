@@ -13,6 +13,10 @@ interface Insides {
   setState(next: State): void;
 }
 
+/** Node's windows are 64 KiB: a lease with an input of a MiB would take a dozen round trips. */
+const STREAM_WINDOW_BYTES = 1024 * 1024;
+const CONNECTION_WINDOW_BYTES = 8 * 1024 * 1024;
+
 /**
  * An Http2SessionManager whose connections never end the process, and of which there is one. Two things in connect-node make that
  * necessary. When a connection is given up (GOAWAY while idle, a failed ping, abort), the manager takes its listener off; the socket's
@@ -21,11 +25,16 @@ interface Insides {
  * forgotten with neither listener nor end, and who waits for it waits until its deadline.
  */
 export function guardedManager(...args: ConstructorParameters<typeof Http2SessionManager>): Http2SessionManager {
-  const manager = new Http2SessionManager(...args);
+  const [url, options, sessionOptions] = args;
+  const settings = { initialWindowSize: STREAM_WINDOW_BYTES, ...sessionOptions?.settings };
+  const manager = new Http2SessionManager(url, options, { ...sessionOptions, settings });
   const insides = manager as unknown as Insides;
   const setState = insides.setState.bind(manager);
   insides.setState = (next) => {
-    if (next.t === 'ready') next.conn.on('error', () => {});
+    if (next.t === 'ready') {
+      next.conn.on('error', () => {});
+      next.conn.setLocalWindowSize(CONNECTION_WINDOW_BYTES);
+    }
     if (next.t === 'connecting' && isUsable(insides.s)) {
       next.conn.catch(() => {});
       next.abort(new ConnectError('there is a connection already', Code.Unavailable));
