@@ -483,12 +483,26 @@ export function createDispatcher(
       const mine = bySession.get(offer.sessionId);
       if (mine) bySession.delete(offer.sessionId);
       if (offers.get(offer.sessionId) === offer) {
-        if (mine || offer.urgent) end(offer, portion(offer.sessionId, mine ?? []));
+        // And what was kept while the statement for this one was under way.
+        const all = [...takeKept(offer.sessionId), ...(mine ?? [])];
+        if (all.length > 0 || offer.urgent) end(offer, portion(offer.sessionId, all));
       } else if (mine) keep(offer.sessionId, mine);
     }
   }
 
+  /**
+   * For the session's next call, which may be waiting already: a newer offer ends an older one while a statement that grants to the older one
+   * is under way.
+   */
   const keep = (sessionId: string, assignments: Assignment[]) => {
+    hold(sessionId, assignments);
+    const offer = offers.get(sessionId);
+    if (offer === undefined || offer.asked) return;
+    const kept = takeKept(sessionId);
+    if (kept.length > 0) end(offer, portion(sessionId, kept));
+  };
+
+  const hold = (sessionId: string, assignments: Assignment[]) => {
     if (assignments.length === 0) return;
     const earlier = undelivered.get(sessionId);
     undelivered.set(sessionId, earlier ? [...earlier, ...assignments] : assignments);
@@ -523,7 +537,7 @@ export function createDispatcher(
       const { input, artifacts } = assignments[i]!;
       bytes += (input?.byteLength ?? 0) + artifacts.length * FILE_BYTES + LEASE_BYTES;
       if (i === 0 || bytes <= settings.batchBytes) continue;
-      keep(sessionId, assignments.slice(i));
+      hold(sessionId, assignments.slice(i));
       return assignments.slice(0, i);
     }
     return assignments;

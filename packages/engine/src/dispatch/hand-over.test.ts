@@ -113,6 +113,31 @@ test('a task that a worker waits for is stored and leased in one statement, with
   expect(await submit({ input: new TextEncoder().encode('"x"'), idempotencyKey: 'once' })).toBe(taskId);
 });
 
+test('what is handed over to an offer that a newer one has ended meanwhile goes to the newer one, at once', async () => {
+  const { engine, hooks, submit, worker, wait } = await scene();
+  const anna = await worker('anna');
+  const older = await wait(anna);
+  const [begun, go] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+  hooks.after = async (name) => {
+    if (!name.startsWith('submit')) return;
+    begun.resolve();
+    await go.promise;
+  };
+  const submitted = submit();
+  await begun.promise;
+  // It stands in the older one's place, so as many wait as before.
+  const newer = engine.sessions.exchange({
+    sessionId: anna,
+    results: [],
+    offer: { number: 1_000n, freeSlots: 1 },
+    waitMs: 20_000,
+  });
+  expect(await older.assignments).toEqual([]);
+  go.resolve();
+  const { assignments } = await newer;
+  expect(assignments).toMatchObject([{ taskId: await submitted, epoch: 1 }]);
+});
+
 test('the rest of a batch waits its turn, the highest priority goes first, and no worker gets more than it asked for', async () => {
   const { submit, worker, wait, take } = await scene();
   const [anna, ben] = [await worker('anna'), await worker('ben')];
