@@ -8,9 +8,11 @@ import {
   TaskFailed,
   type TaskStateName,
 } from '@baton/client';
-import { TaskService } from '@baton/contract';
+import { TaskService, TaskState } from '@baton/contract';
 import { useStack } from '@baton/testkit/vitest';
-import { createClient } from '@connectrpc/connect';
+import { toJson } from '@bufbuild/protobuf';
+import { type Value, ValueSchema } from '@bufbuild/protobuf/wkt';
+import { Code, createClient } from '@connectrpc/connect';
 import { createGrpcTransport } from '@connectrpc/connect-node';
 import postgres from 'postgres';
 import { describe, expect, test } from 'vitest';
@@ -81,6 +83,42 @@ describe('lists', () => {
     expect(await ids({ kind: 'nobody', queue: 'filter-b' })).toEqual([later.id]);
     expect(await ids({ kind: 'nobody', states: ['failed'] })).toEqual([]);
     expect((await ids({ states: ['ready', 'scheduled'] })).slice(0, 2)).toEqual([later.id, ready.id]);
+  });
+});
+
+describe('ends of many', () => {
+  test('in one call, each once, with what came out of it', async () => {
+    const rpc = createClient(TaskService, createGrpcTransport({ baseUrl: stack().url }));
+    const tasks = await Promise.all(
+      Array.from({ length: 20 }, (_, i) => client().submit({ kind: 'echo', input: { i } })),
+    );
+    const outputs = new Map<string, unknown>();
+    const left = new Set(tasks.map(({ id }) => id));
+    while (left.size > 0) {
+      const { ends, missing } = await rpc.waitTasks({ taskIds: [...left], wait: { seconds: 20n } });
+      expect(missing).toEqual([]);
+      expect(ends.length).toBeGreaterThan(0);
+      for (const { taskId, state, outputPayload } of ends) {
+        expect(left.delete(taskId)).toBe(true);
+        expect(state).toBe(TaskState.SUCCEEDED);
+        outputs.set(taskId, toJson(ValueSchema, outputPayload.value as Value));
+      }
+    }
+    expect(tasks.map(({ id }) => outputs.get(id))).toEqual(tasks.map((_, i) => ({ i })));
+    const cancelled = await client().submit({ kind: 'nobody' });
+    const waited = rpc.waitTasks({ taskIds: [cancelled.id], wait: { seconds: 20n } });
+    await cancelled.cancel('not wanted');
+    expect((await waited).ends).toMatchObject([{ state: TaskState.CANCELLED, cancelReason: 'not wanted' }]);
+    expect(await rpc.waitTasks({ taskIds: ['1', cancelled.id] })).toMatchObject({
+      ends: [{ taskId: cancelled.id }],
+      missing: ['1'],
+    });
+    expect(await rpc.waitTasks({ namespace: 'another', taskIds: [cancelled.id] })).toMatchObject({
+      ends: [],
+      missing: [cancelled.id],
+    });
+    await expect(rpc.waitTasks({ taskIds: [] })).rejects.toMatchObject({ code: Code.InvalidArgument });
+    await expect(rpc.waitTasks({ taskIds: ['x'] })).rejects.toMatchObject({ code: Code.InvalidArgument });
   });
 });
 

@@ -1,4 +1,4 @@
-import { appendLogs, type NewLogLine, type RunRow } from '@baton/store';
+import { appendLogs, type NewLogLine, type RunRow, type Success } from '@baton/store';
 import { createCoalescer } from './coalescer.ts';
 import { type Artifacts, createArtifacts } from './data/artifacts.ts';
 import { type Blobs, createBlobs } from './data/blobs.ts';
@@ -29,6 +29,7 @@ import { createQueues, type Queues } from './tasks/queues.ts';
 import { createResults, settleReturned } from './tasks/results.ts';
 import { type ClientStreams, createClientStreams } from './tasks/streams.ts';
 import { createSubmitter, type Submitter } from './tasks/submit.ts';
+import { createTaskEnds, type TaskEnds } from './tasks/task-ends.ts';
 import { createTasks, type Tasks } from './tasks/tasks.ts';
 import { createRetention } from './upkeep/retention.ts';
 import { createSweeper } from './upkeep/sweeper.ts';
@@ -43,6 +44,7 @@ export interface ClientEngine extends ClientStreams {
   lanes: LaneBook;
   submitter: Submitter;
   tasks: Tasks;
+  taskEnds: Pick<TaskEnds, 'wait'>;
   workflows: Workflows;
   runs: Runs;
   /** How long runs take, by what earlier ones took. */
@@ -89,6 +91,7 @@ export function createEngine(env: EngineEnvironment): Engine {
   const hub = createEventHub(env);
   const ends = createSignals<string>();
   const endedRuns = createEndedRuns();
+  const taskEnds = createTaskEnds(env, true);
   const streams = createClientStreams(env, hub);
   const nodeNames = createNodeNames();
   const breakerBook = createBreakerBook(
@@ -116,10 +119,12 @@ export function createEngine(env: EngineEnvironment): Engine {
         onEnded: (taskIds) => {
           if (taskIds === null) {
             endedRuns.forgetOpen();
+            taskEnds.tellAll();
             ends.raiseAll();
           } else
             for (const taskId of taskIds) {
               endedRuns.ended(taskId);
+              taskEnds.tell(taskId);
               ends.raise(taskId);
             }
         },
@@ -142,7 +147,8 @@ export function createEngine(env: EngineEnvironment): Engine {
     hints.lane(laneId);
     hints.changed();
   };
-  const onEnded = (taskId: string, runId: string | null) => {
+  const onEnded = (taskId: string, runId: string | null, success?: Success) => {
+    taskEnds.tell(taskId, success);
     ends.raise(taskId);
     streams.outputs.poke(taskId);
     hub.poke();
@@ -239,6 +245,7 @@ export function createEngine(env: EngineEnvironment): Engine {
     counters,
     sessions,
     tasks,
+    taskEnds,
     workflows,
     runs,
     runEstimates: createRunEstimates(env),
@@ -319,6 +326,7 @@ export function createClientEngine(env: EngineEnvironment): ClientEngine {
   return {
     env,
     ends,
+    taskEnds: createTaskEnds(env, false),
     endedRuns: { look: () => undefined },
     lanes,
     counters,

@@ -30,6 +30,7 @@ export {
   readRuns,
   readVitals,
   readWorkflow,
+  type TaskEnd,
   type TaskRow,
   type Vitals,
   type WorkerHealthRow,

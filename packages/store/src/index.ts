@@ -38,6 +38,7 @@ export * from './tasks/new-task.ts';
 export * from './tasks/peek.ts';
 export * from './tasks/progress.ts';
 export * from './tasks/queues.ts';
+export * from './tasks/read-ends.ts';
 export {
   type AttemptRow,
   endsOf,

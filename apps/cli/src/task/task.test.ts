@@ -87,7 +87,7 @@ test('submit --wait prints the output: a text as it is, anything else as JSON', 
     ['{"sum":3}', '{\n  "sum": 3\n}\n'],
   ] as const) {
     const running = baton(['task', 'submit', 'greet', '--wait']);
-    while (!fake.calls.includes('getTask')) await fake.next();
+    while (!fake.calls.includes('waitTasks')) await fake.next();
     fake.calls.length = 0;
     fake.succeedTask(String(fake.specs.size), output);
     expect(await running).toMatchObject({ exitCode: 0, stdout: shown });
@@ -97,7 +97,7 @@ test('submit --wait prints the output: a text as it is, anything else as JSON', 
 test('submit --wait ends with 1 when the task failed, saying why', async () => {
   const { baton, fake } = await commandLine();
   const running = baton(['task', 'submit', 'greet', '--wait']);
-  while (!fake.calls.includes('getTask')) await fake.next();
+  while (!fake.calls.includes('waitTasks')) await fake.next();
   fake.failTask('1', { type: FailureType.EVALUATION_ERROR, message: 'no \u001b[2Jfile' }, 4);
   const { exitCode, stdout, stderr } = await running;
   expect([exitCode, stdout]).toEqual([1, '']);

@@ -11,6 +11,7 @@ import { type ApiOptions, eitherAborts, throwIfCut } from '../wire/options.ts';
 import { explainHandlers } from './explain-handlers.ts';
 import { failureHandlers } from './failure-handlers.ts';
 import { taskStreams } from './stream-handlers.ts';
+import { waitTasks } from './wait-tasks.ts';
 
 const DEFAULT_PAGE = 50;
 
@@ -51,6 +52,8 @@ export function taskService(engine: ClientEngine, options: ApiOptions): Partial<
       Object.assign(task, await taskArtifacts(engine, row));
       return { task, attempts: attempts.map(attemptMessage) };
     },
+
+    waitTasks: (request, context) => waitTasks(engine, options, request, context.signal),
 
     async listTasks(request) {
       const namespace = request.namespace || 'default';

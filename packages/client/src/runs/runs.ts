@@ -14,11 +14,11 @@ import { create, equals } from '@bufbuild/protobuf';
 import { durationFromMs } from '@bufbuild/protobuf/wkt';
 import { type Client, createClient, type Transport } from '@connectrpc/connect';
 import { type CallOptions, type CallSettings, callOnce, callRepeatably, requestOptions } from '../calls/call.ts';
+import { Ends } from '../calls/ends.ts';
 import { BatonError, toBatonError } from '../calls/error.ts';
 import { GATHER_LIMITS, Gatherer, refusedItem } from '../calls/gather.ts';
 import { type List, listOf, type PageOptions } from '../calls/pages.ts';
 import { reconnecting } from '../calls/reconnect.ts';
-import { RunEnds } from '../calls/run-ends.ts';
 import { optionalDate } from '../calls/time.ts';
 import { isBlobValue } from '../data/blob-value.ts';
 import { Blobs } from '../data/blobs.ts';
@@ -142,7 +142,7 @@ const WAIT_MS = 20_000;
 export class Runs {
   readonly #client: Client<typeof WorkflowService>;
   readonly #settings: CallSettings;
-  readonly #ends: RunEnds;
+  readonly #ends: Ends<Run>;
   readonly #starts: Gatherer<StartRunRequest, StartRunResponse>;
   readonly #blobs: Blobs;
   readonly #reader: RunReader;
@@ -179,14 +179,18 @@ export class Runs {
       settings.retry,
       { ...GATHER_LIMITS, patienceMs: START_PATIENCE_MS },
     );
-    this.#ends = new RunEnds(
-      (runIds, signal) =>
-        this.#client.waitRuns(
+    this.#ends = new Ends({
+      call: async (runIds, signal) => {
+        const { runs, missing } = await this.#client.waitRuns(
           { namespace, runIds, wait: durationFromMs(WAIT_MS), format: PayloadFormat.TEXT },
           { signal, timeoutMs: WAIT_MS + settings.timeoutMs },
-        ),
-      settings.retry,
-    );
+        );
+        return { ended: new Map(runs.map((run) => [run.id, run])), missing };
+      },
+      retry: settings.retry,
+      notFound: (id) =>
+        new BatonError({ code: 'not_found', reason: 'RUN_NOT_FOUND', message: `there is no run ${id}` }),
+    });
   }
 
   /** Starts a run of a graph, whose definition is stored as a version of its name. */

@@ -147,7 +147,7 @@ test('result() ends with its signal', async () => {
   const handle = await baton.submit({ kind: 'k' });
   const leave = new AbortController();
   const result = handle.result({ signal: leave.signal });
-  while (!fake.calls.includes('getTask')) await fake.next();
+  while (!fake.calls.includes('waitTasks')) await fake.next();
   leave.abort();
   await expect(result).rejects.toMatchObject({ name: 'BatonError', code: 'canceled' });
 });
@@ -157,20 +157,53 @@ test('result() goes on over a longer interruption than a read would, once the ta
   // Three tries are all that a read has.
   const interruption = Array.from({ length: 6 }, unavailable);
   const handle = await baton.submit({ kind: 'k' });
-  fake.failNext('getTask', ...interruption);
+  fake.failNext('waitTasks', ...interruption);
   const result = handle.result();
   while (fake.faultsLeft > 0) await fake.next();
 
   const later = baton.tasks.handle(handle.id).result();
+  // The call after the one that is under way asks for both; the next comes when it has been answered.
   fake.calls.length = 0;
-  while (!fake.calls.includes('getTask')) await fake.next();
-  fake.failNext('getTask', ...interruption);
+  while (fake.calls.length < 4) await fake.next();
+  fake.failNext('waitTasks', ...interruption);
   while (fake.faultsLeft > 0) await fake.next();
   fake.succeedTask(handle.id, '"done"');
   expect(await Promise.all([result, later])).toEqual(['done', 'done']);
 
-  fake.failNext('getTask', ...interruption);
+  fake.failNext('waitTasks', ...interruption);
   await expect(baton.tasks.handle(handle.id).result()).rejects.toMatchObject({ code: 'unavailable' });
+});
+
+test('those who wait wait by one call, and tell the failed from the others', async () => {
+  const { fake, baton } = setUp();
+  const handles = await Promise.all(Array.from({ length: 5 }, () => baton.submit({ kind: 'k' })));
+  fake.calls.length = 0;
+  const results = Promise.allSettled(handles.map((handle) => handle.result()));
+  while (!fake.calls.includes('waitTasks')) await fake.next();
+  for (const { id } of handles.slice(1)) fake.succeedTask(id, JSON.stringify(id));
+  fake.failTask(handles[0]!.id, { type: FailureType.UNKNOWN, message: 'no' }, 1);
+  expect((await results).map((each) => (each.status === 'fulfilled' ? each.value : each.reason.name))).toEqual([
+    'TaskFailed',
+    ...handles.slice(1).map(({ id }) => id),
+  ]);
+  expect(fake.calls.filter((call) => call === 'waitTasks').length).toBeLessThan(5);
+  // For its attempts.
+  expect(fake.calls.filter((call) => call === 'getTask')).toHaveLength(1);
+});
+
+test('a master that knows no such call is asked for each task', async () => {
+  const { fake, baton } = setUp();
+  const handle = await baton.submit({ kind: 'k' });
+  fake.failNext('waitTasks', new ConnectError('no such procedure', Code.Unimplemented));
+  const result = handle.result();
+  while (!fake.calls.includes('getTask')) await fake.next();
+  fake.succeedTask(handle.id, '"done"');
+  expect(await result).toBe('done');
+});
+
+test('the result of a task that is not there is refused with TASK_NOT_FOUND', async () => {
+  const { baton } = setUp();
+  await expect(baton.tasks.handle('404').result()).rejects.toMatchObject({ reason: 'TASK_NOT_FOUND' });
 });
 
 test('a read is repeated while the server is unavailable, and then given up', async () => {

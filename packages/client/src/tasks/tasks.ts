@@ -3,6 +3,7 @@ import {
   PayloadFormat,
   type SubmitTaskResponse,
   type Task,
+  type TaskEnd,
   TaskSchema,
   TaskService,
   type TaskSpec,
@@ -21,6 +22,7 @@ import {
   pauseBeforeRetry,
   requestOptions,
 } from '../calls/call.ts';
+import { Ends } from '../calls/ends.ts';
 import { BatonError, toBatonError } from '../calls/error.ts';
 import { Gatherer, refusedItem } from '../calls/gather.ts';
 import { type List, listOf, type PageOptions } from '../calls/pages.ts';
@@ -45,6 +47,7 @@ import {
   resendTasks,
 } from './failures.ts';
 import { TaskCancelled, TaskFailed } from './outcome.ts';
+import { decodePayload } from './payload.ts';
 import type { TaskDefinition } from './task.ts';
 import { type SubmitOptions, sizeOfTask, type TaskSubmission, taskSpecOf } from './task-spec.ts';
 import {
@@ -62,6 +65,8 @@ import { type AttemptView, attemptView, type LogLineView, logLineView, type Task
 
 /** How long one `GetTask` of a `result()` waits at the server. */
 const LONG_POLL_MS = 20_000;
+/** Tasks may be short: who comes later is asked for soon. */
+const END_PATIENCE_MS = 4;
 
 /** A task with everything that happened to it. */
 export interface TaskDetails<Output = unknown> extends TaskView<Output> {
@@ -119,6 +124,7 @@ export class Tasks {
   readonly #runs: Client<typeof WorkflowService>;
   readonly #settings: CallSettings;
   readonly #gatherer: Gatherer<TaskSpec, SubmitTaskResponse>;
+  readonly #ends: Ends<TaskEnd>;
   readonly #blobs: Blobs;
 
   constructor(transport: Transport, settings: CallSettings) {
@@ -140,6 +146,23 @@ export class Tasks {
       },
       settings.retry,
     );
+    this.#ends = new Ends({
+      call: async (taskIds, signal) => {
+        const { ends, missing } = await client.waitTasks(
+          { namespace, taskIds, wait: durationFromMs(LONG_POLL_MS), format: PayloadFormat.TEXT },
+          { signal, timeoutMs: LONG_POLL_MS + timeoutMs },
+        );
+        return { ended: new Map(ends.map((end) => [end.taskId, end])), missing };
+      },
+      retry: settings.retry,
+      notFound: (id) =>
+        new BatonError({
+          code: 'not_found',
+          reason: 'TASK_NOT_FOUND',
+          message: `task ${id} does not exist in this namespace`,
+        }),
+      patienceMs: END_PATIENCE_MS,
+    });
   }
 
   /**
@@ -345,6 +368,22 @@ export class Tasks {
 
   /** @param isKnown a server has spoken of the task: one that restarts is no reason to give up on it. Else a few tries are all. */
   async #result<Output>(id: string, options: CallOptions | undefined, isKnown: boolean): Promise<Output> {
+    let end: TaskEnd;
+    try {
+      end = await this.#ends.wait(id, options?.signal, isKnown);
+    } catch (thrown) {
+      // A master of the version before has no such call.
+      if (toBatonError(thrown).code !== 'unimplemented') throw thrown;
+      return this.#polledResult(id, options, isKnown);
+    }
+    const state = taskStateName(end.state);
+    if (state === 'succeeded') return this.#outputOf<Output>(decodePayload(end.outputPayload), options);
+    const details = await this.get<Output>(id, options);
+    if (state === 'failed') throw new TaskFailed(details, details.attempts);
+    throw new TaskCancelled(details);
+  }
+
+  async #polledResult<Output>(id: string, options: CallOptions | undefined, isKnown: boolean): Promise<Output> {
     const { retry } = this.#settings;
     let wasSeen = isKnown;
     let failures = 0;

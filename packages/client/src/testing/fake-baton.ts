@@ -293,6 +293,25 @@ export class FakeBaton {
         const task = this.task(taskId);
         return { task, attempts: attempts(task) };
       },
+      waitTasks: async ({ taskIds, wait }, { signal }) => {
+        this.#called('waitTasks');
+        const missing = taskIds.filter((id) => !this.#tasks.has(id));
+        const ended = () => taskIds.filter((id) => !missing.includes(id) && isFinal(this.task(id)));
+        const until = performance.now() + Math.min(this.#maxWaitMs, wait ? durationMs(wait) : 0);
+        while (missing.length === 0 && ended().length === 0 && !signal.aborted && performance.now() < until) {
+          let timer: ReturnType<typeof setTimeout> | undefined;
+          const over = new Promise<void>((resolve) => {
+            timer = setTimeout(resolve, until - performance.now());
+          });
+          await Promise.race([this.#changed.promise, this.#cut.promise, over]);
+          clearTimeout(timer);
+        }
+        const ends = ended().map((id) => {
+          const { state, outputPayload, failure, cancelReason } = this.task(id);
+          return { taskId: id, state, outputPayload, failure, cancelReason };
+        });
+        return { ends, missing };
+      },
       listTasks: ({ pageSize, pageToken, states, queue, kind }) => {
         this.#called('listTasks');
         const all = [...this.#tasks.values()]

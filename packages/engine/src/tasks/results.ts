@@ -74,8 +74,8 @@ const SAID = {
 export type Verdict = null | { reason: 'LEASE_LOST' | 'RESULT_TOO_LARGE'; message: string };
 
 export interface ResultSinks {
-  /** A task reached its end. */
-  onEnded(taskId: string, runId: string | null): void;
+  /** A task reached its end; with this success, where it did by what was written here. */
+  onEnded(taskId: string, runId: string | null, success?: Success): void;
   /** A task is ready again. */
   onReady(laneId: number): void;
   /** A task waits for its next attempt. */
@@ -140,7 +140,10 @@ export function createResults(
       (s) => done.has(s.taskId),
       () => 'succeeded',
     );
-    for (const { taskId, runId } of ended) sinks.onEnded(taskId, runId);
+    // Of several words on one task this does not know which counted.
+    const successes = new Map<string, T | undefined>();
+    for (const item of batch) successes.set(item.taskId, successes.has(item.taskId) ? undefined : item);
+    for (const { taskId, runId } of ended) sinks.onEnded(taskId, runId, successes.get(taskId));
     return verdicts;
   }
 

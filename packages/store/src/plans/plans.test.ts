@@ -21,6 +21,7 @@ import { lookAround } from '../tasks/look.ts';
 import type { NewTask } from '../tasks/new-task.ts';
 import { peekHeads } from '../tasks/peek.ts';
 import { dropStaleProgress, writeSigns } from '../tasks/progress.ts';
+import { readEnds } from '../tasks/read-ends.ts';
 import { endsOf, listTasks, readAttempts, readTask, type TaskPage } from '../tasks/read-tasks.ts';
 import { recallFor, recallTasks, takeOrders } from '../tasks/recall.ts';
 import { leasesOf, readHeld, settleTasks } from '../tasks/settle.ts';
@@ -311,6 +312,13 @@ const HOT: Hot[] = [
   },
   { name: 'get task', pool: 'api', call: (sql) => readTask(sql, 1, ended[0]!), rows: 1, pages: 60 },
   { name: 'attempts', pool: 'api', call: (sql) => readAttempts(sql, ended[0]!), rows: 1, pages: 60 },
+  {
+    name: 'read ends',
+    pool: 'api',
+    call: (sql) => readEnds(sql, 1, [...ended.slice(0, BATCH / 2), ...readyIds.slice(0, BATCH / 2)], 2 ** 20, true),
+    rows: BATCH,
+    pages: 20 * BATCH,
+  },
   // Only those that were reported as started: every tenth lease.
   { name: 'overdue', pool: 'lease', call: (sql) => overdueLeases(sql, 1000), rows: BATCH, pages: 10 * BATCH },
   { name: 'silent', pool: 'lease', call: (sql) => silentLeases(sql, 1000), rows: BATCH, pages: 10 * BATCH },

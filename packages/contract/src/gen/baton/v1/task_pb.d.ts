@@ -800,6 +800,132 @@ export declare type GetTaskResponse = Message<"baton.v1.GetTaskResponse"> & {
 export declare const GetTaskResponseSchema: GenMessage<GetTaskResponse>;
 
 /**
+ * @generated from message baton.v1.WaitTasksRequest
+ */
+export declare type WaitTasksRequest = Message<"baton.v1.WaitTasksRequest"> & {
+  /**
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * @generated from field: repeated string task_ids = 2;
+   */
+  taskIds: string[];
+
+  /**
+   * At most 60 s; default: look once.
+   *
+   * @generated from field: google.protobuf.Duration wait = 3;
+   */
+  wait?: Duration | undefined;
+
+  /**
+   * @generated from field: baton.v1.PayloadFormat format = 4;
+   */
+  format: PayloadFormat;
+};
+
+/**
+ * Describes the message baton.v1.WaitTasksRequest.
+ * Use `create(WaitTasksRequestSchema)` to create a new message.
+ */
+export declare const WaitTasksRequestSchema: GenMessage<WaitTasksRequest>;
+
+/**
+ * @generated from message baton.v1.WaitTasksResponse
+ */
+export declare type WaitTasksResponse = Message<"baton.v1.WaitTasksResponse"> & {
+  /**
+   * Those that have ended. With about 3 MiB of outputs an answer is full: ask again for the others.
+   *
+   * @generated from field: repeated baton.v1.TaskEnd ends = 1;
+   */
+  ends: TaskEnd[];
+
+  /**
+   * Those that are not there.
+   *
+   * @generated from field: repeated string missing = 2;
+   */
+  missing: string[];
+};
+
+/**
+ * Describes the message baton.v1.WaitTasksResponse.
+ * Use `create(WaitTasksResponseSchema)` to create a new message.
+ */
+export declare const WaitTasksResponseSchema: GenMessage<WaitTasksResponse>;
+
+/**
+ * What came out of a task.
+ *
+ * @generated from message baton.v1.TaskEnd
+ */
+export declare type TaskEnd = Message<"baton.v1.TaskEnd"> & {
+  /**
+   * @generated from field: string task_id = 1;
+   */
+  taskId: string;
+
+  /**
+   * Succeeded, failed or cancelled.
+   *
+   * @generated from field: baton.v1.TaskState state = 2;
+   */
+  state: TaskState;
+
+  /**
+   * @generated from oneof baton.v1.TaskEnd.output_payload
+   */
+  outputPayload: {
+    /**
+     * @generated from field: google.protobuf.Value output = 3;
+     */
+    value: Value;
+    case: "output";
+  } | {
+    /**
+     * @generated from field: string output_json = 4;
+     */
+    value: string;
+    case: "outputJson";
+  } | {
+    /**
+     * @generated from field: bytes output_bytes = 5;
+     */
+    value: Uint8Array;
+    case: "outputBytes";
+  } | {
+    /**
+     * @generated from field: baton.v1.BlobRef output_blob = 6;
+     */
+    value: BlobRef;
+    case: "outputBlob";
+  } | { case: undefined; value?: undefined };
+
+  /**
+   * Of the last attempt, of a task that failed.
+   *
+   * @generated from field: baton.v1.Failure failure = 7;
+   */
+  failure?: Failure | undefined;
+
+  /**
+   * Of a task that was cancelled.
+   *
+   * @generated from field: string cancel_reason = 8;
+   */
+  cancelReason: string;
+};
+
+/**
+ * Describes the message baton.v1.TaskEnd.
+ * Use `create(TaskEndSchema)` to create a new message.
+ */
+export declare const TaskEndSchema: GenMessage<TaskEnd>;
+
+/**
  * @generated from message baton.v1.ListTasksRequest
  */
 export declare type ListTasksRequest = Message<"baton.v1.ListTasksRequest"> & {
@@ -1957,6 +2083,16 @@ export declare const TaskService: GenService<{
     methodKind: "unary";
     input: typeof GetTaskRequestSchema;
     output: typeof GetTaskResponseSchema;
+  },
+  /**
+   * Waits until one of these tasks at least has ended, or the time is over; answers with those that have: with what came out, and no more.
+   *
+   * @generated from rpc baton.v1.TaskService.WaitTasks
+   */
+  waitTasks: {
+    methodKind: "unary";
+    input: typeof WaitTasksRequestSchema;
+    output: typeof WaitTasksResponseSchema;
   },
   /**
    * Newest first, by keyset pages.
