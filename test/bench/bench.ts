@@ -32,12 +32,14 @@ import {
   summarizeLatency,
   summarizeOverhead,
   summarizePayload,
+  summarizeResults,
   summarizeScale,
   summarizeSizes,
   summarizeSubmits,
   summarizeWatch,
   summarizeWorkflows,
 } from './report.ts';
+import { measureResults } from './results.ts';
 import { measureScale } from './scale.ts';
 import { openServer } from './server.ts';
 import { measureSizes } from './sizes.ts';
@@ -279,6 +281,18 @@ export async function runBench(
               ...(await measurePayload(server, options, (run) =>
                 progress(
                   `${rep}: ${run.bytes} bytes: ${round(run.mbPerSecond)} MB/s, ${round(run.tasksPerSecond)} tasks/s, master ${round(run.rssBeforeMb)} MB, at most ${round(run.rssPeakMb)}, then ${round(run.rssAfterMb)}, foreign cores ${round(run.cpu.foreignCores)}`,
+                ),
+              )),
+            );
+          }),
+        );
+      case 'results':
+        return summarizeResults(
+          await repeat(async (rep, runs) => {
+            runs.push(
+              ...(await measureResults(server, options, (run) =>
+                progress(
+                  `${rep}: ${run.way}, ${run.atOnce} at once: ${round(run.tasksPerSecond)} results/s, p50 ${round(run.resultMs.p50)} ms, p99 ${round(run.resultMs.p99)} ms, foreign cores ${round(run.cpu.foreignCores)}`,
                 ),
               )),
             );

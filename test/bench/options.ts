@@ -20,6 +20,7 @@ export const BENCHES = [
   'overhead',
   'churn',
   'lanes',
+  'results',
 ] as const;
 export type BenchName = (typeof BENCHES)[number];
 
@@ -89,7 +90,7 @@ const WORKERS: Partial<Record<BenchName, readonly number[]>> = {
 /** Two lease times, where the point is that none of them ends. */
 const SECONDS: Partial<Record<BenchName, number>> = { latency: 15, idle: 60, workers: 60, watch: 20, overhead: 20 };
 
-export const USAGE = `npm run bench -- drain|submit|latency|backlog|sizes|workflows|functions|artifacts|gap|executors|idle|workers|scale|watch|payload|overhead|churn|lanes [options]
+export const USAGE = `npm run bench -- drain|submit|latency|backlog|sizes|workflows|functions|artifacts|gap|executors|idle|workers|scale|watch|payload|overhead|churn|lanes|results [options]
 
   drain     N no-op tasks are loaded, then worker processes take them: tasks/s from the first grant to the last outcome
   submit    tasks are submitted: one by one, 16 and 128 at once, gathered by the SDK, in calls of 1 000
@@ -113,6 +114,7 @@ export const USAGE = `npm run bench -- drain|submit|latency|backlog|sizes|workfl
   churn     N tasks with 20 000 always waiting, once without and once with a snapshot that is held open: tasks/s of the whole
             and of each tenth, time of claims, dead rows
   lanes     drain of N tasks of one queue, of 10, 100 and 1 000, of 100 priorities, and of all that at once
+  results   1, 16 and 128 callers who submit a no-op task and wait for its result; 2 000 tasks whose results are awaited at once
 
   -o, --output table|json    default table; JSON is one object on stdout
   --tasks N                  drain, sizes and churn: default 100000, 200000 and 200000; workflows: of the largest graphs, ten times that of functions, default 10000;
@@ -125,7 +127,7 @@ export const USAGE = `npm run bench -- drain|submit|latency|backlog|sizes|workfl
                              executors: callers at once, default 1,4
   --workers 1,2              drain and scale: worker processes; idle and workers: pretended ones; watch: watchers
   --reps N                   default 3; sizes, idle, workers and watch: 1
-  --seconds N                submit, latency, idle, workers and watch: length of each measurement; default 3, 15, 60, 60 and 20;
+  --seconds N                submit, results, latency, idle, workers and watch: length of each measurement; default 3, 3, 15, 60, 60 and 20;
                              overhead: of that without tasks, default 20;
                              payload: until the master's memory is read again, default 3
   --rate N                   latency: probes a second, default 20; watch: tasks a second, default 10

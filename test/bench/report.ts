@@ -16,6 +16,7 @@ import type { PayloadRun } from './payload.ts';
 import type { PeerRun } from './peers/run.ts';
 import { type RatioRun, ratios } from './ratios.ts';
 import type { Result } from './result.ts';
+import type { ResultRun } from './results.ts';
 import type { ScaleRun } from './scale.ts';
 import type { SizeRun } from './sizes.ts';
 import { type Percentiles, round, type Spread, spread } from './statistics.ts';
@@ -51,6 +52,7 @@ export interface Report {
     | OverheadRun
     | ChurnRun
     | LaneRun
+    | ResultRun
   >[];
 }
 
@@ -285,6 +287,19 @@ export function summarizePayload(runs: readonly PayloadRun[]): Result<PayloadRun
       master_before_mb: run.rssBeforeMb,
       master_peak_mb: run.rssPeakMb,
       master_after_mb: run.rssAfterMb,
+      ...cpuFigures(run.cpu),
+    }),
+  );
+}
+
+export function summarizeResults(runs: readonly ResultRun[]): Result<ResultRun>[] {
+  return grouped(
+    runs,
+    ({ way, atOnce }) => ({ way, at_once: atOnce }),
+    (run) => ({
+      tasks_per_second: run.tasksPerSecond,
+      result_p50_ms: run.resultMs.p50,
+      result_p99_ms: run.resultMs.p99,
       ...cpuFigures(run.cpu),
     }),
   );

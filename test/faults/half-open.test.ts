@@ -45,7 +45,8 @@ test.concurrent('a proxy that cuts idle streams: polls, watches and waits go on,
   timeout,
 }, async (context) => {
   await using stage = await openStage(context);
-  const stack = await stage.start({ workers: 0 });
+  // Of several heartbeats, each of which may be cut: on a loaded machine they take long.
+  const stack = await stage.start({ workers: 0, env: { BATON_LEASE_TTL_MS: '8000' } });
   const proxy = stage.own(await startFaultProxy({ target: { port: Number(new URL(stack.url).port) } }));
   await stack.addWorker({ env: { BATON_URL: proxy.url } });
   const ledger = stage.own(openLedger(stack.databaseUrl));

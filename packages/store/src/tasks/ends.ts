@@ -5,7 +5,8 @@ import type { EventPosition } from '../events/events.ts';
 /** Those of these tasks that exist in the namespace. */
 export async function knownTasks(sql: Sql, namespaceId: number, taskIds: readonly string[]): Promise<Set<string>> {
   const rows = await sql.unsafe(
-    `/* baton known tasks */ select t.id from unnest($1::bigint[]) i(id) join baton.tasks t on t.id = i.id where t.namespace_id = $2`,
+    `/* baton known tasks */ select t.id from unnest($1::bigint[]) i(id)
+     cross join lateral (select t.id from baton.tasks t where t.id = i.id and t.namespace_id = $2 limit 1) t`,
     [numbers(taskIds), namespaceId],
     { prepare: true },
   );

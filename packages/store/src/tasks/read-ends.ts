@@ -27,7 +27,8 @@ export interface FoundEnds {
 
 /**
  * How these tasks ended, by the key of `outcomes` and nothing else, as far as about $3 bytes go (the first in any case; sizes are summed
- * without reading the outputs). $4: also which of the others there are. What is in neither list is no task of the namespace.
+ * without reading the outputs). $4: also which of the others there are. What is in neither list is no task of the namespace. Each is
+ * looked up: joins, planned while the tables were small, would walk over all that has ended.
  */
 export const READ_ENDS = `/* baton read ends */
 select s.task_id, s.state, s.before >= $3 as is_later, s.output_encoding, s.cancel_reason,
@@ -38,12 +39,15 @@ select s.task_id, s.state, s.before >= $3 as is_later, s.output_encoding, s.canc
 from (
   select o.*, sum(coalesce(length(o.output), 0) + coalesce(pg_column_size(o.failure), 0) + 100) over (order by i.n)
               - coalesce(length(o.output), 0) - coalesce(pg_column_size(o.failure), 0) - 100 as before
-  from unnest($1::bigint[]) with ordinality i(id, n) join baton.outcomes o on o.task_id = i.id and o.namespace_id = $2
+  from unnest($1::bigint[]) with ordinality i(id, n) cross join lateral (
+    select o.* from baton.outcomes o where o.task_id = i.id and o.namespace_id = $2 limit 1
+  ) o
 ) s
 union all
 select t.id, 'open', false, null, null, null, null, null, null
-from unnest($1::bigint[]) i(id) join baton.tasks t on t.id = i.id and t.namespace_id = $2
-where $4::boolean and not exists (select from baton.outcomes o where o.task_id = i.id)`;
+from unnest($1::bigint[]) i(id)
+cross join lateral (select t.id from baton.tasks t where t.id = i.id and t.namespace_id = $2 limit 1) t
+where $4::boolean and (select o.task_id from baton.outcomes o where o.task_id = i.id limit 1) is null`;
 
 export async function readEnds(
   sql: Sql,

@@ -190,14 +190,17 @@ export async function listTasks(sql: Sql, page: TaskPage): Promise<TaskRow[]> {
 
 /**
  * Ended tasks with their outputs, without their inputs, in the order given: from the first on as many as have about `maxBytes`
- * together, at least one. Sizes are summed without reading the outputs. Those that do not exist (any more) are passed over.
+ * together, at least one. Sizes are summed without reading the outputs. Those that do not exist (any more) are passed over. Ends are
+ * looked up: a join, planned while the tables were small, would walk over all that has ended.
  */
 export const READ_ENDED = `/* baton read ended */
 with wanted as materialized (
   select id, n from (
     select e.id, e.n, sum(e.size) over (order by e.n) - e.size as before from (
       select i.id, i.n, coalesce(length(o.output), 0) + coalesce(pg_column_size(o.failure), 0) + 500 as size
-      from unnest($1::bigint[]) with ordinality i(id, n) join baton.outcomes o on o.task_id = i.id and o.namespace_id = $2
+      from unnest($1::bigint[]) with ordinality i(id, n) cross join lateral (
+        select o.output, o.failure from baton.outcomes o where o.task_id = i.id and o.namespace_id = $2 limit 1
+      ) o
     ) e
   ) s where before < $3
 )
@@ -216,7 +219,8 @@ export async function readEnded(
 /** The ends among these tasks: state only. For waiters. */
 export async function endsOf(sql: Sql, taskIds: readonly string[]): Promise<Set<string>> {
   const rows = await sql.unsafe(
-    'select o.task_id from unnest($1::bigint[]) i(id) join baton.outcomes o on o.task_id = i.id',
+    `select o.task_id from unnest($1::bigint[]) i(id)
+     cross join lateral (select o.task_id from baton.outcomes o where o.task_id = i.id limit 1) o`,
     [numbers(taskIds)],
     { prepare: true },
   );
