@@ -12,6 +12,9 @@ const TIDY = [
   ...['artifacts', 'clients', 'edge', 'faults', 'functions'].map((directory) => `test/${directory}/**/*.test.ts`),
 ];
 
+/** What takes minutes and is not needed with each change, `npm run test:campaigns`: the tools that measure, a minute of chaos, the packages as users install them. */
+const CAMPAIGNS = ['bench', 'chaos', 'packed'].map((directory) => `test/${directory}/**/*.test.ts`);
+
 /** What keeps a core busy from begin to end: installations, dozens of starts, measurements. The rest of test/ waits for leases and for ends. */
 const BUSY =
   /^test\/(packed|demo|bench|clients|edge|functions|standalone|postgres-versions|versions|simulation|artifacts)\//;
@@ -53,8 +56,12 @@ export default defineConfig({
           name: 'whole',
           globalSetup: ['test/setup/postgres.ts'],
           include: ['packages', 'test', 'tools'].map((directory) => `${directory}/**/*.test.ts`),
-          exclude: [...defaultExclude, ...PURE, ...TIDY],
+          exclude: [...defaultExclude, ...PURE, ...TIDY, ...CAMPAIGNS],
         },
+      },
+      {
+        extends: true,
+        test: { name: 'campaigns', globalSetup: ['test/setup/postgres.ts'], include: CAMPAIGNS },
       },
     ],
     // Processes, not threads: tests send signals, change directories and are killed when they hang.

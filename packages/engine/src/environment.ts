@@ -27,9 +27,10 @@ export type LogFields = Record<string, string | number | boolean | null | undefi
 
 /** A constant message and its fields. */
 export interface EngineLog {
+  debug(message: string, fields?: LogFields): void;
   info(message: string, fields?: LogFields): void;
   warn(message: string, fields?: LogFields): void;
   error(message: string, fields?: LogFields): void;
 }
 
-export const silentLog: EngineLog = { info() {}, warn() {}, error() {} };
+export const silentLog: EngineLog = { debug() {}, info() {}, warn() {}, error() {} };

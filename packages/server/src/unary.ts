@@ -287,7 +287,10 @@ export class Running {
       return;
     }
     this.#calls.add(this);
-    this.init.onGone((reason) => this.abort(reason));
+    // Told after each call's end too, where making a reason costs more than all else that is left.
+    this.init.onGone((reason) => {
+      if (!this.#isOver) this.abort(reason);
+    });
     const leftMs = this.leftMs();
     if (leftMs === undefined) {
       return;

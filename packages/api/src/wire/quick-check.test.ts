@@ -1,7 +1,7 @@
 import * as contract from '@baton/contract';
 import { create, type DescMessage, type Message, ScalarType } from '@bufbuild/protobuf';
 import { reflect } from '@bufbuild/protobuf/reflect';
-import { ValueSchema } from '@bufbuild/protobuf/wkt';
+import { DurationSchema, ValueSchema } from '@bufbuild/protobuf/wkt';
 import { createValidator } from '@bufbuild/protovalidate';
 import { expect, it } from 'vitest';
 import { quickChecks } from './quick-check.ts';
@@ -31,6 +31,13 @@ const TEXTS = [
   '12345',
   'f'.repeat(64),
   '/x y',
+];
+const DURATIONS = [
+  ...[0n, 1n, 59n, 60n, 61n, 3_600n, 2_592_000n, 2_592_001n].flatMap((seconds) =>
+    [0, 1, 999_999_999].map((nanos) => ({ seconds, nanos })),
+  ),
+  ...[-1, 1_000_000_000].map((nanos) => ({ seconds: 1n, nanos })),
+  ...[0, -1].map((nanos) => ({ seconds: -1n, nanos })),
 ];
 const NUMBERS = [0, 1, -1, 5, 100, 1_000, 1_001, 65_536, 2_147_483_647];
 
@@ -68,6 +75,7 @@ function anyMessage(schema: DescMessage, random: () => number, depth = 0): Messa
     if (kind === 'scalar') return scalar(type.scalar!);
     if (kind === 'enum') return pick([0, 1, 2, 77]);
     const nested = type.message!;
+    if (nested === DurationSchema) return reflect(nested, create(DurationSchema, pick(DURATIONS)));
     return reflect(nested, nested === ValueSchema ? create(ValueSchema) : anyMessage(nested, random, depth + 1));
   };
   for (const field of schema.fields) {
@@ -109,7 +117,11 @@ it('is never sure of a message in which something is wrong', () => {
 });
 
 it('is sure of what clients send all day', () => {
-  const { SubmitTaskRequestSchema, SubmitTasksRequestSchema } = contract;
+  const { SubmitTaskRequestSchema, SubmitTasksRequestSchema, WaitRunsRequestSchema, WaitTasksRequestSchema } = contract;
+  const wait = { seconds: 30n, nanos: 0 };
+  const ids = ['1', '7234567890123'];
+  expect(checkOf(WaitTasksRequestSchema)(create(WaitTasksRequestSchema, { taskIds: ids, wait }))).toBe(true);
+  expect(checkOf(WaitRunsRequestSchema)(create(WaitRunsRequestSchema, { runIds: ids, wait }))).toBe(true);
   const task = {
     kind: 'noop',
     queue: 'default',

@@ -6,8 +6,9 @@ import {
   isFieldSet,
   type Message,
 } from '@bufbuild/protobuf';
-import { FeatureSet_FieldPresence } from '@bufbuild/protobuf/wkt';
+import { type Duration, FeatureSet_FieldPresence } from '@bufbuild/protobuf/wkt';
 import {
+  type DurationRules,
   type FieldRules,
   field as fieldOption,
   Ignore,
@@ -28,6 +29,8 @@ type ValueCheck = (value: unknown) => boolean;
 
 const UNSURE: ValueCheck = () => false;
 const SURE: ValueCheck = () => true;
+/** Of google.protobuf.Duration. */
+const MAX_SECONDS = 315_576_000_000n;
 const ZEROS: readonly unknown[] = [0, 0n, false, ''];
 
 /** @param matches as protovalidate is told to match patterns */
@@ -95,6 +98,7 @@ export function quickChecks(matches: (pattern: string, text: string) => boolean)
       case 'enum':
         return ofEnum(field.enum, rules);
       case 'message':
+        if (rules.type.case === 'duration') return ofDuration(rules.type.value);
         return rules.type.case === undefined ? ofNested(field.message) : UNSURE;
       case 'list':
         return ofList(field, rules);
@@ -108,6 +112,25 @@ export function quickChecks(matches: (pattern: string, text: string) => boolean)
     if (schema.file.proto.package === 'google.protobuf') return SURE;
     const check = ofMessage(schema);
     return check === (SURE as QuickCheck) ? SURE : (value) => check(value as Message);
+  }
+
+  /** Of those that are not negative, in whole numbers: 0 ≤ nanos < 1 s, as everybody makes them. */
+  function ofDuration(rules: DurationRules): ValueCheck {
+    const { lessThan, greaterThan, $typeName: _, $unknown: unknown, example: __, ...others } = rules;
+    if (unknown?.length || others.const || others.in.length > 0 || others.notIn.length > 0) return UNSURE;
+    const { seconds: most, nanos: mostNanos } = lessThan.value ?? { seconds: MAX_SECONDS, nanos: 0 };
+    const { seconds: least, nanos: leastNanos } = greaterThan.value ?? { seconds: 0n, nanos: 0 };
+    if (least < 0n || most < least) return UNSURE;
+    return (value) => {
+      const { seconds, nanos } = value as Duration;
+      if (nanos < 0 || nanos >= 1_000_000_000) return false;
+      const fromMost = seconds === most ? nanos - mostNanos : seconds < most ? -1 : 1;
+      const fromLeast = seconds === least ? nanos - leastNanos : seconds < least ? -1 : 1;
+      return (
+        (lessThan.case === 'lt' ? fromMost < 0 : fromMost <= 0) &&
+        (greaterThan.case === 'gt' ? fromLeast > 0 : fromLeast >= 0)
+      );
+    };
   }
 
   function ofScalar(rules: FieldRules): ValueCheck {

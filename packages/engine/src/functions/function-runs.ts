@@ -36,6 +36,7 @@ import type { LaneBook } from '../dispatch/lane-book.ts';
 import type { EngineEnvironment } from '../environment.ts';
 import type { Counters } from '../metrics.ts';
 import { bisect, persist } from '../persist.ts';
+import { logRunEnd } from '../runs/log-run-end.ts';
 import { checkTexts, extraOf, keyConflict, laneKey, sameBytes } from '../tasks/submit.ts';
 import {
   FUNCTION_PROTOCOL_TAG,
@@ -272,7 +273,7 @@ export function createFunctionRuns(
     const over = new Set(ended.map((e) => e.runId));
     counters.add('baton_run_steps_total', ended.length);
     for (const run of ended) {
-      env.log.info('run ended', { run_id: run.runId, state: run.state, workflow: run.workflowName });
+      logRunEnd(env.log, run.runId, run.state, run.workflowName);
       sinks.onRunEnded(run.runId);
       await cancelOpen(run, `run ${run.runId}, which made it, has ended`);
     }
@@ -331,7 +332,7 @@ export function createFunctionRuns(
     counters.add('baton_tasks_succeeded_total', ended.length);
     counters.add('baton_run_steps_total', ended.length);
     for (const { taskId, run, ...open } of ended) {
-      env.log.info('run ended', { run_id: run.id, state: run.state, workflow: run.workflowName });
+      logRunEnd(env.log, run.id, run.state, run.workflowName);
       sinks.onTaskEnded(taskId);
       sinks.onRunEnded(run.id, run);
       if (open.taskIds.length + open.runIds.length > 0)

@@ -2,6 +2,7 @@ import { type DueRun, dropAdvances, dueAdvances, type NewTask, readRevisions, st
 import type { EngineEnvironment } from '../environment.ts';
 import type { Counters } from '../metrics.ts';
 import { isRowError, persist } from '../persist.ts';
+import { logRunEnd } from './log-run-end.ts';
 import type { RunContexts } from './run-context.ts';
 import type { PlannedStep, StepPlanner } from './run-step.ts';
 
@@ -157,7 +158,7 @@ export function createRunLoop(
         context.run.state = step_.state;
         if (step_.state === 'running') contexts.keep(context);
         else {
-          env.log.info('run ended', { run_id: step_.runId, state: step_.state, workflow: context.run.workflowName });
+          logRunEnd(env.log, step_.runId, step_.state, context.run.workflowName);
           sinks.onRunEnded(step_.runId);
         }
       }

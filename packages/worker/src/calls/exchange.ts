@@ -32,6 +32,8 @@ const batchBytes = 3 * 1024 * 1024;
 const resultOverheadBytes = 64;
 /** An answer to an exchange that does not wait is there by then, or the connection is dead. */
 const answerTimeoutMs = 10_000;
+/** Why a poll that offered nothing is given up, as an AbortController says it; one for all, for its stack costs more than the call. */
+const overtaken = new DOMException('This operation was aborted', 'AbortError');
 
 export interface ExchangeOptions {
   readonly namespace: string;
@@ -192,7 +194,7 @@ export class Exchange {
       void this.#longPoll(wanted);
     } else if (wanted > 0 && !this.#poll.offers) {
       // It has offered nothing, so no lease can be lost with its answer; orders are repeated.
-      this.#poll.abort.abort();
+      this.#poll.abort.abort(overtaken);
       void this.#longPoll(wanted);
     }
   }
