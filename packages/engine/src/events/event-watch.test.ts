@@ -241,7 +241,8 @@ it('what is written while the tailer looks for its beginning is not lost', async
     seen.push(...(value as HubRound).batches.flatMap(({ events }) => events.map((event) => event.taskId)));
     if (seen.includes(written)) break;
   }
-  expect(seen).toEqual([nextTask - 3, nextTask - 2, nextTask - 1].map(String));
+  // And it may have kept the present back, behind what the test before wrote last.
+  expect(seen.slice(-3)).toEqual([nextTask - 3, nextTask - 2, nextTask - 1].map(String));
   abort.abort();
   await follower.return(undefined);
   slowHub.close();
