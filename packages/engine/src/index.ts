@@ -40,6 +40,7 @@ export type { Queues } from './tasks/queues.ts';
 export * from './tasks/results.ts';
 export type { ClientStreams } from './tasks/streams.ts';
 export type { Submitted, Submitter, TaskRequest } from './tasks/submit.ts';
+export { MAX_ANSWER_BYTES } from './tasks/task-ends.ts';
 export { loadedExecutor, type TaskExecutor } from './tasks/task-executor.ts';
 export type { LogCursor, LogPage, TaskFilter, Tasks } from './tasks/tasks.ts';
 export { createRetention, type PartitionFate, type Retention, type RetentionReport } from './upkeep/retention.ts';

@@ -14,6 +14,7 @@ export * from './functions/complete-functions.ts';
 export * from './functions/function-runs.ts';
 export * from './functions/journal.ts';
 export * from './functions/suspend.ts';
+export * from './runs/read-run-ends.ts';
 export * from './runs/run-advances.ts';
 export * from './runs/run-estimates.ts';
 export * from './runs/run-items.ts';

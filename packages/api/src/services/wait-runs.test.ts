@@ -1,5 +1,5 @@
 import { WaitRunsRequestSchema } from '@baton/contract';
-import type { ClientEngine, RunRow } from '@baton/engine';
+import { type ClientEngine, MAX_ANSWER_BYTES, type RunRow } from '@baton/engine';
 import { create } from '@bufbuild/protobuf';
 import { durationFromMs } from '@bufbuild/protobuf/wkt';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
@@ -28,8 +28,15 @@ function scene() {
         answer = { ids: runs.map(({ id }) => id).sort(), atMs: Date.now() - from };
       });
     },
-    end(id: string) {
-      ended.set(id, { id, createdAt: new Date(0), state: 'succeeded', output: null, input: null } as RunRow);
+    end(id: string, output: Uint8Array | null = null) {
+      ended.set(id, {
+        id,
+        createdAt: new Date(0),
+        state: 'succeeded',
+        output,
+        outputEncoding: 2,
+        input: null,
+      } as RunRow);
       for (const wake of listening) wake();
     },
     answer: () => answer,
@@ -56,4 +63,16 @@ test('when all have ended nothing is waited for', async () => {
   end('2');
   await vi.advanceTimersByTimeAsync(0);
   expect(answer()).toEqual({ ids: ['1', '2'], atMs: 10 });
+});
+
+test('an answer has no more outputs than it may, and the next has the rest', async () => {
+  const { wait, end, answer } = scene();
+  const large = new Uint8Array(MAX_ANSWER_BYTES / 2);
+  wait('1', '2', '3', '4');
+  for (const id of ['1', '2', '3']) end(id, large);
+  await vi.advanceTimersByTimeAsync(10);
+  expect(answer()?.ids).toEqual(['1', '2']);
+  wait('3', '4');
+  await vi.advanceTimersByTimeAsync(10);
+  expect(answer()?.ids).toEqual(['3']);
 });

@@ -1,6 +1,6 @@
 import { type Run, RunSchema, type WaitRunsRequest } from '@baton/contract';
 import type { ClientEngine } from '@baton/engine';
-import { type RunRow, readRuns } from '@baton/engine';
+import { MAX_ANSWER_BYTES, type RunRow, readRunEnds } from '@baton/engine';
 import { create } from '@bufbuild/protobuf';
 import { durationMs as millisecondsOf } from '@bufbuild/protobuf/wkt';
 import { runHead } from '../messages/run-messages.ts';
@@ -12,11 +12,10 @@ const LOOK_AGAIN_MS = 1_000;
 const GATHER_MS_A_RUN = 0.05;
 /** Where nobody is told. */
 const LOOK_MS = 100;
-const ENDED: readonly string[] = ['succeeded', 'failed', 'cancelled'];
 
 /**
  * Answers as soon as one of the runs has ended, or a few milliseconds later while others have not, with all that have; or with none when the
- * time is over.
+ * time is over. An answer has about `MAX_ANSWER_BYTES`; what has no place in it comes with the next.
  *
  * @param tellsEnds whether this process hears of ends; else it looks often
  */
@@ -46,16 +45,14 @@ export async function waitRuns(
     const onAbort = () => over.abort('the call is over');
     abort.addEventListener('abort', onAbort, { once: true });
     try {
-      const { ended, missing } = await look(isFirst);
-      const mayGather = gatherMs > 0 && leftMs > gatherMs && ended.length > 0 && missing.length === 0;
+      const { ended, missing, isFull } = await look(isFirst);
+      const mayGather = gatherMs > 0 && leftMs > gatherMs && ended.length > 0 && missing.length === 0 && !isFull;
       if (mayGather && ended.length < ids.length && !abort.aborted) {
         await new Promise((resolve) => setTimeout(resolve, gatherMs));
         // Those of which nothing is known here but in Postgres come with the next answer.
         const told = new Set(ended.map(({ id }) => id));
-        for (const id of ids) {
-          const row = told.has(id) ? undefined : engine.endedRuns.look(id, namespaceId);
-          if (row !== undefined && row !== 'open') ended.push(row);
-        }
+        const left = ids.filter((id) => !told.has(id));
+        ended.push(...knownEnds(left, MAX_ANSWER_BYTES - bytesOf(ended)));
       }
       if (ended.length > 0 || missing.length > 0 || heard === null || abort.aborted) {
         throwIfCut(signal);
@@ -72,16 +69,43 @@ export async function waitRuns(
     }
   }
 
+  /** What is known here of how they ended, as far as so many bytes go. */
+  function knownEnds(of: readonly string[], maxBytes: number): RunRow[] {
+    const rows: RunRow[] = [];
+    let bytes = 0;
+    for (const id of of) {
+      if (bytes >= maxBytes) break;
+      const row = engine.endedRuns.look(id, namespaceId);
+      if (row === undefined || row === 'open') continue;
+      rows.push(row);
+      bytes += sizeOf(row);
+    }
+    return rows;
+  }
+
   /** Of runs that are known here nobody is asked, but for now and then. */
-  async function look(trusts: boolean): Promise<{ ended: RunRow[]; missing: string[] }> {
-    const known = new Map(ids.map((id) => [id, engine.endedRuns.look(id, namespaceId)]));
-    const ended = [...known.values()].filter((row) => row !== undefined && row !== 'open');
-    const unknown = ids.filter((id) => known.get(id) === undefined || (known.get(id) === 'open' && !trusts));
-    if (unknown.length === 0 || (trusts && ended.length > 0)) return { ended, missing: [] };
-    const rows = await readRuns(env.pools.api, namespaceId, unknown);
+  async function look(trusts: boolean): Promise<{ ended: RunRow[]; missing: string[]; isFull: boolean }> {
+    const ended = knownEnds(ids, MAX_ANSWER_BYTES);
+    const told = new Set(ended.map(({ id }) => id));
+    const unknown = ids.filter((id) => {
+      if (told.has(id)) return false;
+      const known = engine.endedRuns.look(id, namespaceId);
+      return known === undefined || (known === 'open' && !trusts);
+    });
+    const bytes = bytesOf(ended);
+    const isFull = bytes >= MAX_ANSWER_BYTES;
+    if (unknown.length === 0 || isFull || (trusts && ended.length > 0)) return { ended, missing: [], isFull };
+    const found = await readRunEnds(env.pools.api, namespaceId, unknown, MAX_ANSWER_BYTES - bytes);
+    const seen = new Set([...found.ended.map(({ id }) => id), ...found.later, ...found.open]);
     return {
-      ended: [...ended, ...rows.filter((row) => ENDED.includes(row.state))],
-      missing: rows.length < unknown.length ? unknown.filter((id) => !rows.some((row) => row.id === id)) : [],
+      ended: [...ended, ...found.ended],
+      missing: unknown.filter((id) => !seen.has(id)),
+      isFull: found.later.length > 0,
     };
   }
 }
+
+const bytesOf = (rows: readonly RunRow[]): number => rows.reduce((sum, row) => sum + sizeOf(row), 0);
+
+const sizeOf = ({ output, failure }: RunRow): number =>
+  (output?.byteLength ?? 0) + (failure ? failure.message.length + (failure.stack?.length ?? 0) : 0) + 500;

@@ -911,7 +911,7 @@ export declare const WaitRunsRequestSchema: GenMessage<WaitRunsRequest>;
  */
 export declare type WaitRunsResponse = Message<"baton.v1.WaitRunsResponse"> & {
   /**
-   * Those that have ended, without nodes and input.
+   * Those that have ended, without nodes and input. With about 3 MiB of outputs an answer is full: ask again for the others.
    *
    * @generated from field: repeated baton.v1.Run runs = 1;
    */
