@@ -457,7 +457,9 @@ export class FakeMaster {
 
   async #heartbeat(request: HeartbeatRequest, signal: AbortSignal) {
     if (this.deafToHeartbeats) {
+      // The call's own deadline may end it here before it does at the worker, who must not hear of an accepted one then.
       await once(signal, 'abort');
+      throw new ConnectError('not heard', Code.DeadlineExceeded);
     }
     const session = this.#session(request.sessionId);
     this.heartbeats.push(request);
