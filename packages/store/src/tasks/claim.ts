@@ -102,7 +102,9 @@ with heads as materialized (
 /**
  * As CLAIM, over many lanes. Of each only its first $6 rows are locked, a few more than its share; of the lanes that gave all of these, more
  * is looked at: four times as much, and of up to four such lanes the whole number. So what few lanes have that comes before all else is taken
- * first, exactly; where more than four lanes have more of it than that, the rest comes with the next claim.
+ * first, exactly; where more than four lanes have more of it than that, the rest comes with the next claim. What comes behind the last
+ * of the first rows, where those are enough, is not looked at: two scans of a lane, before its priority and within it, for the index runs
+ * through both one way. With 1 000 lanes and 100 priorities that is 700 rows, where it was 7 000.
  *
  * µs of Postgres a task, 100 000 ready, claims of 500 and of 2 000: over 1 lane 12.4 and 10.9, over 10 lanes 14 and 13, over 100 lanes
  * 16 and 14, over 1 000 lanes 32 and 17. CLAIM, which locks as many of each lane, took 160 over 100 lanes and 300 over 1 000.
@@ -110,17 +112,29 @@ with heads as materialized (
 export const CLAIM_WIDE = `/* baton claim wide */
 with nearest as materialized (
   ${HEADS('$6')}
+), worst as materialized (
+  select priority, position from nearest order by priority desc, position offset $2 - 1 limit 1
 ), full_lanes as materialized (
-  select lane_id, route_id, count(*) over () as lanes from nearest group by lane_id, route_id having count(*) >= $6
+  select lane_id, route_id, greatest(4 * $6, least($2, 4 * $2 / count(*) over ())) as most,
+         (select priority from worst) as priority, (select position from worst) as position
+  from nearest group by lane_id, route_id having count(*) >= $6
 ), heads as materialized (
   select * from nearest where not lane_id = any(array(select lane_id from full_lanes))
   union all
   select r.* from full_lanes f
   cross join lateral (
     select y.ctid as at, y.lane_id, y.priority, y.position, f.route_id from baton.ready y
-    where y.lane_id = f.lane_id
+    where y.lane_id = f.lane_id and y.priority > coalesce(f.priority, -32768)
     order by y.priority desc, y.position
-    limit greatest(4 * $6, least($2, 4 * $2 / f.lanes)) for update skip locked
+    limit f.most for update skip locked
+  ) r
+  union all
+  select r.* from full_lanes f
+  cross join lateral (
+    select y.ctid as at, y.lane_id, y.priority, y.position, f.route_id from baton.ready y
+    where y.lane_id = f.lane_id and y.priority = coalesce(f.priority, -32768) and y.position <= coalesce(f.position, 9223372036854775807)
+    order by y.position
+    limit f.most for update skip locked
   ) r
   order by priority desc, position limit $2
 ), ${GRANT}`;

@@ -222,6 +222,27 @@ describe('the claim', () => {
     expect(await claim(100)).toEqual({ ids: old.slice(190), isDry: true });
   });
 
+  it('takes what comes first of many lanes, whatever the priorities in each', async () => {
+    const lanes = await Promise.all(Array.from({ length: 40 }, (_, n) => stage.lane(`mixed ${n}`)));
+    const session = await stage.session('mixed');
+    const waiting: { id: string; priority: number }[] = [];
+    for (let n = 0; n < 600; n++) {
+      const priority = (n * 7_919) % 13;
+      const [id] = await stage.submit(lanes[n % 40]!, 1, { priority });
+      waiting.push({ id: id!, priority });
+    }
+    waiting.sort((a, b) => b.priority - a.priority || compareIds(a.id, b.id));
+    while (waiting.length > 0) {
+      const grants = await claimTasks(
+        sql,
+        lanes.map((lane) => lane.id),
+        [{ sessionId: session, count: 64 }],
+      );
+      const first = waiting.splice(0, 64);
+      expect(grants.map((g) => g.taskId).sort(compareIds)).toEqual(first.map(({ id }) => id).sort(compareIds));
+    }
+  });
+
   it('does not call lanes dry of which one has more than a claim over many looks at', async () => {
     const lanes = await Promise.all(Array.from({ length: 100 }, (_, n) => stage.lane(`uneven ${n}`)));
     const session = await stage.session('uneven');
